@@ -1,0 +1,1 @@
+"""MoEScope's engine: real forward passes, routing, cost models and their records."""

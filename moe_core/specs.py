@@ -1,0 +1,211 @@
+"""Specs: what a model is, and what a run asks. Frozen, keyword-only, strict, validated once.
+
+Architecture, workload, parallelism and hardware never mix in one object. Shapes:
+D hidden, F expert or FFN width, E experts, K top-k. Sizes are element counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from moe_core.errors import ConfigError
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+RouterKind = Literal[
+    "softmax",  # Mixtral, Qwen3 (renormalised); OLMoE, DeepSeek-V2 (raw)
+    "softmax_selected",  # gpt-oss: softmax over the selected logits
+    "sigmoid",  # DeepSeek-V3: sigmoid + selection bias + groups + scaling
+    "sqrt_softplus",  # DeepSeek-V4
+    "sigmoid_input",  # Llama-4: the gate multiplies the expert's input
+    "noisy",  # Shazeer et al. 2017
+    "switch",  # Fedus et al. 2021: top-1, capacity, drops
+    "expert_choice",  # Zhou et al. 2022
+    "hash",  # Roller et al. 2021
+    "unit",  # carved models: top-k by fitted contribution, every weight is 1
+]
+Dtype = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Kernel = Literal["auto", "loop", "grouped", "padded", "gather"]
+
+
+class Spec(BaseModel):
+    """Base of every spec: equal specs are equal values, unknown keys raise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build from untrusted values. Raises ConfigError with field, value and rule."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError.from_validation(error) from error
+
+    @classmethod
+    def parse_json(cls, text: str | bytes) -> Self:
+        """Build from JSON text. Raises ConfigError with field, value and rule."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError.from_validation(error) from error
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: the same question has the same fingerprint."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class GQA(Spec):
+    """Grouped-query attention (Ainslie et al. 2023). MHA is kv_heads = heads, MQA is kv_heads = 1."""
+
+    kind: Literal["gqa"] = "gqa"
+    heads: Size
+    kv_heads: Size
+    head_dim: Size
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+    window: Size | None = None
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        return self
+
+
+class MLA(Spec):
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+
+    kind: Literal["mla"] = "mla"
+    heads: Size
+    q_rank: Size | None = None
+    kv_rank: Size
+    nope_dim: Size
+    rope_dim: Size
+    v_dim: Size
+
+
+Attention = Annotated[GQA | MLA, Field(discriminator="kind")]
+
+
+class Router(Spec):
+    """How tokens choose experts. Fields a kind does not read must keep their defaults."""
+
+    kind: RouterKind = "softmax"
+    renormalise: bool = True
+    mask_first: bool = False
+    bias: bool = False
+    selection_bias: bool = False
+    scaling: float = 1.0
+    groups: Size = 1
+    top_groups: Size = 1
+    capacity_factor: Annotated[float, Field(gt=0, le=1_000)] | None = None
+
+    @model_validator(mode="after")
+    def _group_limit(self) -> Self:
+        if self.top_groups > self.groups:
+            raise ValueError(f"top_groups ({self.top_groups}) must be at most groups ({self.groups})")
+        return self
+
+
+class Experts(Spec):
+    """A bank of `count` routed experts of `width`, `top_k` of them per token, plus shared ones."""
+
+    count: Size
+    top_k: Size
+    width: Size
+    shared: Annotated[int, Field(ge=0, le=1_000)] = 0
+    shared_width: Size | None = None  # of one shared expert; defaults to width
+    shared_gate: bool = False
+    router: Router = Router()
+
+    @model_validator(mode="after")
+    def _selection(self) -> Self:
+        if self.top_k > self.count:
+            raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.count})")
+        if self.count % self.router.groups:
+            raise ValueError(
+                f"experts ({self.count}) must be a multiple of router.groups ({self.router.groups})"
+            )
+        reachable = self.count // self.router.groups * self.router.top_groups
+        if self.router.groups > 1 and self.top_k > reachable:
+            raise ValueError(f"top_k ({self.top_k}) must be at most the experts in top_groups ({reachable})")
+        return self
+
+    @property
+    def shared_total_width(self) -> int:
+        """Width of all shared experts together: they run as one FFN."""
+        return self.shared * (self.shared_width or self.width)
+
+
+class Architecture(Spec):
+    """A decoder-only transformer, dense or mixture. `experts=None` is dense."""
+
+    name: str = "custom"
+    hidden: Size
+    layers: Size
+    vocab: Annotated[int, Field(ge=1, le=100_000_000)]
+    attention: Attention
+    ffn_width: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # of the dense layers
+    experts: Experts | None = None
+    first_dense: Annotated[int, Field(ge=0, le=10_000)] = 0
+    moe_every: Size = 1
+    gated: bool = True
+    tied: bool = False
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    max_positions: Size = 4096
+
+    @model_validator(mode="after")
+    def _layout(self) -> Self:
+        if self.experts is None and self.ffn_width < 1:
+            raise ValueError(f"ffn_width ({self.ffn_width}) must be at least 1 in a dense model")
+        if any(not self.is_moe_layer(i) for i in range(self.layers)) and self.ffn_width < 1:
+            raise ValueError(f"ffn_width ({self.ffn_width}) must be at least 1 when some layers are dense")
+        return self
+
+    def is_moe_layer(self, layer: int) -> bool:
+        """Whether layer `layer` (0-based) has experts: after `first_dense`, every `moe_every`-th."""
+        past = layer - self.first_dense
+        return self.experts is not None and past >= 0 and (past + 1) % self.moe_every == 0
+
+    @property
+    def moe_layers(self) -> tuple[int, ...]:
+        """0-based indices of the layers that have experts."""
+        return tuple(i for i in range(self.layers) if self.is_moe_layer(i))
+
+
+class RunSpec(Spec):
+    """One question to the live bench. The scale model, carved and run for real.
+
+    `lab` "bench" records routing, timings, memory and quality; "topk_sweep" records quality
+    against k. `text` is the user's own text; None reads the held-out corpus, all domains in turn.
+    """
+
+    lab: Literal["bench", "topk_sweep"] = "bench"
+    model: Literal["carved", "trained"] = "carved"
+    experts: Annotated[int, Field(ge=1, le=128)] = 16
+    top_k: Annotated[int, Field(ge=1, le=128)] = 4
+    shared: Annotated[int, Field(ge=0, le=8)] = 1
+    batch: Annotated[int, Field(ge=1, le=256)] = 8
+    seq: Annotated[int, Field(ge=16, le=1024)] = 256
+    decode_steps: Annotated[int, Field(ge=1, le=256)] = 8
+    text: Annotated[str, Field(min_length=1, max_length=200_000)] | None = None
+    dtype: Dtype = "auto"
+    device: Device = "auto"
+    kernel: Kernel = "auto"
+    repeats: Annotated[int, Field(ge=5, le=100)] = 5
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    time_limit_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
+
+    @model_validator(mode="after")
+    def _selection(self) -> Self:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
+        return self
