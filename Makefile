@@ -1,0 +1,41 @@
+# Two commands: `make app` and `make test`. Each does all its own set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+
+.PHONY: app test fast lint bench clean
+
+app: $(VENV)/.app
+	@$(BIN)/python -m moe_core serve --port $(PORT)
+
+test: $(VENV)/.dev lint
+	@$(BIN)/python tests/install_browser.py
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadgroup
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.app
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/store.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.app: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MoEScope needs Python 3.11 or newer: make PYTHON=python3.12 app")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what the app needs (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.app
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
