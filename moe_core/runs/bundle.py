@@ -1,0 +1,275 @@
+"""Bundle: what a run leaves behind. A directory of Parquet files and a manifest that vouches for them.
+
+Written aside, synced, then published by one rename, so that a reader sees all of a run or none.
+Bundles are the truth; the database is a copy. No torch here: the web process reads bundles too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moe_core.errors import ConfigError, StoreError
+from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, FileEntry, Manifest
+from moe_core.units import quantity
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Bundle(NamedTuple):
+    """A published run: where it lies, its manifest, and the manifest's own SHA-256."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+    def table(self, name: str) -> pa.Table:
+        """One table, checked against the manifest. Raises StoreError naming the file."""
+        path = self.path / f"{name}.parquet"
+        return _read_table(path, name, self.manifest.files[path.name])
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables this bundle has, in the order of `TABLES`."""
+        return tuple(name for name in TABLES if f"{name}.parquet" in self.manifest.files)
+
+
+def check_run_id(run_id: str) -> str:
+    """`run_id`, if it is 16 hex digits and so cannot leave the runs directory. Raises ConfigError."""
+    if not RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"run_id ({run_id[:40]}): must be 16 hexadecimal digits")
+    return run_id
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def publish(runs_dir: Path, manifest: Manifest, tables: Mapping[str, Mapping[str, Any] | pa.Table]) -> Path:
+    """Write a bundle aside and publish it as `runs_dir/<run_id>`, replacing an earlier one.
+
+    `tables`: name in `TABLES` -> columns (arrays or lists) or an arrow table; rows of `decisions`
+    must be sorted by layer, token, slot. Raises StoreError when the disk is full; nothing
+    half-written is ever visible and the temporary directory is removed.
+    """
+    run_id = check_run_id(manifest.run_id)
+    checked = {name: _to_table(name, columns) for name, columns in tables.items()}
+    with _draft(runs_dir, run_id, sum(table.nbytes for table in checked.values())) as draft:
+        files = {f"{name}.parquet": _write_table(draft, name, table) for name, table in checked.items()}
+        complete = manifest.model_copy(update={"files": files})
+        _write(draft / MANIFEST, complete.to_json())
+        _sync_directory(draft)
+        _swap_in(draft, runs_dir / run_id)
+        _sync_directory(runs_dir)
+    return runs_dir / run_id
+
+
+def remove(runs_dir: Path, run_id: str) -> bool:
+    """Delete a published bundle: out of sight by one rename, then off the disk. False if there is none."""
+    aside = runs_dir / f".tmp-{check_run_id(run_id)}-{os.getpid()}-gone"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        (runs_dir / run_id).rename(aside)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def clean(runs_dir: Path) -> list[str]:
+    """Remove what dead processes left half done; names removed. A draft in work is locked and stays."""
+    removed = []
+    for path in sorted(runs_dir.glob(".tmp-*")):
+        _, run_id, pid, *_ = [*path.name.split("-"), "", ""]
+        if _alive(pid) or _locked(path):
+            continue
+        if path.name.endswith("-old") and RUN_ID.fullmatch(run_id) and not (runs_dir / run_id).exists():
+            path.rename(runs_dir / run_id)  # died between the two renames of a replacement
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        removed.append(path.name)
+    return removed
+
+
+@contextmanager
+def _draft(runs_dir: Path, run_id: str, need: int) -> Iterator[Path]:
+    """A locked temporary directory, removed whatever happens; a full disk becomes a StoreError."""
+    draft = runs_dir / f".tmp-{run_id}-{os.getpid()}"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700, parents=True)
+        with _lock(draft):
+            yield draft
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise StoreError(f"run {run_id} could not be written under {runs_dir}: {error}") from error
+        free = shutil.disk_usage(runs_dir).free
+        raise StoreError(
+            f"the disk is full: run {run_id} needs up to {quantity(need, 'B')} and {quantity(free, 'B')} "
+            f"is free under {runs_dir}; delete runs or set MOE_DATA_DIR to a larger disk"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _swap_in(draft: Path, final: Path) -> None:
+    """Publish. A directory cannot be renamed over another, so an older run first steps aside."""
+    old = draft.with_name(draft.name + "-old")
+    try:
+        final.rename(old)
+    except FileNotFoundError:
+        draft.rename(final)
+        return
+    try:
+        draft.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_table(name: str, columns: Mapping[str, Any] | pa.Table) -> pa.Table:
+    """Columns under the table's own schema; what does not fit is a bug of the caller."""
+    schema = TABLES[name]
+    if isinstance(columns, pa.Table):
+        table = columns.select(schema.names).cast(schema)
+    else:
+        assert set(columns) == set(schema.names), f"{name}: columns {sorted(columns)}"
+        arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+    filled = all(field.nullable or table[field.name].null_count == 0 for field in schema)
+    assert filled, f"{name}: a column with nulls"
+    assert name != "decisions" or _is_sorted(table), "decisions must be sorted by layer, token, slot"
+    return table
+
+
+def _is_sorted(decisions: pa.Table) -> bool:
+    layer, token, slot = (decisions[name].to_numpy().astype(np.int64) for name in ("layer", "token", "slot"))
+    key = (layer << 48) | (token << 16) | slot
+    return bool(np.all(key[1:] > key[:-1]))
+
+
+def _write_table(directory: Path, name: str, table: pa.Table) -> FileEntry:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=["domain", "model", "phase", "component"])
+    data = sink.getvalue()
+    _write(directory / f"{name}.parquet", data)
+    return FileEntry(rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _write(path: Path, data: bytes | pa.Buffer) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Held by the kernel for this process: it ends with the process, however that ends."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:  # alive, and somebody else's
+        return True
+    return True
+
+
+def _locked(directory: Path) -> bool:
+    try:
+        with _lock(directory):
+            return False
+    except OSError:  # held by its writer, or published a moment ago
+        return True
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Bundle:
+    """Manifest of the bundle at `path`. Raises StoreError: missing, corrupt or of a foreign schema."""
+    try:
+        data = (path / MANIFEST).read_bytes()
+        values = json.loads(data)
+    except OSError as error:
+        raise StoreError(f"{path / MANIFEST} cannot be read ({error.strerror}): run it again") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path / MANIFEST} is corrupt (not JSON): delete the run and run it again"
+        ) from error
+    found = values.get("schema") if isinstance(values, dict) else None
+    if found != SCHEMA:
+        raise StoreError(
+            f"{path / MANIFEST} has schema {found!r} and this version reads schema {SCHEMA}: "
+            "update MoEScope, or delete the run and run it again"
+        )
+    try:
+        manifest = Manifest.parse_json(data)
+    except ConfigError as error:
+        raise StoreError(
+            f"{path / MANIFEST} is corrupt ({error}): delete the run and run it again"
+        ) from error
+    foreign = set(manifest.files) - {f"{name}.parquet" for name in TABLES}
+    if foreign:
+        raise StoreError(f"{path / MANIFEST} lists unknown files {sorted(foreign)}: update MoEScope")
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def verify(path: Path) -> Bundle:
+    """The bundle at `path`, every file checked. Raises StoreError naming the first that is wrong."""
+    bundle = read(path)
+    for name in bundle.tables:
+        bundle.table(name)
+    return bundle
+
+
+def published(runs_dir: Path) -> list[Path]:
+    """Every published bundle, by run id."""
+    if not runs_dir.is_dir():
+        return []
+    return sorted(path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name) and path.is_dir())
+
+
+def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): run it again") from error
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise StoreError(f"{path} is corrupt (its checksum differs): delete the run and run it again")
+    try:
+        table = pq.read_table(pa.BufferReader(data)).cast(TABLES[name])
+    except (pa.ArrowException, ValueError) as error:
+        raise StoreError(f"{path} is not the table this version reads ({error}): run it again") from error
+    if table.num_rows != entry.rows:
+        raise StoreError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: run it again")
+    return table

@@ -1,0 +1,76 @@
+"""Layout: the files of a bundle, column by column, and the manifest that vouches for them.
+
+Schema 1. A change that an older reader would misread gets a new number.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import AwareDatetime, Field, Strict
+
+from moe_core.specs import Spec
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+RUN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def _schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=name == nullable) for name, kind in columns.items()])
+
+
+_I16, _I32, _I64, _F64, _TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.string()
+TABLES: dict[str, pa.Schema] = {
+    "decisions": _schema(layer=_I16, token=_I32, slot=_I16, expert=_I16, weight=pa.float32()),
+    "tokens": _schema(token=_I32, sequence=_I32, position=_I32, byte=pa.uint8(), domain=_TEXT),
+    "probabilities": _schema(layer=_I16, domain=_TEXT, expert=_I16, probability=_F64),
+    "timings": _schema(model=_TEXT, phase=_TEXT, component=_TEXT, repeat=_I32, seconds=_F64),
+    "memory": _schema(
+        "measured_bytes", model=_TEXT, component=_TEXT, predicted_bytes=_I64, measured_bytes=_I64
+    ),
+    "quality": _schema(model=_TEXT, top_k=_I16, domain=_TEXT, bits_per_byte=_F64, bytes=_I64),
+}
+
+RunId = Annotated[str, Field(pattern=r"\A[0-9a-f]{16}\z")]
+
+
+class FileEntry(Spec):
+    """What the manifest promises about one file."""
+
+    rows: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+class Manifest(Spec):
+    """Everything about a run that is not a table. `files` is filled in by `publish`."""
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    run_id: RunId
+    question_id: RunId
+    spec: dict[str, Any]
+    created: Annotated[AwareDatetime, Strict(False)]
+    duration_s: float
+    stages: dict[str, float] = Field(default_factory=dict)
+    provenance: dict[str, Any]
+    architectures: dict[str, Any]
+    summary: dict[str, Any]
+    files: dict[str, FileEntry] = Field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON. A NaN is a bug of the caller and raises ValueError."""
+        values = self.model_dump(by_alias=True)
+        return json.dumps(values, default=_plain, allow_nan=False, indent=1).encode()
+
+
+def _plain(value: Any) -> object:
+    """JSON for what json does not know: times, and numpy or torch scalars."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not belong in a manifest")
