@@ -144,6 +144,49 @@ class Experts(Spec):
         return self.shared * (self.shared_width or self.width)
 
 
+class Indexer(Spec):
+    """The lightning indexer of DeepSeek sparse attention (DeepSeek-V3.2 report, section 2.1)."""
+
+    heads: Size
+    head_dim: Size
+
+
+class DeltaNet(Spec):
+    """Gated DeltaNet, a linear attention with a state of fixed size (Yang et al. 2024, arXiv 2412.06464)."""
+
+    key_heads: Size
+    value_heads: Size
+    key_dim: Size
+    value_dim: Size
+    conv: Size = 4
+
+
+class Extras(Spec):
+    """What real families add and the bench's own decoder does not build: counted and sized, never run."""
+
+    full_every: Size | None = None  # only every n-th layer sees all tokens: gpt-oss 2, Llama-4 4, Gemma-3 6
+    delta: DeltaNet | None = None  # the other layers are this instead: Qwen3-Next, Qwen3.5
+    attention_gate: bool = False  # queries carry an output gate: Qwen3-Next, Qwen3.5
+    qk_norm_full: bool = False  # one norm over all heads: OLMoE, OLMo-2, MiniMax-M2
+    sinks: bool = False  # one learned logit a head: gpt-oss
+    indexer: Indexer | None = None  # DeepSeek-V3.2
+    expert_bias: bool = False  # gpt-oss
+    ffn_bias: bool = False  # GPT-2
+    norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2  # Falcon-7B 1, Arctic 3, Gemma-2 4
+    norm_bias: bool = False  # LayerNorm: GPT-2, Falcon
+    positions: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # learned position table: GPT-2
+    trained_selection_bias: bool = False  # a parameter, where DeepSeek-V3 has a buffer: ERNIE-4.5
+    mtp_layers: Annotated[int, Field(ge=0, le=64)] = 0  # multi-token prediction, outside the main model
+
+    @model_validator(mode="after")
+    def _pattern(self) -> Self:
+        if self.delta is not None and self.full_every is None:
+            raise ValueError(
+                "full_every (None) must be set when delta is: it says which layers keep attention"
+            )
+        return self
+
+
 class Architecture(Spec):
     """A decoder-only transformer, dense or mixture. `experts=None` is dense."""
 
@@ -160,7 +203,8 @@ class Architecture(Spec):
     tied: bool = False
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
-    max_positions: Size = 4096
+    max_positions: Annotated[int, Field(ge=1, le=100_000_000)] = 4096
+    extras: Extras = Extras()
 
     @model_validator(mode="after")
     def _layout(self) -> Self:
@@ -179,6 +223,13 @@ class Architecture(Spec):
     def moe_layers(self) -> tuple[int, ...]:
         """0-based indices of the layers that have experts."""
         return tuple(i for i in range(self.layers) if self.is_moe_layer(i))
+
+    @property
+    def full_layers(self) -> int:
+        """Layers whose attention sees every token; the others have a window or a linear attention."""
+        if self.extras.full_every is not None:
+            return self.layers // self.extras.full_every
+        return 0 if isinstance(self.attention, GQA) and self.attention.window else self.layers
 
 
 class RunSpec(Spec):
