@@ -1,0 +1,89 @@
+"""Context: what a run sees of the world that asked for it. Progress out; cancel and time limit in.
+
+A run calls `step` between two pieces of work, never inside a timed region. No torch here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from moe_core.errors import CancelledError
+
+REPORT_EVERY_S = 0.1  # at most ten reports a second, and one at every new stage
+CHECK_EVERY_S = 0.05  # a look at the cancel flag costs about 50 us
+
+
+class Context:
+    """Reports progress, and stops the run between two steps. `Context()` does neither.
+
+    time_limit_s  seconds from now after which `step` raises.
+    report        called as report(stage, fraction, eta_s): eta_s in seconds, None when unknown.
+    check         raises to stop the run: CancelledError, or a kind of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_limit_s: float = math.inf,
+        report: Callable[[str, float, float | None], None] | None = None,
+        check: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit, self._report, self._check, self._clock = time_limit_s, report, check, clock
+        self._start = clock()
+        self._stage, self._stage_start = "", self._start
+        self._reported = self._checked = -math.inf
+        self._seconds: dict[str, float] = {}
+
+    def step(self, stage: str, fraction: float) -> None:
+        """Say that `stage` goes on and that `fraction` (0 to 1) of the whole run is behind.
+
+        Raises CancelledError when the run was cancelled or is out of time.
+        """
+        assert 0.0 <= fraction <= 1.0, f"fraction {fraction} of stage {stage}"
+        now = self._clock()
+        fresh = stage != self._stage
+        if fresh:
+            self._close_stage(now)
+            self._stage, self._stage_start = stage, now
+        self._enforce(now)
+        if self._report and (fresh or now - self._reported >= REPORT_EVERY_S):
+            self._reported = now
+            self._report(stage, fraction, remaining(now - self._start, fraction))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since this context was made."""
+        return self._clock() - self._start
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds spent in each stage so far, the current one included."""
+        now = self._clock()
+        spent = dict(self._seconds)
+        if self._stage:
+            spent[self._stage] = spent.get(self._stage, 0.0) + now - self._stage_start
+        return spent
+
+    def _close_stage(self, now: float) -> None:
+        if self._stage:
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._stage_start
+
+    def _enforce(self, now: float) -> None:
+        if now - self._start > self._limit:
+            raise CancelledError(
+                f"stopped in stage '{self._stage}': time_limit_s ({self._limit:g}) ran out; "
+                "ask for fewer tokens or allow more time"
+            )
+        if self._check and now - self._checked >= CHECK_EVERY_S:
+            self._checked = now
+            self._check()
+
+
+def remaining(elapsed_s: float, fraction: float) -> float | None:
+    """Seconds left if the rest goes at the pace so far; None before there is a pace to speak of."""
+    if fraction <= 0.0 or elapsed_s <= 0.0:
+        return None
+    return elapsed_s * (1.0 - fraction) / fraction
