@@ -1,6 +1,6 @@
 """Dispatcher: brings tokens to experts and results back. What expert parallelism will replace.
 
-Legend: T tokens, D model, E experts, N routed pairs.
+Legend: T tokens, D model, E experts, K top-k, N routed pairs.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Plan(NamedTuple):
 
 def plan(routing: Routing) -> Plan:
     """Sorts the pairs by expert. Nothing here waits for the device."""
-    order_N = torch.argsort(routing.expert_ids_N, stable=True)
-    ends_E = torch.cumsum(routing.load_E(), 0).to(torch.int32)
+    sorted_N, order_N = torch.sort(routing.expert_ids_N, stable=True)
+    experts_E = torch.arange(routing.experts, device=sorted_N.device)
+    ends_E = torch.searchsorted(sorted_N, experts_E, right=True, out_int32=True)
     return Plan(order_N, routing.token_ids_N[order_N], ends_E)
 
 
@@ -38,13 +39,23 @@ def dispatch(x_TD: Tensor, plan: Plan) -> Tensor:
     return x_TD.index_select(0, plan.token_ids_N)
 
 
-def combine(rows_ND: Tensor, weights_N: Tensor | None, plan: Plan, tokens: int) -> Tensor:
-    """[T, D] in the dtype of the rows: per token, the sum of its rows times their weights, in fp32.
+def combine(rows_ND: Tensor, plan: Plan, routing: Routing, weighted: bool = True) -> Tensor:
+    """[T, D] in the dtype of the rows: per token the sum of its rows, times their weights if `weighted`.
 
-    `rows_ND` are in expert order, `weights_N` in pair order (None: every weight is 1).
+    `rows_ND` are in expert order. Sums are fp32, and in pair order for plain token choice; with drops
+    or expert choice CUDA adds them in an order of its own, so the last bit may differ between runs.
     """
-    scaled_ND = rows_ND.float()
-    if weights_N is not None:
-        scaled_ND = scaled_ND * weights_N[plan.order_N, None]
-    y_TD = scaled_ND.new_zeros(tokens, rows_ND.shape[1])
-    return y_TD.index_add(0, plan.token_ids_N, scaled_ND).to(rows_ND.dtype)
+    weights_N = routing.weights_N.float() if weighted else torch.ones_like(routing.weights_N.float())
+    if routing.per_token is None:
+        y_TD = rows_ND.new_zeros(routing.tokens, rows_ND.shape[1], dtype=torch.float32)
+        scaled_ND = rows_ND.float() * weights_N[plan.order_N, None]
+        return y_TD.index_add(0, plan.token_ids_N, scaled_ND).to(rows_ND.dtype)
+    rows_TKD = to_pair_order(rows_ND, plan).view(routing.tokens, routing.per_token, rows_ND.shape[1])
+    weights_T1K = weights_N.view(routing.tokens, 1, routing.per_token)
+    return torch.bmm(weights_T1K, rows_TKD.float()).squeeze(1).to(rows_ND.dtype)
+
+
+def to_pair_order(rows_ND: Tensor, plan: Plan) -> Tensor:
+    """[N, D] from expert order back to the order of the routing's pairs."""
+    places_N = torch.arange(plan.order_N.numel(), device=rows_ND.device)
+    return rows_ND.index_select(0, torch.empty_like(plan.order_N).scatter_(0, plan.order_N, places_N))

@@ -60,7 +60,7 @@ class MoE(nn.Module):
         if self.shared is not None:
             with observer.span("shared"):
                 y_TD = y_TD + self._shared(x_TD)
-        return y_TD.view(x.shape)
+        return y_TD.reshape(x.shape)
 
     def _shared(self, x_TD: Tensor) -> Tensor:
         assert self.shared is not None
