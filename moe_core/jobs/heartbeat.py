@@ -14,7 +14,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -82,8 +82,9 @@ class Pulse:
         draft.replace(self._path)
 
     def beat(self) -> None:
-        """Say: still here."""
-        os.utime(self._path)
+        """Say: still here. A state directory deleted meanwhile is noticed by what writes there."""
+        with suppress(FileNotFoundError):
+            os.utime(self._path)
 
     @contextmanager
     def beating(self) -> Iterator[None]:

@@ -1,0 +1,100 @@
+"""Transport: huey over a SQLite file or, by URL, Redis. Messages are signed JSON, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from huey import Huey
+from huey.exceptions import ConfigurationError
+from huey.registry import Message
+from huey.serializer import SignedSerializer
+from huey.storage import PriorityRedisStorage, SqliteStorage
+
+from moe_core.errors import ConfigError, StoreError
+from moe_core.settings import Settings
+
+SECRET = "queue.key"
+
+
+def open_huey(settings: Settings, *, immediate: bool) -> Huey:
+    """The queue of this installation. `immediate`: in memory, tasks run when they are enqueued (tests)."""
+    secret = _secret(settings.data_dir)
+    common = {"serializer": JsonSerializer(secret=secret), "results": False, "immediate": immediate}
+    # Installations that share a Redis keep apart: each would drop the other's messages as forged.
+    name = "moescope" + hashlib.sha256(secret.encode()).hexdigest()[:8]
+    if settings.queue_url is None:
+        file = str(settings.queue_file)
+        return Huey(name, storage_class=_Sqlite, filename=file, strict_fifo=True, **common)
+    try:
+        return Huey(
+            name, storage_class=PriorityRedisStorage, url=settings.queue_url, blocking=False, **common
+        )
+    except ConfigurationError as error:
+        raise ConfigError("MOE_QUEUE_URL: needs the Python client of Redis: pip install redis") from error
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn a storage that fails (locked, full, out of reach) into one sentence, a StoreError."""
+    try:
+        yield
+    except _storage_errors() as error:
+        raise StoreError(f"the queue cannot be used: {error}") from error
+
+
+@cache
+def _storage_errors() -> tuple[type[Exception], ...]:
+    if find_spec("redis") is None:
+        return (sqlite3.Error, OSError)
+    return (sqlite3.Error, OSError, import_module("redis.exceptions").RedisError)
+
+
+class JsonSerializer(SignedSerializer):
+    """Signed like huey's own, but JSON inside: even a stolen secret does not make it run code."""
+
+    def _serialize(self, data: Any) -> bytes:
+        return bytes(self._sign(json.dumps(data).encode()))
+
+    def _deserialize(self, data: bytes) -> Any:
+        return Message(*json.loads(self._unsign(data)))
+
+
+class _Sqlite(SqliteStorage):
+    """Synced at checkpoints only: safe against killed processes, and a write costs 0.1 ms, not a disk's."""
+
+    def _create_connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._create_connection()
+        connection.execute("pragma synchronous=normal")
+        return connection
+
+
+def _secret(directory: Path) -> str:
+    """The installation's signing secret, made once. Two first processes agree: a link is never replaced."""
+    path = directory / SECRET
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        pass
+    draft = directory / f".{SECRET}.{os.getpid()}.{secrets.token_hex(4)}"
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_text()
