@@ -26,6 +26,11 @@ from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, FileEntry, Ma
 from moe_core.units import quantity
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AGAIN = "delete the run and run it again"
+
+
+class CorruptError(StoreError):
+    """A bundle that will never be readable: what to do is to run it again."""
 
 
 class Bundle(NamedTuple):
@@ -216,31 +221,25 @@ def _locked(directory: Path) -> bool:
 
 
 def read(path: Path) -> Bundle:
-    """Manifest of the bundle at `path`. Raises StoreError: missing, corrupt or of a foreign schema."""
+    """Manifest of the bundle at `path`. Raises CorruptError, or StoreError for a foreign schema."""
+    file = path / MANIFEST
+    data = _read_bytes(file)
     try:
-        data = (path / MANIFEST).read_bytes()
         values = json.loads(data)
-    except OSError as error:
-        raise StoreError(f"{path / MANIFEST} cannot be read ({error.strerror}): run it again") from error
     except ValueError as error:
-        raise StoreError(
-            f"{path / MANIFEST} is corrupt (not JSON): delete the run and run it again"
-        ) from error
+        raise CorruptError(f"{file} is corrupt (not JSON): {_AGAIN}") from error
     found = values.get("schema") if isinstance(values, dict) else None
     if found != SCHEMA:
         raise StoreError(
-            f"{path / MANIFEST} has schema {found!r} and this version reads schema {SCHEMA}: "
-            "update MoEScope, or delete the run and run it again"
+            f"{file} has schema {found!r}, this version reads schema {SCHEMA}: update MoEScope, or {_AGAIN}"
         )
     try:
         manifest = Manifest.parse_json(data)
     except ConfigError as error:
-        raise StoreError(
-            f"{path / MANIFEST} is corrupt ({error}): delete the run and run it again"
-        ) from error
-    foreign = set(manifest.files) - {f"{name}.parquet" for name in TABLES}
+        raise CorruptError(f"{file} is corrupt ({error}): {_AGAIN}") from error
+    foreign = sorted(set(manifest.files) - {f"{name}.parquet" for name in TABLES})
     if foreign:
-        raise StoreError(f"{path / MANIFEST} lists unknown files {sorted(foreign)}: update MoEScope")
+        raise StoreError(f"{file} lists unknown files {foreign}: update MoEScope, or {_AGAIN}")
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
 
 
@@ -260,16 +259,24 @@ def published(runs_dir: Path) -> list[Path]:
 
 
 def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}): run it again") from error
+    data = _read_bytes(path)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise StoreError(f"{path} is corrupt (its checksum differs): delete the run and run it again")
+        raise CorruptError(f"{path} is corrupt (its checksum differs): {_AGAIN}")
     try:
         table = pq.read_table(pa.BufferReader(data)).cast(TABLES[name])
     except (pa.ArrowException, ValueError) as error:
-        raise StoreError(f"{path} is not the table this version reads ({error}): run it again") from error
+        raise CorruptError(f"{path} is not the table this version reads ({error}): {_AGAIN}") from error
     if table.num_rows != entry.rows:
-        raise StoreError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: run it again")
+        raise CorruptError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: {_AGAIN}")
     return table
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorruptError(f"{path} is missing: {_AGAIN}") from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}): check the disk and its permissions"
+        ) from error

@@ -1,0 +1,178 @@
+"""Ingest: bundles become rows. One transaction a run, checked, idempotent; a bad bundle blocks no other.
+
+Bundles are the truth: `refresh` makes the tables agree with them, `rebuild` starts from nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from duckdb import DuckDBPyConnection
+
+from moe_core.errors import ConfigError, StoreError
+from moe_core.runs import bundle
+from moe_core.runs.bundle import Bundle
+from moe_core.runs.layout import TABLES
+from moe_core.settings import REFERENCE
+from moe_core.store.db import Store
+
+
+class Report(NamedTuple):
+    """What a refresh did: run ids added or replaced, removed, and sentences about bad bundles."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def refresh(store: Store, reference: Path = REFERENCE) -> Report:
+    """Make the tables agree with the bundles: new and replaced runs in, vanished ones out.
+
+    A corrupt bundle is moved to `runs/.quarantine` with its reason and reported. Cheap when
+    nothing is new (one manifest read per run).
+    """
+    bundle.clean(store.settings.runs_dir)
+    known = dict(store.rows("SELECT run_id, manifest_sha256 FROM runs"))
+    added, problems, present = [], [], set()
+    for path, name in _candidates(store.settings.runs_dir, reference):
+        try:
+            found = bundle.read(path)
+            run_id = found.manifest.run_id
+            if run_id in present:  # a shipped run that this machine has made itself
+                continue
+            if known.get(run_id) != found.sha256:
+                _ingest(store, found, name)
+                added.append(run_id)
+            present.add(run_id)
+        except StoreError as error:
+            problems.append(_set_aside(store, path, name, error))
+            if path.exists():  # not corrupt, only out of reach: rows it has already stay
+                present.add(path.name)
+    removed = sorted(set(known) - present)
+    for run_id in removed:
+        _forget(store, run_id)
+    return Report(tuple(added), tuple(removed), tuple(problems))
+
+
+def ingest_run(store: Store, run_id: str) -> None:
+    """Take in one published run, again if it was replaced. Raises StoreError if it is corrupt."""
+    path = store.settings.runs_dir / bundle.check_run_id(run_id)
+    try:
+        found = bundle.read(path)
+        known = store.rows("SELECT manifest_sha256 FROM runs WHERE run_id = $run_id", run_id=run_id)
+        if known != [(found.sha256,)]:
+            _ingest(store, found, None)
+    except StoreError as error:
+        raise StoreError(_set_aside(store, path, None, error)) from error
+
+
+def rebuild(store: Store, reference: Path = REFERENCE) -> Report:
+    """Empty every table and fill it again from the bundles."""
+    with store.transaction() as cursor:
+        for table in ("runs", *TABLES):
+            cursor.execute(f"DELETE FROM {table}")
+    return refresh(store, reference)
+
+
+def delete(store: Store, run_id: str) -> bool:
+    """Delete a run made here: its bundle, then its rows. False if there was none. Raises ConfigError
+    for a shipped reference run."""
+    bundle.check_run_id(run_id)
+    found = store.rows("SELECT reference FROM runs WHERE run_id = $run_id", run_id=run_id)
+    if found and found[0][0] is not None:
+        raise ConfigError(f"run_id ({run_id}): is a shipped reference run and cannot be deleted")
+    removed = bundle.remove(store.settings.runs_dir, run_id)
+    _forget(store, run_id)
+    return removed or bool(found)
+
+
+def _candidates(runs_dir: Path, reference: Path) -> Iterator[tuple[Path, str | None]]:
+    """Own runs first: they win over a shipped run with the same identity."""
+    for path in bundle.published(runs_dir):
+        yield path, None
+    if reference.is_dir():
+        for path in sorted(reference.iterdir()):
+            if (path / "manifest.json").exists():
+                yield path, path.name
+
+
+def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
+    run_id = found.manifest.run_id
+    if reference is None and found.path.name != run_id:
+        raise bundle.CorruptError(f"{found.path} holds run {run_id}: delete it and run it again")
+    tables = {name: found.table(name) for name in found.tables}  # all checked before anything is written
+    with store.transaction() as cursor:
+        _erase(cursor, run_id)
+        key = cursor.execute("SELECT nextval('run_keys')").fetchall()[0][0]
+        _insert_run(cursor, key, found, reference)
+        for name, table in tables.items():
+            columns = ", ".join(table.column_names)
+            cursor.register("incoming", table)
+            cursor.execute(f"INSERT INTO {name} SELECT $key, {columns} FROM incoming", {"key": key})
+            cursor.unregister("incoming")
+
+
+def _insert_run(cursor: DuckDBPyConnection, key: int, found: Bundle, reference: str | None) -> None:
+    manifest = found.manifest
+    values: dict[str, Any] = {
+        "run": key,
+        "run_id": manifest.run_id,
+        "question_id": manifest.question_id,
+        "reference": reference,
+        "manifest_sha256": found.sha256,
+        "created": manifest.created.astimezone(UTC).replace(tzinfo=None),
+        "duration_s": manifest.duration_s,
+    } | _described(found)
+    for name in ("spec", "stages", "provenance", "architectures", "summary"):
+        values[name] = json.dumps(getattr(manifest, name), sort_keys=True, separators=(",", ":"))
+    names = ", ".join(values)
+    places = ", ".join(f"${name}" for name in values)
+    cursor.execute(f"INSERT INTO runs ({names}) VALUES ({places})", values)
+
+
+def _described(found: Bundle) -> dict[str, Any]:
+    """What the history lists, out of the manifest's looser parts."""
+    spec, provenance = found.manifest.spec, found.manifest.provenance
+    try:
+        values = {name: spec[name] for name in ("lab", "model", "top_k", "shared", "batch", "seq")}
+        values |= {name: provenance[name] for name in ("device", "device_kind", "device_key", "code_version")}
+        return values | {"experts": _experts(found)}
+    except KeyError as error:
+        raise bundle.CorruptError(f"{found.path}/manifest.json lacks {error}: delete the run") from error
+
+
+def _experts(found: Bundle) -> int:
+    """Experts of the mixture that ran: a trained model brings its own number."""
+    mixture = found.manifest.architectures.get("moe") or {}
+    return int((mixture.get("experts") or {}).get("count") or found.manifest.spec["experts"])
+
+
+def _erase(cursor: DuckDBPyConnection, run_id: str) -> None:
+    keys = cursor.execute("SELECT run FROM runs WHERE run_id = $run_id", {"run_id": run_id}).fetchall()
+    for (key,) in keys:
+        for table in ("runs", *TABLES):
+            cursor.execute(f"DELETE FROM {table} WHERE run = $key", {"key": key})
+
+
+def _forget(store: Store, run_id: str) -> None:
+    with store.transaction() as cursor:
+        _erase(cursor, run_id)
+
+
+def _set_aside(store: Store, path: Path, reference: str | None, error: StoreError) -> str:
+    """Move a corrupt bundle of ours out of the way, with its reason; the sentence to show."""
+    if reference is not None or not isinstance(error, bundle.CorruptError) or not path.is_dir():
+        return str(error)
+    target = store.settings.quarantine_dir / path.name
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    path.rename(target)
+    with suppress(OSError):  # a full disk must not hide the reason
+        (target / "reason.txt").write_text(f"{error}\n", encoding="utf-8")
+    return f"{error} (moved to {target})"
