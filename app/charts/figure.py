@@ -1,0 +1,97 @@
+"""Figure: what every chart function returns, and the grammar they share.
+
+A chart names palette roles and lets the theme choose the colours, so one figure serves light and dark.
+Title and alternative text are sentences computed from the data; the page prints the title above the
+chart, a file carries it inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from app.theme import ROLES
+
+MODEL_LABELS = {"dense": "dense", "moe": "mixture"}
+TIME_AXIS = "format(datum.value, '.3~s') + 's'"
+BYTE_AXIS = "format(datum.value, '.3~s') + 'B'"
+
+
+class Figure(NamedTuple):
+    """A chart with its words and numbers.
+
+    title  the finding, one sentence without a full stop.
+    alt    what a reader who cannot see the chart should know.
+    chart  Altair, untitled; colours come from the theme's ranges.
+    data   the rows behind it, tidy, for the data view and the CSV.
+    """
+
+    title: str
+    alt: str
+    chart: alt.TopLevelMixin
+    data: pd.DataFrame
+
+    def spec(self) -> dict[str, Any]:
+        """Vega-Lite for the browser; Streamlit adds the theme."""
+        return self.chart.to_dict(format="vega-lite", validate=False)
+
+
+def roles(field: str = "model", legend: bool = True, **extra: Any) -> alt.Color:
+    """Colour by role: the field's values are names in `ROLES`."""
+    key = alt.Legend(orient="top", title=None) if legend else None
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(ROLES)), legend=key, **extra)
+
+
+def role(name: str) -> alt.ColorDatum:
+    """One fixed role for a whole mark, still coloured by the theme."""
+    return alt.ColorDatum(name, scale=alt.Scale(domain=list(ROLES)), legend=None)
+
+
+def powers_of_two(values: Iterable[float]) -> list[int]:
+    """Ticks 1, 2, 4 ... that cover `values`, all positive."""
+    known = [v for v in values if v > 0] or [1]
+    low, high = math.floor(math.log2(min(known))), math.ceil(math.log2(max(known)))
+    return [2**i for i in range(low, high + 1)] if low >= 0 else [1]
+
+
+def log2_axis(field: str, title: str, values: Sequence[float]) -> alt.X:
+    """A horizontal axis of tokens or batch: logarithmic, ticks at powers of two."""
+    ticks = powers_of_two(values)
+    return alt.X(
+        f"{field}:Q",
+        title=title,
+        scale=alt.Scale(type="log", base=2, domain=[ticks[0], max(ticks[-1], 2)], nice=False),
+        axis=alt.Axis(values=ticks, format="d", grid=True),
+    )
+
+
+def times(ratio: float) -> str:
+    """A ratio as people say it: `2.8×`."""
+    return f"{ratio:.3g}×"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with at most three significant figures."""
+    return f"{100 * share:.3g} %"
+
+
+def label_models(frame: pd.DataFrame) -> pd.DataFrame:
+    """`moe` in the tables is called mixture wherever people read it."""
+    return frame.assign(model=frame["model"].map(lambda name: MODEL_LABELS.get(name, name)))
+
+
+def largest(frame: pd.DataFrame, column: str) -> dict[Any, Any]:
+    """The row with the largest value of `column`, by field name. The frame is not empty."""
+    return frame.nlargest(1, column).to_dict("records")[0]
+
+
+def by_model(frame: pd.DataFrame, index: str, value: str) -> dict[Any, dict[str, float]]:
+    """`value` as {index: {model: value}}, only where dense and mixture are both there."""
+    nested: dict[Any, dict[str, float]] = {}
+    for row in frame.to_dict("records"):
+        nested.setdefault(row[index], {})[row["model"]] = float(row[value])
+    return {key: models for key, models in nested.items() if {"dense", "mixture"} <= set(models)}

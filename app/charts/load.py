@@ -1,0 +1,210 @@
+"""Load: who does the work. Layer x expert around fair share, the sorted load curve, balance by layer, lift.
+
+`load` frames: layer, expert, ratio (pairs received over the fair share of the layer; 1 is fair), pairs.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from app.charts.figure import Figure, largest, percent, times
+
+LIMIT = 2.0  # the colour scale ends at a quarter and at four times fair share
+_RATIO_LEGEND = "datum.value == 0 ? 'fair' : (format(pow(2, datum.value), '~r') + '×')"
+
+
+def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, compact: bool = False) -> Figure:
+    """Layer x expert, coloured around fair share. `click` adds a selection named `cell`."""
+    data = load.assign(
+        log_ratio=np.log2(load["ratio"].clip(lower=1e-9)).clip(-LIMIT, LIMIT),
+        share=load["ratio"].map(times),
+    )
+    layers = int(data["layer"].nunique())
+    chart = (
+        alt.Chart(data)
+        .mark_rect(strokeWidth=2)
+        .encode(
+            x=alt.X("expert:O", title="expert", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("layer:O", title="layer"),
+            color=_diverging("log_ratio", "load", horizontal=compact),
+            tooltip=[
+                alt.Tooltip("layer:O"),
+                alt.Tooltip("expert:O"),
+                alt.Tooltip("share:N", title="of fair share"),
+                alt.Tooltip("pairs:Q", title="routed pairs", format=","),
+            ],
+        )
+        .properties(height=max(160, (22 if compact else 30) * layers))
+    )
+    if click:
+        cell = alt.selection_point(name="cell", fields=["layer", "expert"], empty=False)
+        chart = chart.encode(
+            stroke=alt.when(cell).then(alt.value("#E69F00")).otherwise(alt.value("transparent"))
+        ).add_params(cell)
+    return Figure(
+        _heatmap_title(data, domain), _heatmap_alt(data, domain), chart, data.drop(columns="log_ratio")
+    )
+
+
+def _diverging(field: str, title: str, horizontal: bool) -> alt.Color:
+    legend = alt.Legend(
+        title=title,
+        values=[-2, -1, 0, 1, 2],
+        labelExpr=_RATIO_LEGEND,
+        orient="top" if horizontal else "right",
+        gradientLength=140 if horizontal else 180,
+    )
+    scale = alt.Scale(domain=[-LIMIT, LIMIT], domainMid=0, range="diverging")
+    return alt.Color(f"{field}:Q", scale=scale, legend=legend)
+
+
+def _heatmap_title(data: pd.DataFrame, domain: str) -> str:
+    hot = largest(data, "ratio")
+    where = "" if domain == "all" else f" on {domain}"
+    return (
+        f"The hottest expert{where} does {times(hot['ratio'])} its fair share "
+        f"(layer {int(hot['layer'])}, expert {int(hot['expert'])})"
+    )
+
+
+def _heatmap_alt(data: pd.DataFrame, domain: str) -> str:
+    dead = int((data["pairs"] == 0).sum())
+    return (
+        f"Load of {data['expert'].nunique()} experts in {data['layer'].nunique()} layers, {domain} text. "
+        f"{_heatmap_title(data, domain)}. {dead} of {len(data)} experts receive nothing."
+    )
+
+
+def curve(load: pd.DataFrame) -> Figure:
+    """Experts of each layer sorted by load; the first point of a line is the hottest expert's price."""
+    data = load.sort_values(["layer", "ratio"], ascending=[True, False]).copy()
+    data["rank"] = data.groupby("layer").cumcount() + 1
+    data["share"] = data["ratio"].map(times)
+    lines = (
+        alt.Chart(data)
+        .mark_line(point=alt.OverlayMarkDef(size=22), opacity=0.8, strokeWidth=1.5)
+        .encode(
+            x=alt.X("rank:O", title="experts of the layer, busiest first", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("ratio:Q", title="load over fair share", axis=alt.Axis(labelExpr="datum.label + '×'")),
+            color=alt.Color(
+                "layer:Q", scale=alt.Scale(range="ramp"), legend=alt.Legend(title="layer", tickMinStep=1)
+            ),
+            detail="layer:N",
+            tooltip=["layer:O", "expert:O", "rank:O", alt.Tooltip("share:N", title="of fair share")],
+        )
+    )
+    fair = (
+        alt.Chart(pd.DataFrame({"fair": [1.0]})).mark_rule(strokeDash=[4, 4], color="gray").encode(y="fair:Q")
+    )
+    hottest, worst = data.groupby("layer")["ratio"].max(), largest(data, "ratio")
+    title = (
+        f"A layer waits for its busiest expert: {times(float(hottest.median()))} fair share in the middle "
+        f"layer, {times(worst['ratio'])} in the worst (layer {int(worst['layer'])})"
+    )
+    return Figure(
+        title,
+        f"Sorted load of the experts, one line a layer. {title}.",
+        (fair + lines).properties(height=300),
+        data,
+    )
+
+
+def balance(stats: pd.DataFrame) -> Figure:
+    """Measures of balance, one small chart each. `stats`: layer, entropy, cv, max_over_mean, dead."""
+    names = {
+        "entropy": "entropy (1 is even)",
+        "cv": "coefficient of variation (0 is even)",
+        "max_over_mean": "busiest over mean (1 is even)",
+        "dead": "experts without work",
+    }
+    long = stats.melt(id_vars="layer", value_vars=list(names), var_name="measure", value_name="value")
+    long["measure"] = long["measure"].map(names)
+    chart = (
+        alt.Chart(long)
+        .mark_bar()
+        .encode(
+            x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("value:Q", title=None),
+            color=alt.ColorDatum("mixture", legend=None, scale=alt.Scale(domain=["dense", "mixture"])),
+            tooltip=["layer:O", "measure:N", alt.Tooltip("value:Q", format=".3~g")],
+        )
+        .properties(width=240, height=130)
+        .facet(facet=alt.Facet("measure:N", title=None, sort=list(names.values())), columns=2)
+        .resolve_scale(y="independent")
+    )
+    worst = largest(stats, "cv")
+    dead = int(stats["dead"].sum())
+    title = f"Layer {int(worst['layer'])} is the least even (variation {worst['cv']:.3g}); " + (
+        f"{dead} experts never work" if dead else "every expert works somewhere in this text"
+    )
+    return Figure(
+        title, f"Entropy, variation, busiest over mean and dead experts by layer. {title}.", chart, stats
+    )
+
+
+def lift(frame: pd.DataFrame, layer: int, expert: int) -> Figure:
+    """Which kinds of text one expert prefers. `frame`: domain, lift (1 is indifferent), pairs."""
+    data = frame.sort_values("lift", ascending=False).assign(over_chance=frame["lift"].map(times))
+    bars = (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(
+            y=alt.Y("domain:N", sort="-x", title=None),
+            x=alt.X("lift:Q", title="lift over chance", axis=alt.Axis(labelExpr="datum.label + '×'")),
+            x2=alt.datum(1),
+            color=alt.ColorDatum("mixture", legend=None, scale=alt.Scale(domain=["dense", "mixture"])),
+            tooltip=[
+                "domain:N",
+                alt.Tooltip("over_chance:N", title="lift"),
+                alt.Tooltip("pairs:Q", format=","),
+            ],
+        )
+    )
+    chance = alt.Chart(pd.DataFrame({"chance": [1.0]})).mark_rule(color="gray").encode(x="chance:Q")
+    best = largest(data, "lift")
+    title = f"Expert {expert} of layer {layer} prefers {best['domain']}: {times(best['lift'])} chance"
+    chart = (bars + chance).properties(height=max(120, 26 * len(data)))
+    return Figure(title, f"Lift over chance by kind of text. {title}.", chart, data)
+
+
+def domains(load: pd.DataFrame, layer: int) -> Figure:
+    """Domain x expert of one layer, around fair share. `load` has a `domain` column."""
+    data = load.assign(
+        log_ratio=np.log2(load["ratio"].clip(lower=1e-9)).clip(-LIMIT, LIMIT), share=load["ratio"].map(times)
+    )
+    chart = (
+        alt.Chart(data)
+        .mark_rect()
+        .encode(
+            x=alt.X("expert:O", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("domain:N", title=None),
+            color=_diverging("log_ratio", "load", horizontal=False),
+            tooltip=[
+                "domain:N",
+                "expert:O",
+                alt.Tooltip("share:N", title="of fair share"),
+                alt.Tooltip("pairs:Q", format=","),
+            ],
+        )
+        .properties(height=max(150, 26 * data["domain"].nunique()))
+    )
+    hot = largest(data, "ratio")
+    title = (
+        f"In layer {layer}, {hot['domain']} leans most on one expert: "
+        f"{times(hot['ratio'])} on expert {int(hot['expert'])}"
+    )
+    return Figure(
+        title,
+        f"Load of experts by kind of text in layer {layer}. {title}.",
+        chart,
+        data.drop(columns="log_ratio"),
+    )
+
+
+def share_of_top(load: pd.DataFrame, fraction: float = 0.25) -> str:
+    """How much of the work the busiest quarter of the experts does, in words."""
+    ordered = load.sort_values("pairs", ascending=False)["pairs"]
+    top = ordered.head(max(1, round(fraction * len(ordered)))).sum()
+    return percent(float(top) / max(float(ordered.sum()), 1.0))

@@ -1,0 +1,112 @@
+"""Quality: bits per byte, lower is better. Against k for every way of choosing experts, and by domain.
+
+`quality` frame: model (dense|moe|random|oracle), top_k, domain, bits_per_byte.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from app.charts.figure import Figure, largest, log2_axis, percent, roles
+
+SERIES = {
+    "dense": "dense",
+    "moe": "mixture (fitted router)",
+    "oracle": "mixture (oracle router)",
+    "random": "mixture (random router)",
+}
+_ROLE = {"dense": "dense", "moe": "mixture", "oracle": "mixture", "random": "limit"}
+_DASHES = {
+    "dense": [1, 0],
+    "mixture (fitted router)": [1, 0],
+    "mixture (oracle router)": [6, 3],
+    "mixture (random router)": [2, 3],
+}
+
+
+def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
+    """Bits per byte against k; a marker on the k of the scenario."""
+    data = _named(quality[quality["domain"] == "all"])
+    x = log2_axis("top_k", "experts per byte (k)", data["top_k"].tolist())
+    names = [name for name in SERIES.values() if name in set(data["series"])]
+    dash = alt.StrokeDash(
+        "series:N",
+        scale=alt.Scale(domain=names, range=[_DASHES[name] for name in names]),
+        legend=alt.Legend(orient="top", title=None, columns=2, symbolStrokeWidth=2, labelLimit=240),
+    )
+    lines = (
+        alt.Chart(data)
+        .mark_line(point=alt.OverlayMarkDef(size=45), strokeWidth=2)
+        .encode(
+            x=x,
+            y=alt.Y("bits_per_byte:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False)),
+            color=roles("role", legend=False),
+            strokeDash=dash,
+            detail="series:N",
+            tooltip=[
+                "series:N",
+                alt.Tooltip("top_k:Q", title="k"),
+                alt.Tooltip("bits_per_byte:Q", format=".3f"),
+            ],
+        )
+    )
+    here = alt.Chart(pd.DataFrame({"top_k": [top_k]})).mark_rule(strokeDash=[2, 3], color="gray").encode(x=x)
+    title = _sweep_title(data, top_k)
+    return Figure(title, f"Bits per byte against k. {title}.", (here + lines).properties(height=340), data)
+
+
+def _sweep_title(data: pd.DataFrame, top_k: int) -> str:
+    closed = gap_closed(data, top_k)
+    if closed is None:
+        return "Quality against the number of experts a byte visits"
+    return (
+        f"At k = {top_k} the fitted router closes {percent(closed)} of the gap from random routing to dense"
+    )
+
+
+def gap_closed(quality: pd.DataFrame, top_k: int) -> float | None:
+    """(random - mixture) / (random - dense) at `top_k`, over all domains; None when a series is missing."""
+    here = quality[(quality["domain"] == "all") & (quality["top_k"] == top_k)]
+    bits = dict(zip(here["model"], here["bits_per_byte"], strict=True))
+    dense = quality.loc[(quality["domain"] == "all") & (quality["model"] == "dense"), "bits_per_byte"]
+    bits.setdefault("dense", float(dense.iloc[0]) if len(dense) else None)
+    if None in (bits.get("dense"), bits.get("moe"), bits.get("random")) or bits["random"] == bits["dense"]:
+        return None
+    return float((bits["random"] - bits["moe"]) / (bits["random"] - bits["dense"]))
+
+
+def by_domain(quality: pd.DataFrame) -> Figure:
+    """Bits per byte of every kind of text, dense against mixture: the line between them is the price."""
+    data = _named(quality[(quality["domain"] != "all") & quality["model"].isin(["dense", "moe"])])
+    order = data[data["model"] == "moe"].sort_values("bits_per_byte")["domain"].tolist()
+    y = alt.Y("domain:N", title=None, sort=order)
+    wide = data.pivot_table(index="domain", columns="role", values="bits_per_byte").reset_index()
+    price = alt.Chart(wide).mark_rule(strokeWidth=2, color="gray").encode(y=y, x="dense:Q", x2="mixture:Q")
+    points = (
+        alt.Chart(data)
+        .mark_point(filled=True, size=90, opacity=1)
+        .encode(
+            y=y,
+            x=alt.X("bits_per_byte:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False)),
+            color=roles("role"),
+            tooltip=[
+                "domain:N",
+                alt.Tooltip("role:N", title="model"),
+                alt.Tooltip("bits_per_byte:Q", format=".3f"),
+            ],
+        )
+    )
+    wide["price"] = wide["mixture"] / wide["dense"] - 1
+    worst = largest(wide, "price")
+    title = f"The mixture pays most on {worst['domain']}: {percent(float(worst['price']))} more bits per byte"
+    return Figure(
+        title,
+        f"Bits per byte by kind of text. {title}.",
+        (price + points).properties(height=max(140, 30 * len(wide))),
+        data,
+    )
+
+
+def _named(quality: pd.DataFrame) -> pd.DataFrame:
+    return quality.assign(series=quality["model"].map(SERIES), role=quality["model"].map(_ROLE))
