@@ -208,6 +208,12 @@ ROUTERS: dict[RouterKind, Build] = {
 }
 
 
+NOT_READ: dict[RouterKind, tuple[str, ...]] = {
+    "expert_choice": ("groups", "mask_first", "selection_bias"),
+    "hash": ("groups", "mask_first", "selection_bias", "bias", "capacity_factor"),
+}
+
+
 def build(experts: Experts, hidden: int, seed: int = 0) -> nn.Module:
     """The router of `experts.router.kind`; `seed` is for what it draws itself (noise, hash table).
 
@@ -216,10 +222,8 @@ def build(experts: Experts, hidden: int, seed: int = 0) -> nn.Module:
     spec = experts.router
     if spec.kind == "switch" and experts.top_k != 1:
         raise ConfigError(f"top_k ({experts.top_k}): must be 1 with router.kind switch")
-    if spec.kind in ("expert_choice", "hash"):
-        for field in ("selection_bias", "mask_first"):
-            if getattr(spec, field):
-                raise ConfigError(f"router.{field} (True): is not for router.kind {spec.kind}")
-        if spec.groups > 1:
-            raise ConfigError(f"router.groups ({spec.groups}): must be 1 with router.kind {spec.kind}")
+    for field in NOT_READ.get(spec.kind, ()):
+        value = getattr(spec, field)
+        if value != Router.model_fields[field].default:
+            raise ConfigError(f"router.{field} ({value}): is not for router.kind {spec.kind}")
     return ROUTERS[spec.kind](experts, hidden, seed)
