@@ -96,9 +96,7 @@ def test_renormalised_weights_sum_to_one(kind: str, tokens: int, count: int, top
 
 @given(kinds.filter(lambda k: k != "hash"), st.integers(1, 17), counts_, st.integers(1, 9), seeds)
 @common
-def test_permuting_tokens_permutes_routing(
-    kind: str, tokens: int, count: int, top_k: int, seed: int
-) -> None:
+def test_permuting_tokens_permutes_routing(kind: str, tokens: int, count: int, top_k: int, seed: int) -> None:
     router = router_of(kind, count, top_k, seed).eval()
     x_TD, _ = inputs(tokens, seed)
     order_T = torch.randperm(tokens, generator=torch.Generator().manual_seed(seed))
