@@ -74,6 +74,11 @@ class Pulse:
         """Name of the lock this process holds."""
         return self._beat.name
 
+    @property
+    def code_version(self) -> str:
+        """The code this process runs."""
+        return self._beat.code_version
+
     def say(self, **changes: object) -> None:
         """Replace fields of the description: at once and as a whole."""
         self._beat = Beat.parse({**dict(self._beat), **changes})

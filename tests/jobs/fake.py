@@ -1,0 +1,73 @@
+"""A worker whose labs are fakes: real process, real queue, real bundles, no torch.
+
+What a run does is written in its text: `steps` steps of `each` seconds, then `then`, one of
+"done", "infeasible", "bug", "memory", "store". Run it as `python -m tests.jobs.fake [--supervised]`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from moe_core.errors import InfeasibleError, StoreError
+from moe_core.jobs.worker import Labs, Worker
+from moe_core.runs.context import Context
+from moe_core.settings import Settings
+from moe_core.specs import RunSpec
+from tests import synthetic
+
+ENDS: dict[str, Exception] = {
+    "infeasible": InfeasibleError("needs 93.4 GB, the device has 80.0 GB"),
+    "bug": RuntimeError("device-side assert\nand a long tail"),
+    "memory": MemoryError(),
+    "store": StoreError("the disk is full"),
+}
+
+
+def question(steps: int = 1, each: float = 0.02, then: str = "done", **fields: object) -> RunSpec:
+    """A spec whose fake run does as told. `then` "suicide": kill -9 itself halfway."""
+    text = json.dumps({"steps": steps, "each": each, "then": then})
+    return RunSpec.parse({"text": text, "batch": 1, "seq": 16, **fields})
+
+
+def lab(spec: RunSpec, context: Context) -> Path:
+    """Do what the text says, then publish a small synthetic bundle."""
+    plan = json.loads(spec.text or "{}")
+    steps = plan.get("steps", 1)
+    for step in range(steps):
+        context.step("load" if step == 0 else "measure", step / steps)
+        time.sleep(plan.get("each", 0.02))
+        if plan.get("then") == "suicide" and step == steps // 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if plan.get("then", "done") in ENDS:
+        raise ENDS[plan["then"]]
+    context.step("record", 0.99)
+    return synthetic.write_bundle(Settings.load().runs_dir, spec, layers=1)
+
+
+def labs() -> Labs:
+    """Nothing to load."""
+    return Labs({"bench": lab, "topk_sweep": lab}, "Fake CPU")
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Poll until `condition` holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds} s for {what}"
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    grace = float(os.environ.get("FAKE_GRACE_S", "30"))
+    performed = Worker(
+        Settings.load(), supervised="--supervised" in sys.argv, grace_s=grace, load=labs
+    ).serve()
+    print(f"performed {performed}", flush=True)

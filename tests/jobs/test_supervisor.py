@@ -1,0 +1,226 @@
+"""The web process keeps one worker alive, whatever happens to either."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from moe_core.errors import StoreError
+from moe_core.jobs import heartbeat, supervisor
+from moe_core.jobs.heartbeat import Vital
+from moe_core.jobs.queue import JobQueue
+from moe_core.jobs.supervisor import Supervisor, cap, supervise
+from moe_core.settings import Settings
+from moe_core.version import code_version
+from tests.jobs.fake import question
+
+FAKE = (sys.executable, "-m", "tests.jobs.fake", "--supervised")
+BROKEN = (sys.executable, "-c", "import os; print('cannot start', flush=True); os._exit(3)")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "TICK_S", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def no_stray_workers(settings: Settings) -> Iterator[None]:
+    yield
+    vital = heartbeat.read(settings.data_dir)
+    if vital and vital.alive and vital.beat.pid != os.getpid():
+        os.kill(vital.beat.pid, signal.SIGKILL)
+        pytest.fail("a worker was left behind")
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        await asyncio.sleep(0.01)
+
+
+async def idle_worker(settings: Settings) -> Vital:
+    """The worker, once it is up and its signal handlers are."""
+
+    def up() -> bool:
+        vital = heartbeat.read(settings.data_dir)
+        return vital is not None and vital.alive and vital.beat.phase == "idle"
+
+    await until(up, "a worker")
+    vital = heartbeat.read(settings.data_dir)
+    assert vital is not None
+    return vital
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await body()
+
+    asyncio.run(main())
+
+
+def test_it_starts_a_worker_and_stops_it(settings: Settings):
+    async def body() -> None:
+        async with supervise(settings, FAKE):
+            vital = await idle_worker(settings)
+            assert vital.beat.supervised
+        assert not heartbeat.held(settings.data_dir, "worker")
+        assert not psutil.pid_exists(vital.beat.pid)
+
+    run(body)
+
+
+def test_a_killed_worker_is_back_and_its_run_is_done(settings: Settings):
+    async def body() -> None:
+        queue = JobQueue(settings)
+        async with supervise(settings, FAKE):
+            first = await idle_worker(settings)
+            job = queue.submit(question(steps=20))
+            await until(lambda: getattr(queue.get(job.job_id), "stage", "") == "measure", "a run")
+            os.kill(first.beat.pid, signal.SIGKILL)
+            await until(lambda: getattr(queue.get(job.job_id), "status", "") == "done", "the answer")
+            found = queue.get(job.job_id)
+            assert found is not None
+            assert found.attempts == 2
+        queue.close()
+
+    run(body)
+
+
+def test_it_adopts_the_worker_of_a_web_process_that_died(settings: Settings):
+    async def body() -> None:
+        before = await asyncio.create_subprocess_exec(*FAKE, stderr=asyncio.subprocess.DEVNULL)
+        orphan = await idle_worker(settings)
+        async with supervise(settings, FAKE):
+            await asyncio.sleep(0.3)
+            vital = heartbeat.read(settings.data_dir)
+            assert vital is not None
+            assert vital.beat.pid == orphan.beat.pid == before.pid
+        assert await before.wait() == 0
+
+    run(body)
+
+
+def test_a_worker_started_by_hand_outlives_it(settings: Settings):
+    async def body() -> None:
+        own = await asyncio.create_subprocess_exec(*FAKE[:-1], stderr=asyncio.subprocess.DEVNULL)
+        await idle_worker(settings)
+        async with supervise(settings, FAKE):
+            await asyncio.sleep(0.2)
+        assert heartbeat.held(settings.data_dir, "worker")
+        own.kill()
+        await own.wait()
+
+    run(body)
+
+
+def test_a_worker_of_older_code_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    async def body() -> None:
+        old = await asyncio.create_subprocess_exec(*FAKE, stderr=asyncio.subprocess.DEVNULL)
+        await idle_worker(settings)
+        monkeypatch.setattr(supervisor, "code_version", lambda: "newer")
+        async with supervise(settings, FAKE):
+            assert await old.wait() == 0
+            assert (await idle_worker(settings)).beat.pid != old.pid
+
+    run(body)
+
+
+def test_a_stuck_worker_is_killed_and_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "HUNG_S", 1.5)
+
+    async def body() -> None:
+        async with supervise(settings, FAKE):
+            stuck = await idle_worker(settings)
+            os.kill(stuck.beat.pid, signal.SIGSTOP)
+            await until(lambda: not psutil.pid_exists(stuck.beat.pid), "the end of the stuck worker")
+            assert (await idle_worker(settings)).beat.pid != stuck.beat.pid
+
+    run(body)
+
+
+def test_a_worker_that_cannot_start_is_tried_ever_more_slowly(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0, 0.2, 60.0))
+
+    async def body() -> None:
+        async with supervise(settings, BROKEN):
+            await asyncio.sleep(2.0)
+        log = (settings.data_dir / "worker.log").read_text()
+        assert log.count("cannot start") == 3  # at once, at once again, and after 0.2 s
+
+    run(body)
+
+
+def test_a_second_web_process_is_refused(settings: Settings):
+    async def body() -> None:
+        with pytest.raises(StoreError, match="another web"):
+            async with supervise(settings, FAKE):
+                pytest.fail("two web processes")
+
+    with heartbeat.hold(settings.data_dir, "web", "v1"):
+        run(body)
+
+
+def test_an_external_worker_is_nobodys_business_here(settings: Settings):
+    async def body() -> None:
+        async with supervise(settings.model_copy(update={"worker": "external"}), FAKE):
+            await asyncio.sleep(0.2)
+            assert not heartbeat.held(settings.data_dir, "worker")
+            assert not (settings.data_dir / "worker.log").exists()
+
+    run(body)
+
+
+def test_the_worker_gets_the_settings_the_web_process_has(settings: Settings, tmp_path: Path):
+    elsewhere = settings.model_copy(update={"data_dir": tmp_path / "elsewhere"}).prepare()
+
+    async def body() -> None:
+        async with supervise(elsewhere, FAKE):
+            await idle_worker(elsewhere)
+
+    run(body)
+
+
+def test_a_full_disk_does_not_end_the_watch(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    ticks: list[int] = []
+
+    def tick(self: Supervisor) -> None:
+        ticks.append(1)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Supervisor, "tick", tick)
+
+    async def body() -> None:
+        async with supervise(settings, FAKE):
+            await until(lambda: len(ticks) > 3, "four looks")
+
+    run(body)
+
+
+def test_the_log_is_capped_in_place(tmp_path: Path):
+    log = tmp_path / "worker.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"a" * 100)
+        cap(log, 200)
+        assert log.stat().st_size == 100
+        writer.write(b"b" * 150)
+        cap(log, 200)
+        writer.write(b"c")
+    assert log.read_bytes() == b"c"
+    assert len((tmp_path / "worker.log.1").read_bytes()) == 250
+
+
+def test_the_code_version_is_this_codes(settings: Settings):
+    async def body() -> None:
+        async with supervise(settings, FAKE):
+            assert (await idle_worker(settings)).beat.code_version == code_version()
+
+    run(body)
