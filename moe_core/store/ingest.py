@@ -13,6 +13,8 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from duckdb import DuckDBPyConnection
 
 from moe_core.errors import ConfigError, StoreError
@@ -107,6 +109,7 @@ def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
     if reference is None and found.path.name != run_id:
         raise bundle.CorruptError(f"{found.path} holds run {run_id}: delete it and run it again")
     tables = {name: found.table(name) for name in found.tables}  # all checked before anything is written
+    _check_experts(found, tables)
     with store.transaction() as cursor:
         _erase(cursor, run_id)
         key = cursor.execute("SELECT nextval('run_keys')").fetchall()[0][0]
@@ -145,6 +148,18 @@ def _described(found: Bundle) -> dict[str, Any]:
         return values | {"experts": _experts(found)}
     except KeyError as error:
         raise bundle.CorruptError(f"{found.path}/manifest.json lacks {error}: delete the run") from error
+
+
+def _check_experts(found: Bundle, tables: dict[str, pa.Table]) -> None:
+    """Every decision names an expert that exists, or sums over the load would silently lose it."""
+    if "decisions" not in tables or tables["decisions"].num_rows == 0:
+        return
+    extremes = pc.min_max(tables["decisions"]["expert"]).as_py()
+    if extremes["min"] < 0 or extremes["max"] >= _experts(found):
+        raise bundle.CorruptError(
+            f"{found.path}/decisions.parquet names expert {extremes['max']}, "
+            f"its manifest has {_experts(found)} experts: delete the run and run it again"
+        )
 
 
 def _experts(found: Bundle) -> int:
