@@ -64,11 +64,12 @@ def test_switch_loss_equals_its_formula(tokens: int, experts: int, k: int, seed:
 
 
 def test_a_capacity_does_not_hide_imbalance_from_the_loss() -> None:
-    x_TD = torch.ones(16, 6)  # all tokens alike: all want the same expert
-    free, capped = (router_of("switch", 4, 1, capacity_factor=c) for c in (None, 1.0))
+    free, x_TD = skewed("switch")
+    capped = router_of("switch", 8, 1, hidden=16, capacity_factor=1.0)
     capped.load_state_dict(free.state_dict())
-    assert capped(x_TD).dropped_pairs() == 12
-    torch.testing.assert_close(switch_loss(capped(x_TD)), switch_loss(free(x_TD)))
+    loss = switch_loss(capped(x_TD))
+    torch.testing.assert_close(loss, switch_loss(free(x_TD)))
+    assert loss > 1.5 * switch_loss(capped(x_TD)._replace(demand_E=None))
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 10**6))
@@ -121,7 +122,7 @@ def test_descending_the_switch_loss_balances_a_skewed_router() -> None:
 def skewed(kind: str, **fields: object) -> tuple[TokenChoice, Tensor]:
     """A router whose first expert is everybody's favourite."""
     generator = torch.Generator().manual_seed(2)
-    router = router_of(kind, 8, 2, hidden=16, **fields)
+    router = router_of(kind, 8, 1 if kind == "switch" else 2, hidden=16, **fields)
     x_TD = torch.cat((torch.randn(256, 15, generator=generator), torch.ones(256, 1)), dim=1)
     with torch.no_grad():
         router.weight_ED.normal_(0.0, 0.2, generator=generator)

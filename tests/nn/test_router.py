@@ -318,7 +318,7 @@ def test_capacity_drops_the_latest_tokens(
 
 
 @pytest.mark.parametrize(
-    ("tokens", "factor", "expected"), [(0, 1.0, 0), (1, 0.1, 1), (100, 1.1, 28), (10, None, 3), (8, 50.0, 8)]
+    ("tokens", "factor", "expected"), [(0, 1.0, 0), (1, 0.1, 1), (200, 1.1, 55), (10, None, 3), (8, 50.0, 8)]
 )
 def test_capacity_rounds_up_and_never_exceeds_the_tokens(
     tokens: int, factor: float | None, expected: int
