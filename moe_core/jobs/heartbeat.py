@@ -28,6 +28,10 @@ HUNG_S = 15.0  # a live process that has not beaten for so long is stuck, or sto
 Phase = Literal["starting", "idle", "running", "stopping"]
 
 
+class TakenError(StoreError):
+    """Another process of that name is alive."""
+
+
 class Beat(Spec):
     """What a process says about itself. `deadline`: Unix time by which the current job must be over."""
 
@@ -109,13 +113,13 @@ class Pulse:
 
 @contextmanager
 def hold(directory: Path, name: str, code_version: str, *, supervised: bool = False) -> Iterator[Pulse]:
-    """Be the one process called `name`. Raises StoreError when another is alive."""
+    """Be the one process called `name`. Raises TakenError when another is alive."""
     lock = os.open(_lock_path(directory, name), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not _grab(lock):
             vital = read(directory, name)
             pid = f" (process {vital.beat.pid})" if vital else ""
-            raise StoreError(f"another {name}{pid} already serves {directory}: only one may")
+            raise TakenError(f"another {name}{pid} already serves {directory}: only one may")
         yield Pulse(
             directory,
             Beat(

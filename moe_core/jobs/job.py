@@ -45,6 +45,7 @@ class Job(Spec):
     eta_s: float | None = None
     attempts: int = 0
     error: str | None = None  # one sentence for the user
+    failure: str | None = None  # class of that error, e.g. "StoreError"
     run_id: str | None = None
     worker: str | None = None  # name of the worker that took it
     device: str | None = None  # what that worker computes on

@@ -112,7 +112,7 @@ class JobQueue:
         if job is not None and job.status == "queued":
             running = job.changed(
                 status="running", stage="starting", worker=worker, device=device,
-                attempts=job.attempts + 1, started=time.time(), finished=None, error=None,
+                attempts=job.attempts + 1, started=time.time(), finished=None,
             )  # fmt: skip
             self._records.put(running)
             return running
@@ -130,11 +130,14 @@ class JobQueue:
         """Whether somebody wished this job away."""
         return self._records.flagged(job_id)
 
-    def finish(self, job: Job, status: Status, *, run_id: str | None = None, error: str | None = None) -> Job:
-        """End a running job and give back its claim."""
+    def finish(
+        self, job: Job, status: Status, *, run_id: str | None = None, error: Exception | None = None
+    ) -> Job:
+        """End a running job and give back its claim. The text of `error` is a sentence for the user."""
         over = job.changed(
             status=status, stage=status, fraction=1.0 if status == "done" else job.fraction,
-            eta_s=None, run_id=run_id, error=error, finished=time.time(),
+            eta_s=None, run_id=run_id, finished=time.time(),
+            error=str(error) if error else None, failure=type(error).__name__ if error else None,
         )  # fmt: skip
         self._records.put(over)
         self._records.lower_flag(job.job_id)
@@ -183,12 +186,11 @@ class JobQueue:
         if job.attempts < MAX_ATTEMPTS:
             self.requeue(job, count=True)
             return
-        self.finish(
-            job,
-            "failed",
-            error=f"the worker died {job.attempts} times during this run, last in stage '{job.stage}': "
-            "most likely it ran out of memory, so ask for fewer tokens or experts",
+        error = MoEScopeError(
+            f"the worker died {job.attempts} times during this run, last in stage '{job.stage}': "
+            "most likely it ran out of memory, so ask for fewer tokens or experts"
         )
+        self.finish(job, "failed", error=error)
 
     def _admit(self) -> None:
         limit = self._settings.max_queued

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from moe_core.errors import CancelledError, InfeasibleError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import WEB, WORKER, Pulse
-from moe_core.jobs.job import Job
+from moe_core.jobs.job import Job, Status
 from moe_core.jobs.queue import JobQueue, Ticket
 from moe_core.runs.context import Context
 from moe_core.settings import Settings
@@ -147,21 +147,18 @@ class Worker:
         except Stopping:
             queue.requeue(job, count=False)
         except KeyboardInterrupt:
-            queue.finish(job, "cancelled", error="cancelled from the keyboard")
+            queue.finish(job, "cancelled", error=CancelledError("cancelled from the keyboard"))
             raise
-        except CancelledError as error:
-            queue.finish(job, "cancelled", error=str(error))
-        except InfeasibleError as error:
-            queue.finish(job, "infeasible", error=str(error))
-        except MemoryError:
-            queue.finish(job, "infeasible", error="the memory of this machine ran out during the run")
         except MoEScopeError as error:
-            queue.finish(job, "failed", error=str(error))
+            queue.finish(job, _status(error), error=error)
+        except MemoryError:
+            exhausted = InfeasibleError("the memory of this machine ran out during the run")
+            queue.finish(job, "infeasible", error=exhausted)
         except Exception as error:
             # A bug. After it the device may be unusable (a failed CUDA kernel poisons its process), so
             # a managed worker ends too and comes back fresh.
             traceback.print_exc()
-            queue.finish(job, "failed", error=f"unexpected {type(error).__name__}: {_line(error)}")
+            queue.finish(job, "failed", error=MoEScopeError(f"unexpected {_line(error)}"))
             self._stopping = self._stopping or self._supervised
 
     def _context(self, queue: JobQueue, job: Job) -> Context:
@@ -204,7 +201,15 @@ def _checked(ticket: Ticket) -> RunSpec:
     return spec
 
 
+def _status(error: MoEScopeError) -> Status:
+    """The status a run ends with."""
+    if isinstance(error, CancelledError):
+        return "cancelled"
+    return "infeasible" if isinstance(error, InfeasibleError) else "failed"
+
+
 def _line(error: Exception) -> str:
-    """The first line of an error's text, at most 200 characters."""
+    """Kind and first line of an error of ours, at most 200 characters of it."""
     lines = str(error).strip().splitlines()
-    return f"{lines[0][:200] if lines else 'no message'} (the worker's log has the details)"
+    text = lines[0][:200] if lines else "no message"
+    return f"{type(error).__name__}: {text} (the worker's log has the details)"

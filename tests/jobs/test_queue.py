@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_core.errors import ConfigError, StoreError
+from moe_core.errors import CancelledError, ConfigError, StoreError
 from moe_core.jobs import heartbeat, records, transport
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue, Ticket
@@ -83,7 +83,7 @@ def test_another_device_gives_its_own_answer(
 
 @pytest.mark.parametrize("outcome", ["failed", "cancelled", "infeasible"])
 def test_what_had_no_answer_can_be_asked_again(queue: JobQueue, outcome: str):
-    first = queue.finish(start(queue), outcome, error="why")  # type: ignore[arg-type]
+    first = queue.finish(start(queue), outcome, error=CancelledError("why"))  # type: ignore[arg-type]
     again = queue.submit(BENCH)
     assert again.status == "queued"
     assert again.error is None
@@ -138,13 +138,13 @@ def test_cancel_of_a_running_job_is_a_wish(queue: JobQueue):
     assert wished is not None
     assert (wished.status, wished.stage) == ("running", "cancelling")
     assert queue.is_cancelled(job.job_id)
-    queue.finish(job, "cancelled", error="cancelled")
+    queue.finish(job, "cancelled", error=CancelledError("stop"))
     assert status(queue) == "cancelled"
     assert not queue.is_cancelled(job.job_id)
 
 
 def test_cancel_of_what_is_over_or_unknown_changes_nothing(queue: JobQueue):
-    job = queue.finish(start(queue), "failed", error="why")
+    job = queue.finish(start(queue), "failed", error=CancelledError("why"))
     assert queue.cancel(job.job_id) == job
     assert not queue.is_cancelled(job.job_id)
     assert queue.cancel("unknown") is None
@@ -204,7 +204,7 @@ def test_newest_first_and_each_once(queue: JobQueue):
 
 def test_old_jobs_are_forgotten_but_never_one_still_to_run(queue: JobQueue, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "KEPT", 2)
-    queue.finish(start(queue, OTHER), "failed", error="why")
+    queue.finish(start(queue, OTHER), "failed", error=CancelledError("why"))
     waiting = queue.submit(SWEEP)
     for experts in (4, 5, 6):
         queue.submit(RunSpec(experts=experts, top_k=1))
