@@ -145,10 +145,14 @@ class Experts(Spec):
 
 
 class Indexer(Spec):
-    """The lightning indexer of DeepSeek sparse attention (DeepSeek-V3.2 report, section 2.1)."""
+    """The lightning indexer of DeepSeek sparse attention (DeepSeek-V3.2 report, section 2.1).
+
+    `layers` have one of their own (None: all do); the others share it (GLM-5.2).
+    """
 
     heads: Size
     head_dim: Size
+    layers: Size | None = None
 
 
 class DeltaNet(Spec):

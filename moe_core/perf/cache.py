@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from moe_core.perf.params import index_layers
 from moe_core.perf.precision import Format, size
 from moe_core.specs import MLA, Architecture, DeltaNet, Size, Spec
 
@@ -56,7 +57,7 @@ def cache(arch: Architecture) -> Cache:
     spec, extras = arch.attention, arch.extras
     if isinstance(spec, MLA):
         latent = spec.kv_rank + spec.rope_dim
-        index = arch.layers * extras.indexer.head_dim if extras.indexer else 0
+        index = index_layers(arch) * extras.indexer.head_dim if extras.indexer else 0
         return Cache(per_token=arch.layers * latent, index=index)
     width = 2 * spec.kv_heads * spec.head_dim
     if extras.delta is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from moe_core.specs import GQA, MLA, Architecture, Attention, DeltaNet, Experts, Extras, Indexer
+from moe_core.specs import GQA, MLA, Architecture, Attention, DeltaNet, Experts, Extras
 
 Method = Literal["closed_form", "meta", "record"]
 
@@ -72,7 +72,8 @@ def count(architecture: Architecture) -> ParameterCount:
     parts = Breakdown(
         embedding=table,
         head=0 if arch.tied else table,
-        attention=_attention_layers(arch) * attention(arch.attention, arch.hidden, arch.extras),
+        attention=_attention_layers(arch) * attention(arch.attention, arch.hidden, arch.extras)
+        + index_layers(arch) * _one_indexer(arch),
         norms=norms(arch),
         mixer=(arch.layers - _attention_layers(arch)) * _mixer(arch),
         other=arch.extras.positions * arch.hidden,
@@ -100,7 +101,7 @@ def mtp(arch: Architecture) -> int:
     shared with the main model.
     """
     hidden, last = arch.hidden, arch.layers - 1
-    block = attention(arch.attention, hidden, arch.extras) + 2 * hidden
+    block = attention(arch.attention, hidden, arch.extras) + 2 * hidden + _one_indexer(arch)
     if arch.experts is not None and arch.is_moe_layer(last):
         block += sum(moe_layer(arch.experts, hidden, arch.gated, arch.extras))
     else:
@@ -139,8 +140,24 @@ def ffn(hidden: int, width: int, gated: bool, bias: bool = False) -> int:
 
 
 def attention(spec: Attention, hidden: int, extras: Extras = Extras()) -> int:
-    """One attention layer, the norms inside it (per head, latent) and the indexer included."""
-    return _gqa(spec, hidden, extras) if isinstance(spec, GQA) else _mla(spec, hidden, extras)
+    """One attention layer, the norms inside it (per head, latent) included, an indexer not."""
+    return _gqa(spec, hidden, extras) if isinstance(spec, GQA) else _mla(spec, hidden)
+
+
+def _one_indexer(arch: Architecture) -> int:
+    """Queries from the latent, one key with its norm (weight and bias), one weight a head."""
+    spec = arch.extras.indexer
+    if spec is None:
+        return 0
+    latent = (arch.attention.q_rank if isinstance(arch.attention, MLA) else None) or arch.hidden
+    queries = latent * spec.heads * spec.head_dim
+    return queries + (arch.hidden + 2) * spec.head_dim + arch.hidden * spec.heads
+
+
+def index_layers(arch: Architecture) -> int:
+    """Layers that have an indexer of their own."""
+    spec = arch.extras.indexer
+    return 0 if spec is None else min(spec.layers or arch.layers, arch.layers)
 
 
 def _attention_layers(arch: Architecture) -> int:
@@ -172,7 +189,7 @@ def _gqa(spec: GQA, hidden: int, extras: Extras) -> int:
     return matrices + biases + norm + spec.heads * extras.sinks
 
 
-def _mla(spec: MLA, hidden: int, extras: Extras) -> int:
+def _mla(spec: MLA, hidden: int) -> int:
     """DeepSeek-V2, arXiv 2405.04434, section 2.1: low-rank queries (optional), latent keys and values."""
     query_width = spec.heads * (spec.nope_dim + spec.rope_dim)
     if spec.q_rank is None:
@@ -181,17 +198,7 @@ def _mla(spec: MLA, hidden: int, extras: Extras) -> int:
         queries = hidden * spec.q_rank + spec.q_rank + spec.q_rank * query_width
     latent = hidden * (spec.kv_rank + spec.rope_dim) + spec.kv_rank
     expand = spec.kv_rank * spec.heads * (spec.nope_dim + spec.v_dim)
-    return (
-        queries + latent + expand + spec.heads * spec.v_dim * hidden + _indexer(spec, hidden, extras.indexer)
-    )
-
-
-def _indexer(spec: MLA, hidden: int, indexer: Indexer | None) -> int:
-    """Queries from the latent, one key with its norm (weight and bias), one weight a head."""
-    if indexer is None:
-        return 0
-    queries = (spec.q_rank or hidden) * indexer.heads * indexer.head_dim
-    return queries + (hidden + 2) * indexer.head_dim + hidden * indexer.heads
+    return queries + latent + expand + spec.heads * spec.v_dim * hidden
 
 
 def _mixer(arch: Architecture) -> int:

@@ -16,7 +16,7 @@ from math import ceil
 from moe_core.errors import InfeasibleError
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
-from moe_core.perf.params import Breakdown
+from moe_core.perf.params import Breakdown, index_layers
 from moe_core.specs import MLA, Architecture, Size, Spec
 
 
@@ -85,7 +85,7 @@ def _attention(subject: Model, ways: int) -> int:
     if arch is None or ways == 1:
         return ceil(whole / ways)
     layers = arch.full_layers if arch.extras.delta else arch.layers
-    replicated = layers * _replicated(arch, ways)
+    replicated = layers * _replicated(arch, ways) + index_layers(arch) * _index_key(arch)
     return replicated + ceil((whole - replicated) / ways)
 
 
@@ -106,11 +106,14 @@ def _replicated(arch: Architecture, ways: int) -> int:
 
 
 def _latent(spec: MLA, arch: Architecture) -> int:
-    """Down-projections and their norms, and the indexer's key."""
+    """Down-projections of MLA and their norms."""
     down = arch.hidden * (spec.kv_rank + spec.rope_dim) + spec.kv_rank
-    queries = (arch.hidden + 1) * spec.q_rank if spec.q_rank else 0
+    return down + ((arch.hidden + 1) * spec.q_rank if spec.q_rank else 0)
+
+
+def _index_key(arch: Architecture) -> int:
     indexer = arch.extras.indexer
-    return down + queries + ((arch.hidden + 2) * indexer.head_dim if indexer else 0)
+    return (arch.hidden + 2) * indexer.head_dim if indexer else 0
 
 
 def _experts(subject: Model, parallel: Parallel) -> int:

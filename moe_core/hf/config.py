@@ -1,0 +1,57 @@
+"""From a Hugging Face config.json to an Architecture: no torch, no transformers, no remote code.
+
+`architecture(config)` covers the families of `families.DENSE` and `sparse.SPARSE`. For anything else
+it raises `Unsupported`, and `hf.exact` (worker, command line) counts by building the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from moe_core.errors import ConfigError
+from moe_core.hf.families import DENSE
+from moe_core.hf.quantisation import published
+from moe_core.hf.reader import Missing, Unsupported, language
+from moe_core.hf.sparse import SPARSE
+from moe_core.perf.precision import Precision
+from moe_core.specs import Architecture
+
+__all__ = ["Imported", "Missing", "Unsupported", "architecture", "family", "load"]
+
+FAMILIES = DENSE | SPARSE
+
+
+class Imported(NamedTuple):
+    """A config understood: the architecture, the formats its checkpoint is stored in, what to mention."""
+
+    architecture: Architecture
+    precision: Precision
+    notes: tuple[str, ...]
+
+
+def load(config: Mapping[str, Any], name: str = "imported") -> Imported:
+    """Architecture, stored formats and notes of `config`. Raises Unsupported or ConfigError."""
+    notes = []
+    if language(config).nested:
+        notes.append("text model only: vision and audio encoders are not counted")
+    precision, note = published(config)
+    return Imported(architecture(config, name), precision, tuple(notes + ([note] if note else [])))
+
+
+def architecture(config: Mapping[str, Any], name: str = "imported") -> Architecture:
+    """The architecture `config` describes. Raises Unsupported where the closed form does not reach."""
+    fields = language(config)
+    kind = family(config)
+    if kind not in FAMILIES:
+        raise Unsupported(f"model_type ({kind}): has no closed form here")
+    values = {key: value for key, value in FAMILIES[kind](fields).items()}
+    return Architecture.parse({"name": name, **values})
+
+
+def family(config: Mapping[str, Any]) -> str:
+    """The model_type of the language model. Raises ConfigError when there is none."""
+    kind = language(config).values.get("model_type") or config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise ConfigError("config.json: model_type is missing")
+    return kind

@@ -1,0 +1,148 @@
+"""Reading one config.json: every value checked, every missing field named.
+
+A class default of transformers is not the checkpoint's value (OLMoE's experts are 1,024 wide, the
+class default says 2,048), so a size that is missing is an error and never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moe_core.errors import ConfigError
+
+LIMIT_BYTES = 4_000_000  # the largest published configs, with a scale a layer, are under 1 MB
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+
+
+class Unsupported(ConfigError):
+    """The closed form cannot express this model; exact counting still may."""
+
+
+class Missing(Unsupported):
+    """A size is missing from a nested config, where transformers writes only what differs from its class."""
+
+
+class Fields:
+    """The values of one config, read with their rule."""
+
+    def __init__(self, values: Mapping[str, Any], nested: bool = False) -> None:
+        self.values = values
+        self.nested = nested
+
+    def size(self, *names: str) -> int:
+        """A required positive integer under the first of `names` that is present."""
+        found = self.maybe_size(*names)
+        if found is None:
+            raise self.missing(names[0])
+        return found
+
+    def maybe_size(self, *names: str) -> int | None:
+        """A positive integer, or None where it is absent or null."""
+        name, value = self._first(names)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} ({_short(value)}): must be a whole number of at least 1")
+        return value
+
+    def count(self, *names: str, default: int = 0) -> int:
+        """An integer of at least 0."""
+        name, value = self._first(names)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"{name} ({_short(value)}): must be a whole number of at least 0")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} ({_short(value)}): must be true or false")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name} ({_short(value)}): must be a number")
+        return float(value)
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.values.get(name)
+        return value if isinstance(value, str) else default
+
+    def items(self, name: str) -> list[Any]:
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, list):
+            raise ConfigError(f"{name} ({_short(value)}): must be a list")
+        return value or []
+
+    def group(self, name: str) -> Fields:
+        """A required nested object, such as DBRX's ffn_config."""
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise self.missing(name)
+        return Fields(value, self.nested)
+
+    def missing(self, name: str) -> ConfigError:
+        if self.nested:
+            return Missing(f"config.json: {name} is missing, so the class default of transformers applies")
+        return ConfigError(
+            f"config.json: {name} is missing, and a class default need not be the checkpoint's value"
+        )
+
+    def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:
+        present = [(name, self.values[name]) for name in names if self.values.get(name) is not None]
+        return present[0] if present else (names[0], None)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The object in the file at `path`. Raises ConfigError for anything that is not a small JSON object."""
+    try:
+        size = path.stat().st_size
+        if size > LIMIT_BYTES:
+            raise ConfigError(f"{path.name} ({size:,} bytes): a config.json has at most {LIMIT_BYTES:,}")
+        return parse(path.read_bytes(), path.name)
+    except OSError as error:
+        raise ConfigError(f"{path.name}: cannot be read ({error.strerror})") from error
+
+
+def parse(text: bytes | str, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in `text`, an upload or a paste."""
+    if len(text) > LIMIT_BYTES:
+        raise ConfigError(f"{name} ({len(text):,} bytes): a config.json has at most {LIMIT_BYTES:,}")
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(decoded)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: is not UTF-8 text") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: is nested too deeply") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def language(config: Mapping[str, Any]) -> Fields:
+    """The language model's part: a nested text config where there is one, with the outer tie and type."""
+    for name in _NESTED:
+        inner = config.get(name)
+        if isinstance(inner, dict):
+            if any(isinstance(inner.get(deeper), dict) for deeper in _NESTED):
+                return language(inner)
+            outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+            return Fields({**outer, "model_type": config.get("model_type"), **inner}, nested=True)
+    return Fields(config)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
