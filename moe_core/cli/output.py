@@ -1,0 +1,45 @@
+"""Output: answers on stdout, as text or as one JSON object; errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from moe_core.errors import CancelledError, ConfigError, InfeasibleError, MoEScopeError, StoreError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+EXIT_CODES: dict[type[MoEScopeError], int] = {
+    ConfigError: 2,
+    InfeasibleError: 3,
+    StoreError: 4,
+    CancelledError: 130,
+}
+
+
+def answer(values: Mapping[str, Any], as_json: bool, text: Iterable[str]) -> None:
+    """Print `values` as JSON, or the lines of `text`."""
+    print(json.dumps(values, ensure_ascii=False) if as_json else "\n".join(text), flush=True)
+
+
+def explain(error: MoEScopeError, as_json: bool) -> int:
+    """Print one sentence (stderr), or {"error": {...}} (stdout). Returns the exit code."""
+    code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+    if as_json:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        answer({"error": {"kind": kind, "message": str(error), "exit_code": code}}, True, ())
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of left-aligned columns; the first row is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
