@@ -1,7 +1,6 @@
-"""Distinct experts against batch: what a decode step must read, recorded beside the uniform formula.
+"""Distinct experts against batch: what a step must read, recorded beside the uniform formula.
 
-`measured` frame: tokens, kind ("across sequences" or "neighbours"), experts (mean of a layer), low, high.
-`modelled` frame: tokens, experts: E (1 - (1 - K/E)^T).
+`touched` frame: grouping, layer, size (tokens), distinct, uniform (E (1 - (1 - k/E)^size)).
 """
 
 from __future__ import annotations
@@ -9,52 +8,67 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, largest, log2_axis, role
+from app.charts.figure import Figure, draw, largest, log2_axis, percent, role
+
+GROUPINGS = {"decode": "one byte of each sequence (decode)", "consecutive": "bytes in a row (prefill)"}
 
 
-def distinct(measured: pd.DataFrame, modelled: pd.DataFrame, experts: int, error: float | None) -> Figure:
-    """Recorded points over the dashed formula; the grey line is all the experts there are."""
-    kinds = list(dict.fromkeys(measured["kind"]))
-    x = log2_axis("tokens", "tokens in the step", [*measured["tokens"], *modelled["tokens"]])
-    y = alt.Y(
-        "experts:Q",
-        title="distinct experts in a layer",
-        scale=alt.Scale(domain=[0, experts * 1.05], nice=False),
+def distinct(touched: pd.DataFrame, experts: int) -> Figure:
+    """Recorded points, mean and range over layers, over the dashed formula; grey are all experts."""
+    data = _over_layers(touched)
+    x = log2_axis("size", "tokens in the step", data["size"].tolist())
+    top = alt.Scale(domain=[0, experts * 1.06], nice=False)
+    y = alt.Y("distinct:Q", title="distinct experts in a layer, mean of layers", scale=top)
+    names = [name for name in GROUPINGS.values() if name in set(data["grouping"])]
+    shape = alt.Shape(
+        "grouping:N",
+        scale=alt.Scale(domain=names, range=["circle", "square"]),
+        legend=alt.Legend(orient="top", title=None, labelLimit=260),
     )
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds), legend=alt.Legend(orient="top", title=None))
-    points = (
-        alt.Chart(measured)
-        .mark_line(point=alt.OverlayMarkDef(size=55, filled=True), strokeWidth=1.5)
-        .encode(x=x, y=y, color=role("mixture"), shape=shape, strokeOpacity=alt.value(0.7), detail="kind:N")
-        .encode(
-            tooltip=["tokens:Q", "kind:N", alt.Tooltip("experts:Q", title="distinct experts", format=".3~g")]
-        )
+    tip = [
+        "size:Q",
+        "grouping:N",
+        alt.Tooltip("distinct:Q", format=".3~g"),
+        alt.Tooltip("uniform:Q", format=".3~g"),
+    ]
+    base = alt.Chart(data)
+    band = base.mark_area(opacity=0.14).encode(
+        x=x, y="low:Q", y2="high:Q", color=role("mixture"), detail="grouping:N"
     )
-    spread = (
-        alt.Chart(measured)
-        .mark_area(opacity=0.15)
-        .encode(x=x, y="low:Q", y2="high:Q", color=role("mixture"), detail="kind:N")
+    line = base.mark_line(strokeWidth=1.2).encode(x=x, y=y, color=role("mixture"), detail="grouping:N")
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=x, y=y, color=role("mixture"), shape=shape, tooltip=tip
     )
-    formula = (
-        alt.Chart(modelled)
-        .mark_line(strokeDash=[6, 4], strokeWidth=1.5)
-        .encode(x=x, y=y, color=role("limit"))
+    formula = data.drop_duplicates("size").sort_values("size")
+    dashed = alt.Chart(formula).mark_line(strokeDash=[6, 4]).encode(x=x, y="uniform:Q", color=role("limit"))
+    word = (
+        alt.Chart(formula.iloc[[len(formula) // 2]])
+        .mark_text(align="right", dx=-8, dy=-8, fontStyle="italic")
+        .encode(x=x, y="uniform:Q", text=alt.value("uniform formula"), color=role("limit"))
     )
-    name = (
-        alt.Chart(modelled.iloc[[len(modelled) // 3]])
-        .mark_text(align="right", dx=-6, dy=-6, fontStyle="italic")
-        .encode(x=x, y=y, text=alt.value("uniform formula"), color=role("limit"))
-    )
-    every = (
-        alt.Chart(pd.DataFrame({"experts": [experts]})).mark_rule().encode(y="experts:Q", color=role("limit"))
-    )
-    title = _title(measured, experts, error)
-    data = pd.concat([measured, modelled.assign(kind="uniform formula")], ignore_index=True)
-    chart = (every + spread + formula + name + points).properties(height=340)
-    return Figure(title, f"Distinct experts touched against tokens in a step. {title}.", chart, data)
+    every = alt.Chart(pd.DataFrame({"all": [experts]})).mark_rule().encode(y="all:Q", color=role("limit"))
+    title = _title(data, experts)
+    chart = (every + band + dashed + word + line + dots).properties(height=340)
+    return draw(title, f"Distinct experts against tokens in a step. {title}.", chart, data)
 
 
-def _title(measured: pd.DataFrame, experts: int, error: float | None) -> str:
-    most = largest(measured, "experts")
-    tail = "" if error is None else f"; the uniform formula is off by {abs(error):.2g} at most"
-    return f"{int(most['tokens'])} tokens touch {most['experts']:.3g} of {experts} experts{tail}"
+def _over_layers(touched: pd.DataFrame) -> pd.DataFrame:
+    grouped = touched.groupby(["grouping", "size"], as_index=False)
+    data = grouped.agg(
+        distinct=("distinct", "mean"),
+        low=("distinct", "min"),
+        high=("distinct", "max"),
+        uniform=("uniform", "mean"),
+    )
+    return data.assign(grouping=data["grouping"].map(GROUPINGS))
+
+
+def _title(data: pd.DataFrame, experts: int) -> str:
+    """Says where the formula is most wrong: that is what a step's cost depends on."""
+    data = data.assign(error=(data["uniform"] / data["distinct"] - 1).abs())
+    worst = largest(data, "error")
+    direction = "above" if worst["uniform"] > worst["distinct"] else "below"
+    return (
+        f"{int(worst['size'])} tokens touch {worst['distinct']:.3g} of {experts} experts; "
+        f"the uniform formula is {percent(worst['error'])} {direction} that, its largest error"
+    )

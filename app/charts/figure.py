@@ -16,6 +16,8 @@ import pandas as pd
 
 from app.theme import ROLES
 
+alt.data_transformers.disable_max_rows()  # Streamlit sends frames as Arrow: no limit to keep
+
 MODEL_LABELS = {"dense": "dense", "moe": "mixture"}
 TIME_AXIS = "format(datum.value, '.3~s') + 's'"
 BYTE_AXIS = "format(datum.value, '.3~s') + 'B'"
@@ -26,18 +28,21 @@ class Figure(NamedTuple):
 
     title  the finding, one sentence without a full stop.
     alt    what a reader who cannot see the chart should know.
-    chart  Altair, untitled; colours come from the theme's ranges.
+    spec   Vega-Lite, untitled, data as frames under `datasets`; colours come from the theme's ranges.
     data   the rows behind it, tidy, for the data view and the CSV.
     """
 
     title: str
     alt: str
-    chart: alt.TopLevelMixin
+    spec: dict[str, Any]
     data: pd.DataFrame
 
-    def spec(self) -> dict[str, Any]:
-        """Vega-Lite for the browser; Streamlit adds the theme."""
-        return self.chart.to_dict(format="vega-lite", validate=False)
+
+def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -> Figure:
+    """Compile an Altair chart, once: compiling takes longer than sending."""
+    spec: dict[str, Any] = chart.to_dict()
+    spec["datasets"] = {name: pd.DataFrame(rows) for name, rows in spec.get("datasets", {}).items()}
+    return Figure(title, words, spec, data)
 
 
 def roles(field: str = "model", legend: bool = True, **extra: Any) -> alt.Color:

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, largest, percent, times
+from app.charts.figure import Figure, draw, largest, role, times
 
 LIMIT = 2.0  # the colour scale ends at a quarter and at four times fair share
 _RATIO_LEGEND = "datum.value == 0 ? 'fair' : (format(pow(2, datum.value), '~r') + '×')"
@@ -43,7 +43,7 @@ def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, com
         chart = chart.encode(
             stroke=alt.when(cell).then(alt.value("#E69F00")).otherwise(alt.value("transparent"))
         ).add_params(cell)
-    return Figure(
+    return draw(
         _heatmap_title(data, domain), _heatmap_alt(data, domain), chart, data.drop(columns="log_ratio")
     )
 
@@ -77,96 +77,97 @@ def _heatmap_alt(data: pd.DataFrame, domain: str) -> str:
     )
 
 
-def curve(load: pd.DataFrame) -> Figure:
-    """Experts of each layer sorted by load; the first point of a line is the hottest expert's price."""
-    data = load.sort_values(["layer", "ratio"], ascending=[True, False]).copy()
-    data["rank"] = data.groupby("layer").cumcount() + 1
-    data["share"] = data["ratio"].map(times)
+def curve(ranked: pd.DataFrame) -> Figure:
+    """Experts of each layer sorted by load (`rank` 1 is busiest): the first point is what a layer waits for."""
+    data = ranked.assign(share=ranked["ratio"].map(times))
     lines = (
         alt.Chart(data)
         .mark_line(point=alt.OverlayMarkDef(size=22), opacity=0.8, strokeWidth=1.5)
         .encode(
             x=alt.X("rank:O", title="experts of the layer, busiest first", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("ratio:Q", title="load over fair share", axis=alt.Axis(labelExpr="datum.label + '×'")),
-            color=alt.Color(
-                "layer:Q", scale=alt.Scale(range="ramp"), legend=alt.Legend(title="layer", tickMinStep=1)
-            ),
+            color=alt.Color("layer:Q", scale=alt.Scale(range="ramp"), legend=_layer_legend(data)),
             detail="layer:N",
             tooltip=["layer:O", "expert:O", "rank:O", alt.Tooltip("share:N", title="of fair share")],
         )
     )
-    fair = (
-        alt.Chart(pd.DataFrame({"fair": [1.0]})).mark_rule(strokeDash=[4, 4], color="gray").encode(y="fair:Q")
-    )
+    fair = alt.Chart(pd.DataFrame({"fair": [1.0]})).mark_rule(strokeDash=[4, 4], color="gray")
     hottest, worst = data.groupby("layer")["ratio"].max(), largest(data, "ratio")
     title = (
         f"A layer waits for its busiest expert: {times(float(hottest.median()))} fair share in the middle "
         f"layer, {times(worst['ratio'])} in the worst (layer {int(worst['layer'])})"
     )
-    return Figure(
-        title,
-        f"Sorted load of the experts, one line a layer. {title}.",
-        (fair + lines).properties(height=300),
-        data,
-    )
+    chart = (fair.encode(y="fair:Q") + lines).properties(height=300)
+    return draw(title, f"Sorted load of the experts, one line a layer. {title}.", chart, data)
+
+
+def _layer_legend(data: pd.DataFrame) -> alt.Legend:
+    first, last = int(data["layer"].min()), int(data["layer"].max())
+    return alt.Legend(title="layer", values=sorted({first, (first + last) // 2, last}), format="d")
+
+
+MEASURES = {
+    "entropy": "entropy (1 is even)",
+    "cv": "coefficient of variation (0 is even)",
+    "max_over_mean": "busiest over mean (1 is even)",
+    "dead": "experts without work",
+}
 
 
 def balance(stats: pd.DataFrame) -> Figure:
-    """Measures of balance, one small chart each. `stats`: layer, entropy, cv, max_over_mean, dead."""
-    names = {
-        "entropy": "entropy (1 is even)",
-        "cv": "coefficient of variation (0 is even)",
-        "max_over_mean": "busiest over mean (1 is even)",
-        "dead": "experts without work",
-    }
-    long = stats.melt(id_vars="layer", value_vars=list(names), var_name="measure", value_name="value")
-    long["measure"] = long["measure"].map(names)
-    chart = (
-        alt.Chart(long)
+    """Four measures of balance by layer. `stats`: layer, experts, entropy_bits, cv, max_over_mean, dead."""
+    entropy = stats["entropy_bits"] / np.log2(stats["experts"].clip(lower=2))
+    stats = stats.assign(entropy=entropy.where(stats["experts"] > 1, 1.0))
+    long = stats.melt(id_vars="layer", value_vars=list(MEASURES), var_name="measure", value_name="value")
+    long["measure"] = long["measure"].map(MEASURES)
+    panels = [
+        alt.Chart(long[long["measure"] == name])
         .mark_bar()
         .encode(
             x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("value:Q", title=None),
-            color=alt.ColorDatum("mixture", legend=None, scale=alt.Scale(domain=["dense", "mixture"])),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4)),
+            color=role("mixture"),
             tooltip=["layer:O", "measure:N", alt.Tooltip("value:Q", format=".3~g")],
         )
-        .properties(width=240, height=130)
-        .facet(facet=alt.Facet("measure:N", title=None, sort=list(names.values())), columns=2)
-        .resolve_scale(y="independent")
-    )
-    worst = largest(stats, "cv")
-    dead = int(stats["dead"].sum())
+        .properties(title=alt.Title(name, fontSize=13, fontWeight="normal", offset=6), height=110)
+        for name in MEASURES.values()
+    ]
+    worst, dead = largest(stats, "cv"), int(stats["dead"].sum())
     title = f"Layer {int(worst['layer'])} is the least even (variation {worst['cv']:.3g}); " + (
-        f"{dead} experts never work" if dead else "every expert works somewhere in this text"
+        f"{dead} experts have no work at all" if dead else "every expert has some work"
     )
-    return Figure(
-        title, f"Entropy, variation, busiest over mean and dead experts by layer. {title}.", chart, stats
+    return draw(
+        title,
+        f"Entropy, variation, busiest over mean and dead experts by layer. {title}.",
+        alt.vconcat(*panels).resolve_scale(color="shared"),
+        stats,
     )
 
 
 def lift(frame: pd.DataFrame, layer: int, expert: int) -> Figure:
-    """Which kinds of text one expert prefers. `frame`: domain, lift (1 is indifferent), pairs."""
-    data = frame.sort_values("lift", ascending=False).assign(over_chance=frame["lift"].map(times))
+    """Which kinds of text one expert prefers. `frame`: name, lift (1 is indifferent), pairs."""
+    data = frame.sort_values("lift", ascending=False)
+    data = data.assign(over_chance=data["lift"].map(times), chance=1.0)
     bars = (
         alt.Chart(data)
         .mark_bar()
         .encode(
-            y=alt.Y("domain:N", sort="-x", title=None),
+            y=alt.Y("name:N", sort=data["name"].tolist(), title=None),
             x=alt.X("lift:Q", title="lift over chance", axis=alt.Axis(labelExpr="datum.label + '×'")),
-            x2=alt.datum(1),
-            color=alt.ColorDatum("mixture", legend=None, scale=alt.Scale(domain=["dense", "mixture"])),
+            x2="chance:Q",
+            color=role("mixture"),
             tooltip=[
-                "domain:N",
+                alt.Tooltip("name:N", title="text"),
                 alt.Tooltip("over_chance:N", title="lift"),
-                alt.Tooltip("pairs:Q", format=","),
+                alt.Tooltip("pairs:Q", title="routed pairs", format=","),
             ],
         )
     )
-    chance = alt.Chart(pd.DataFrame({"chance": [1.0]})).mark_rule(color="gray").encode(x="chance:Q")
+    chance = alt.Chart(data.head(1)).mark_rule(color="gray").encode(x="chance:Q")
     best = largest(data, "lift")
-    title = f"Expert {expert} of layer {layer} prefers {best['domain']}: {times(best['lift'])} chance"
-    chart = (bars + chance).properties(height=max(120, 26 * len(data)))
-    return Figure(title, f"Lift over chance by kind of text. {title}.", chart, data)
+    title = f"Expert {expert} of layer {layer} prefers {best['name']}: {times(best['lift'])} chance"
+    chart = (bars + chance).properties(height=max(110, 24 * len(data)))
+    return draw(title, f"Lift over chance by kind of text. {title}.", chart, data.drop(columns="chance"))
 
 
 def domains(load: pd.DataFrame, layer: int) -> Figure:
@@ -195,16 +196,9 @@ def domains(load: pd.DataFrame, layer: int) -> Figure:
         f"In layer {layer}, {hot['domain']} leans most on one expert: "
         f"{times(hot['ratio'])} on expert {int(hot['expert'])}"
     )
-    return Figure(
+    return draw(
         title,
         f"Load of experts by kind of text in layer {layer}. {title}.",
         chart,
         data.drop(columns="log_ratio"),
     )
-
-
-def share_of_top(load: pd.DataFrame, fraction: float = 0.25) -> str:
-    """How much of the work the busiest quarter of the experts does, in words."""
-    ordered = load.sort_values("pairs", ascending=False)["pairs"]
-    top = ordered.head(max(1, round(fraction * len(ordered)))).sum()
-    return percent(float(top) / max(float(ordered.sum()), 1.0))

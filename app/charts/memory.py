@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import BYTE_AXIS, Figure, label_models, percent, role, roles, times
+from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, percent, role, roles, times
 from moe_core.units import quantity
 
 ORDER = (
@@ -64,7 +64,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     words = base.mark_text(align="left", dx=5, fontSize=11).encode(text="text:N")
     title = _predicted_title(part, label)
     chart = (dashed + solid + words).properties(height=34 * data["component"].nunique() + 20)
-    return Figure(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
+    return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
 
 
 def _predicted_title(part: pd.DataFrame, label: str) -> str:
@@ -115,7 +115,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
     name = limit.mark_text(align="right", dx=-6, y=-6, color="gray").encode(x="bytes:Q", text="text:N")
     title = _budget_title(totals, capacity, device)
     chart = (bars + rule + name + words).properties(height=56 * len(names) + 30)
-    return Figure(
+    return draw(
         title, f"Memory by component against {device}. {title}.", chart, data.drop(columns=["order", "part"])
     )
 
@@ -150,7 +150,7 @@ def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
         data.set_index("model")["bytes"].get("mixture", 0) / data.set_index("model")["bytes"].get("dense", 1)
     )
     title = f"At its peak the mixture holds {times(ratio)} the dense model's memory"
-    return Figure(title, f"Peak memory of both scale models. {title}.", chart.properties(height=84), data)
+    return draw(title, f"Peak memory of both scale models. {title}.", chart.properties(height=84), data)
 
 
 def _name(component: str) -> str:

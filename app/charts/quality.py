@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, largest, log2_axis, percent, roles
+from app.charts.figure import Figure, draw, largest, log2_axis, percent, roles
 
 SERIES = {
     "dense": "dense",
@@ -53,7 +53,7 @@ def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
     )
     here = alt.Chart(pd.DataFrame({"top_k": [top_k]})).mark_rule(strokeDash=[2, 3], color="gray").encode(x=x)
     title = _sweep_title(data, top_k)
-    return Figure(title, f"Bits per byte against k. {title}.", (here + lines).properties(height=340), data)
+    return draw(title, f"Bits per byte against k. {title}.", (here + lines).properties(height=340), data)
 
 
 def _sweep_title(data: pd.DataFrame, top_k: int) -> str:
@@ -100,7 +100,7 @@ def by_domain(quality: pd.DataFrame) -> Figure:
     wide["price"] = wide["mixture"] / wide["dense"] - 1
     worst = largest(wide, "price")
     title = f"The mixture pays most on {worst['domain']}: {percent(float(worst['price']))} more bits per byte"
-    return Figure(
+    return draw(
         title,
         f"Bits per byte by kind of text. {title}.",
         (price + points).properties(height=max(140, 30 * len(wide))),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, percent
+from app.charts.figure import Figure, draw, percent
 
 SHOWN = 256  # positions drawn at once: a wider raster has cells below a pixel
 
@@ -56,9 +56,7 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
         .properties(height=min(560, max(180, 16 * experts)))
     )
     title = _title(data, layer)
-    return Figure(
-        title, f"Expert by position for {stop - start} bytes in layer {layer}. {title}.", chart, data
-    )
+    return draw(title, f"Expert by position for {stop - start} bytes in layer {layer}. {title}.", chart, data)
 
 
 def _title(data: pd.DataFrame, layer: int) -> str:

@@ -1,6 +1,6 @@
 """Times: dense beside mixture, per phase, per component, against batch.
 
-`timings` frame: model (dense|moe), phase (prefill|decode), component, seconds, low, high (quartiles).
+`timings` frame: model (dense|moe), phase (prefill|decode), component, median_s, p10_s, p90_s.
 """
 
 from __future__ import annotations
@@ -8,7 +8,17 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import TIME_AXIS, Figure, by_model, label_models, largest, log2_axis, roles, times
+from app.charts.figure import (
+    TIME_AXIS,
+    Figure,
+    by_model,
+    draw,
+    label_models,
+    largest,
+    log2_axis,
+    roles,
+    times,
+)
 from moe_core.units import quantity
 
 PHASES = {"prefill": "prefill (read the text)", "decode": "decode (write one step)"}
@@ -26,54 +36,39 @@ COMPONENTS = (
 )
 
 
-def phases(timings: pd.DataFrame, repeats: pd.DataFrame) -> Figure:
-    """Median time of both phases, one scale each, every repeat as a point. `repeats` has a row per repeat."""
+def phases(timings: pd.DataFrame) -> Figure:
+    """Median time of both phases, each on its own scale; the thin line spans nine tenths of the repeats."""
     total = _totals(timings)
-    dots = label_models(repeats[repeats["component"] == "total"])
-    dots = dots.assign(phase=dots["phase"].map(PHASES))
-    y = alt.Y("model:N", title=None, sort=["dense", "mixture"], axis=alt.Axis(labels=False))
-    x = alt.X("seconds:Q", title=None, axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=4))
-    base = alt.Chart(total).encode(y=y)
-    bars = base.mark_bar(height=26, opacity=0.85).encode(x=x, color=roles())
-    words = base.mark_text(align="left", dx=8, fontWeight="bold").encode(x="end:Q", text="text:N")
-    points = (
-        alt.Chart(dots)
-        .mark_tick(thickness=1.5, height=26, color="black", opacity=0.55)
-        .encode(x="seconds:Q", y=y)
-    )
-    tip = [
-        alt.Tooltip("model:N"),
-        alt.Tooltip("text:N", title="median"),
-        alt.Tooltip("spread:N", title="quartiles"),
-    ]
-    panels = [
-        alt.layer(
-            bars.encode(tooltip=tip).transform_filter(alt.datum.phase == name),
-            points.transform_filter(alt.datum.phase == name),
-            words.transform_filter(alt.datum.phase == name),
-        ).properties(title=alt.Title(name, fontSize=13, fontWeight="normal", offset=4), height=74)
-        for name in PHASES.values()
-    ]
+    panels = [_panel(total[total["phase"] == name], name) for name in PHASES.values()]
     title = _phase_title(total)
     chart = alt.vconcat(*panels).resolve_scale(x="independent", color="shared")
-    return Figure(title, f"Measured times of the dense model and the mixture. {title}.", chart, total)
+    return draw(title, f"Measured times of the dense model and the mixture. {title}.", chart, total)
+
+
+def _panel(part: pd.DataFrame, name: str) -> alt.LayerChart:
+    y = alt.Y("model:N", title=None, sort=["dense", "mixture"], axis=alt.Axis(labels=False))
+    x = alt.X("median_s:Q", title=None, axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=4))
+    base = alt.Chart(part).encode(y=y)
+    tip = ["model:N", alt.Tooltip("text:N", title="median"), alt.Tooltip("spread:N", title="spread")]
+    bars = base.mark_bar(height=26, opacity=0.85).encode(x=x, color=roles(), tooltip=tip)
+    spread = base.mark_rule(strokeWidth=1.5, color="gray").encode(x="p10_s:Q", x2="p90_s:Q")
+    words = base.mark_text(align="left", dx=8, fontWeight="bold").encode(x="p90_s:Q", text="text:N")
+    heading = alt.Title(name, fontSize=13, fontWeight="normal", offset=4)
+    return alt.layer(bars, spread, words).properties(title=heading, height=74)
 
 
 def _totals(timings: pd.DataFrame) -> pd.DataFrame:
     total = label_models(timings[timings["component"] == "total"])
+    ends = zip(total["p10_s"], total["p90_s"], strict=True)
     return total.assign(
         phase=total["phase"].map(PHASES),
-        end=total[["seconds", "high"]].max(axis=1),
-        text=total["seconds"].map(lambda s: quantity(s, "s")),
-        spread=[
-            f"{quantity(a, 's')} to {quantity(b, 's')}"
-            for a, b in zip(total["low"], total["high"], strict=True)
-        ],
+        text=total["median_s"].map(lambda s: quantity(s, "s")),
+        spread=[f"{quantity(low, 's')} to {quantity(high, 's')}" for low, high in ends],
     )
 
 
 def _phase_title(total: pd.DataFrame) -> str:
-    both = by_model(total, "phase", "seconds")
+    both = by_model(total, "phase", "median_s")
     words = [
         f"{times(both[phase]['mixture'] / both[phase]['dense'])} the dense time in {name}"
         for name, phase in PHASES.items()
@@ -83,22 +78,22 @@ def _phase_title(total: pd.DataFrame) -> str:
 
 
 def components(timings: pd.DataFrame, phase: str) -> Figure:
-    """Where the time goes, stacked from the components, dense above mixture."""
+    """Where the time goes, component by component, dense above mixture."""
     part = timings[(timings["phase"] == phase) & (timings["component"] != "total")]
-    part = label_models(part[part["seconds"] > 0])
+    part = label_models(part[part["median_s"] > 0])
     order = {name: index for index, name in enumerate(COMPONENTS)}
-    whole = part.groupby("model")["seconds"].transform("sum")
+    whole = part.groupby("model")["median_s"].transform("sum")
     data = part.assign(
         order=part["component"].map(order),
-        share=part["seconds"] / whole,
-        text=part["seconds"].map(lambda s: quantity(s, "s")),
+        share=part["median_s"] / whole,
+        text=part["median_s"].map(lambda s: quantity(s, "s")),
     )
     chart = (
         alt.Chart(data)
-        .mark_bar(stroke="white", strokeWidth=0.5)
+        .mark_bar()
         .encode(
             y=alt.Y("component:N", sort=list(COMPONENTS), title=None),
-            x=alt.X("seconds:Q", title=f"{phase}, median", axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=5)),
+            x=alt.X("median_s:Q", title=f"{phase}, median", axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=5)),
             yOffset=alt.YOffset("model:N", sort=["dense", "mixture"]),
             color=roles(),
             tooltip=[
@@ -110,15 +105,15 @@ def components(timings: pd.DataFrame, phase: str) -> Figure:
         )
         .properties(height=30 * max(4, data["component"].nunique()))
     )
-    top = largest(data[data["model"] == "mixture"], "seconds")
+    top = largest(data[data["model"] == "mixture"], "median_s")
     title = f"In {phase}, {top['component']} takes {100 * top['share']:.3g} % of the mixture's time"
-    return Figure(title, f"Time by component in {phase}. {title}.", chart, data.drop(columns="order"))
+    return draw(title, f"Time by component in {phase}. {title}.", chart, data.drop(columns="order"))
 
 
 def against_batch(runs: pd.DataFrame, batch: int) -> Figure:
     """Time of one decode step against batch, from every run of this mixture on this device.
 
-    `runs`: batch, model, seconds, low, high. The vertical rule says: you are here.
+    `runs`: batch, model, seconds. The vertical rule says: you are here.
     """
     data = label_models(runs).assign(text=runs["seconds"].map(lambda s: quantity(s, "s")))
     x = log2_axis("batch", "batch (sequences)", data["batch"].tolist())
@@ -144,6 +139,6 @@ def against_batch(runs: pd.DataFrame, batch: int) -> Figure:
     cheaper = [int(b) for b, models in both.items() if models["mixture"] < models["dense"]]
     where = "at no batch measured so far" if not cheaper else "at batch " + ", ".join(map(str, cheaper))
     title = f"A decode step of the mixture is the shorter one {where}"
-    return Figure(
+    return draw(
         title, f"Decode time against batch. {title}.", (rule + lines + word).properties(height=280), data
     )

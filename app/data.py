@@ -1,0 +1,220 @@
+"""Data: every cache, and the pages' only door to store, queue and registry.
+
+A run never changes under its identity and the moment it was recorded, so what is read from one is
+kept by both. Frames and figures are shared between sessions: nobody may change them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from app.charts.figure import Figure
+from moe_core.errors import ConfigError
+from moe_core.jobs import heartbeat
+from moe_core.jobs.heartbeat import Vital
+from moe_core.jobs.job import Job
+from moe_core.jobs.queue import JobQueue
+from moe_core.runs import bundle
+from moe_core.settings import Settings
+from moe_core.specs import RunSpec
+from moe_core.store import ingest, queries, routing, text
+from moe_core.store.db import Store
+from moe_core.store.queries import Run
+from moe_core.version import question_id
+
+_TABLES: dict[str, Callable[..., pd.DataFrame]] = {
+    "load": routing.load,
+    "load_curve": routing.load_curve,
+    "balance": routing.balance,
+    "probabilities": routing.probabilities,
+    "lift": routing.lift,
+    "flow": routing.flow,
+    "coactivation": routing.coactivation,
+    "distinct": routing.distinct,
+    "raster": text.raster,
+    "text": text.text,
+    "sequences": text.sequences,
+    "snippets": text.snippets,
+    "timings": queries.timings,
+    "memory": queries.memory,
+    "quality": queries.quality,
+}
+
+
+class Door(NamedTuple):
+    """What one installation needs open: its settings, store and queue, and notices from opening them."""
+
+    settings: Settings
+    store: Store
+    queue: JobQueue
+    notices: tuple[str, ...]
+
+
+def door() -> Door:
+    """Open once per process and data directory. Raises StoreError or ConfigError, one sentence."""
+    return _open(os.environ.get("MOE_DATA_DIR", ""))
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda opened: _close(opened))
+def _open(_directory: str) -> Door:
+    settings = Settings.load()
+    store = Store.open(settings)
+    report = ingest.refresh(store)
+    return Door(settings, store, JobQueue(settings), (*store.notices, *report.problems))
+
+
+def _close(opened: Door) -> None:
+    opened.queue.close()
+    opened.store.close()
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def run(run_id: str) -> Run:
+    """One run's question, device and summary. Raises ConfigError if the store does not have it."""
+    return queries.run(door().store, run_id)
+
+
+def frame(name: str, of: Run, **options: Any) -> pd.DataFrame:
+    """A table of `_TABLES` for one run; shared, so not to be changed."""
+    return _frame(name, _identity(of), tuple(sorted(options.items())))
+
+
+def figure(name: str, of: Run, **options: Any) -> Figure:
+    """A figure of `app.figures.FIGURES` for one run, compiled once."""
+    return _figure(name, _identity(of), tuple(sorted(options.items())), of)
+
+
+def _identity(of: Run) -> tuple[str, ...]:
+    return (str(door().settings.data_dir), of.run_id, of.created.isoformat())
+
+
+@st.cache_resource(show_spinner=False, max_entries=512)
+def _frame(name: str, identity: tuple[str, ...], options: tuple[Any, ...]) -> pd.DataFrame:
+    return _TABLES[name](door().store, identity[1], **dict(options))
+
+
+@st.cache_resource(show_spinner=False, max_entries=512)
+def _figure(name: str, identity: tuple[str, ...], options: tuple[Any, ...], _of: Run) -> Figure:
+    from app.figures import FIGURES  # it asks this module for frames
+
+    return FIGURES[name](_of, **dict(options))
+
+
+def history(lab: str | None = None) -> pd.DataFrame:
+    """Every run, newest first. Not cached: it changes with every run, and takes 2 ms."""
+    return queries.history(door().store, lab)
+
+
+def diff(run_id_a: str, run_id_b: str) -> pd.DataFrame:
+    """Two runs side by side, measurement by measurement."""
+    return queries.diff(door().store, run_id_a, run_id_b)
+
+
+def delete(run_id: str) -> None:
+    """Delete a run made here. Raises ConfigError for a shipped one."""
+    ingest.delete(door().store, run_id)
+
+
+def take_in(run_id: str) -> None:
+    """Bring a finished run into the store. Raises StoreError if its bundle is corrupt."""
+    with _writing():
+        ingest.ingest_run(door().store, run_id)
+
+
+@st.cache_resource(show_spinner=False)
+def _writing() -> threading.Lock:
+    """Two sessions that wait for the same run would both insert it."""
+    return threading.Lock()
+
+
+def bundle_path(run_id: str) -> Path | None:
+    """Where the bundle of a run made here lies; None for a shipped run."""
+    path = door().settings.runs_dir / bundle.check_run_id(run_id)
+    return path if path.is_dir() else None
+
+
+# -- questions -------------------------------------------------------------------------------------
+
+
+def answer(spec: RunSpec) -> str | None:
+    """The run made here that answers this question with this code; None if there is none yet."""
+    found = queries.latest(door().store, question_id(spec))
+    return found if found and run(found).reference is None else None
+
+
+def same_question(spec: RunSpec) -> str | None:
+    """The newest run of the same spec by any version on any device; own runs before shipped ones."""
+    return queries.latest_for_spec(door().store, spec)
+
+
+def nearest(spec: RunSpec) -> str | None:
+    """The run most like `spec`, a shipped one if there is any."""
+    store = door().store
+    return queries.nearest(store, spec) or queries.nearest(store, spec, reference_only=False)
+
+
+def exists(run_id: str) -> bool:
+    """Whether the store has this run."""
+    try:
+        return bool(queries.key(door().store, run_id))
+    except ConfigError:
+        return False
+
+
+def job_of(spec: RunSpec) -> Job | None:
+    """The job of a question, if it was ever submitted."""
+    return door().queue.get(question_id(spec))
+
+
+def job(job_id: str) -> Job | None:
+    """One job as it is now."""
+    return door().queue.get(job_id)
+
+
+def jobs() -> list[Job]:
+    """The last jobs, newest first."""
+    return door().queue.list_jobs()
+
+
+def submit(spec: RunSpec) -> Job:
+    """Ask. Raises ConfigError when too many wait, StoreError when the queue cannot be used."""
+    return door().queue.submit(spec)
+
+
+def cancel(job_id: str) -> None:
+    """Wish a job away."""
+    door().queue.cancel(job_id)
+
+
+def workers() -> list[Vital]:
+    """Every worker that ever lived here, the live ones first."""
+    return heartbeat.workers(door().settings.data_dir)
+
+
+def worker_words() -> str | None:
+    """What keeps jobs from being taken, in words; None when a worker is alive and well."""
+    vitals = [vital for vital in workers() if vital.alive]
+    if not vitals:
+        if door().settings.worker == "external":
+            return "no worker is alive; start one with `python -m moe_core worker`"
+        return "the worker is starting"
+    if all(vital.hung for vital in vitals):
+        return f"the worker has been silent for {vitals[0].age_s:.0f} s and is being restarted"
+    return "the worker is starting" if all(v.beat.phase == "starting" for v in vitals) else None
+
+
+def validated(values: dict[str, Any]) -> RunSpec | None:
+    """A recorded spec as this version reads it; None if it no longer can be asked."""
+    try:
+        return RunSpec.parse(values)
+    except ConfigError:
+        return None
