@@ -84,7 +84,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def supports_grouped_mm(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `functional.grouped_mm` is one kernel for all groups here; elsewhere it is a loop, or missing."""
+    """Whether `functional.grouped_mm` is one kernel here. Elsewhere it is a loop, or missing."""
     known = hasattr(functional, "grouped_mm")
     return known and device.type == "cuda" and dtype == torch.bfloat16 and capability(device) >= AMPERE
 
