@@ -54,10 +54,11 @@ def _version(package: str) -> str | None:
 
 def _device() -> dict[str, Any]:
     try:
-        from moe_core.device import describe, pick
+        from moe_core.device import describe, free_memory, pick
     except (ImportError, OSError) as error:  # a torch that does not fit this machine
         return {"problem": str(error)}
-    return dict(describe(pick("auto"))._asdict())
+    device = pick("auto")
+    return {**describe(device)._asdict(), "free_bytes": free_memory(device)}
 
 
 def _data(settings: Settings) -> dict[str, Any]:
@@ -94,19 +95,25 @@ def _worker(vital: Vital) -> dict[str, Any]:
 def _lines(values: dict[str, Any]) -> list[str]:
     moescope, data, memory, queue = (values[name] for name in ("moescope", "data", "memory", "queue"))
     packages = ", ".join(f"{name} {number or 'missing'}" for name, number in values["packages"].items())
-    device = ", ".join(f"{name} {value}" for name, value in values["device"].items())
     private = "private" if data["private"] else "readable by other users: chmod 700"
     commit_text = moescope["commit"] or "no git"
     lines = [
         f"moescope  {moescope['version']} ({commit_text}), code {moescope['code_version']}",
         f"python    {values['python']} on {values['platform']}",
         f"packages  {packages}",
-        f"device    {device}",
+        f"device    {_device_text(values['device'])}",
         f"memory    {quantity(memory['free_bytes'], 'B')} free of {quantity(memory['total_bytes'], 'B')}",
         f"data      {data['directory']} ({private}), {quantity(data['free_bytes'], 'B')} free",
         f"queue     {', '.join(f'{name} {value}' for name, value in queue.items())}",
     ]
     return lines + _worker_lines(values["worker"])
+
+
+def _device_text(device: dict[str, Any]) -> str:
+    if "problem" in device:
+        return f"none usable: {device['problem']}"
+    free, total = (quantity(device[name], "B") for name in ("free_bytes", "memory_bytes"))
+    return f"{device['name']} ({device['kind']}), {free} free of {total}"
 
 
 def _worker_lines(worker: dict[str, Any]) -> list[str]:

@@ -42,7 +42,8 @@ class Beat(Spec):
     code_version: str
     supervised: bool = False
     phase: Phase = "starting"
-    device: str | None = None
+    device: str | None = None  # its name, and its identity
+    device_key: str | None = None
     job_id: str | None = None
     deadline: float | None = None
 

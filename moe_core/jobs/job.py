@@ -48,7 +48,7 @@ class Job(Spec):
     failure: str | None = None  # class of that error, e.g. "StoreError"
     run_id: str | None = None
     worker: str | None = None  # name of the worker that took it
-    device: str | None = None  # what that worker computes on
+    device_key: str | None = None  # identity of the device that worker computes on
     started: float | None = None
     finished: float | None = None
     reused: bool = False  # this submission was answered from the store

@@ -104,14 +104,14 @@ class JobQueue:
             except (HueyException, ValueError, TypeError) as error:
                 log.warning("dropped a queue entry that is not ours: %s", error)
 
-    def claim(self, job_id: str, worker: str, device: str | None) -> Job | None:
+    def claim(self, job_id: str, worker: str, device_key: str | None) -> Job | None:
         """Start a queued job. None if it was cancelled meanwhile, is over, or another worker has it."""
         if not self._records.claim(job_id, worker):
             return None
         job = self.get(job_id)
         if job is not None and job.status == "queued":
             running = job.changed(
-                status="running", stage="starting", worker=worker, device=device,
+                status="running", stage="starting", worker=worker, device_key=device_key,
                 attempts=job.attempts + 1, started=time.time(), finished=None,
             )  # fmt: skip
             self._records.put(running)
@@ -208,7 +208,7 @@ class JobQueue:
         except MoEScopeError:
             return False
         last = [vital.beat for vital in workers(self._settings.data_dir) if vital.beat.name == job.worker]
-        return not last or last[0].device in (None, job.device)
+        return not last or last[0].device_key in (None, job.device_key)
 
     def _send(self, job: Job) -> None:
         task = self._task.s(job.spec.model_dump_json(), id=job.job_id, priority=job.priority)

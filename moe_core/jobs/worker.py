@@ -35,10 +35,11 @@ log = logging.getLogger(__name__)
 
 
 class Labs(NamedTuple):
-    """What a worker can run, once it is warm: lab name -> function, and the device they run on."""
+    """What a worker can run, once it is warm: lab name -> function; name and identity of its device."""
 
     table: Mapping[str, Lab]
     device: str
+    device_key: str
 
 
 def load_labs() -> Labs:
@@ -48,7 +49,8 @@ def load_labs() -> Labs:
     from moe_core.runs import execute
 
     execute.warm()
-    return Labs({"bench": execute.execute, "topk_sweep": topk_sweep.execute}, describe(pick("auto")).name)
+    info = describe(pick("auto"))
+    return Labs({"bench": execute.execute, "topk_sweep": topk_sweep.execute}, info.name, info.key)
 
 
 class Stopping(CancelledError):
@@ -74,7 +76,7 @@ class Worker:
     ) -> None:
         self._settings, self._name, self._supervised = settings, name, supervised
         self._grace_s, self._load, self._on_progress = grace_s, load, on_progress
-        self._labs = Labs({}, "")
+        self._labs = Labs({}, "", "")
         self._stopping = False
 
     def serve(self) -> int:
@@ -117,7 +119,7 @@ class Worker:
             pulse.beating(),
         ):
             self._labs = self._load()
-            pulse.say(device=self._labs.device)
+            pulse.say(device=self._labs.device, device_key=self._labs.device_key)
             queue = JobQueue(self._settings)
             try:
                 queue.recover(self._name)
@@ -127,7 +129,7 @@ class Worker:
 
     def _perform(self, queue: JobQueue, pulse: Pulse, ticket: Ticket) -> bool:
         """One message, from claim to outcome. False when there was nothing to do."""
-        job = queue.claim(ticket.job_id, self._name, self._labs.device)
+        job = queue.claim(ticket.job_id, self._name, self._labs.device_key)
         if job is None:
             return False
         deadline = time.time() + job.spec.time_limit_s + OVERDUE_S

@@ -53,7 +53,7 @@ def lab(spec: RunSpec, context: Context) -> Path:
 
 def labs() -> Labs:
     """Nothing to load."""
-    return Labs({"bench": lab, "topk_sweep": lab}, "Fake CPU")
+    return Labs({"bench": lab, "topk_sweep": lab}, "Fake CPU", "cpu-fake")
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:

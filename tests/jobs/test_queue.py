@@ -77,7 +77,7 @@ def test_another_device_gives_its_own_answer(
 ):
     queue.finish(start(queue), "done", run_id=bundle_dir(BENCH).name)  # on "cpu"
     with heartbeat.hold(settings.data_dir, "worker", "v1") as pulse:
-        pulse.say(device="cuda")
+        pulse.say(device_key="cuda")
         assert queue.submit(BENCH).status == "queued"
 
 

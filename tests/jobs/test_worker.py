@@ -73,7 +73,7 @@ def test_an_answer_is_a_bundle(settings: Settings):
     job = finish_here(settings, question())
     assert job.status == "done"
     assert job.run_id is not None
-    assert job.device == "Fake CPU"
+    assert job.device_key == "cpu-fake"
     found = bundle.verify(settings.runs_dir / job.run_id)
     assert found.manifest.question_id == job.job_id
 
