@@ -15,6 +15,7 @@ from moe_core.perf.params import Breakdown
 _MIXERS = r"^(.*\.(?:self_attn|mixer|mamba|linear_attn|temporal_block|conv|short_conv|attention|mlp))\."
 _RECURRENT = r"\.(A_log|dt_bias|conv1d|conv|x_proj|slope_rate|output_gate)(\.|$)"
 _RULES = (  # first match wins
+    ("norms", r"(^|\.)ln_(attn|mlp|1|2|f)\."),
     ("shared", r"shared_(expert|mlp)|shared_experts"),
     ("router", r"(^|\.)(router|e_score_correction_bias|expert_bias|moe_statics)(\.|$)"),
     ("experts", r"(^|\.)(experts|switch_mlp)\."),

@@ -1,0 +1,149 @@
+"""The published models: one record a file in `data/architectures/`, every value with its source.
+
+Rumours live in their own folder and never come back from `names()` or `records()`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from functools import cache as once
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from moe_core.errors import ConfigError
+from moe_core.perf import memory
+from moe_core.perf.cache import Cache
+from moe_core.perf.params import Active, Breakdown, Method, ParameterCount, count
+from moe_core.specs import Architecture, Spec
+
+DATA = Path(__file__).parent.parent / "data" / "architectures"
+
+
+class Published(Spec):
+    """What its makers say, in their words, and where."""
+
+    total: str
+    active: str | None = None
+    source: str
+
+
+class Verified(Spec):
+    """How the integers were obtained. `exact`: built on the meta device with transformers."""
+
+    method: str
+    exact: bool
+
+
+class Routing(Spec):
+    """The experts of one layer, for charts; the closed form reads `architecture` instead."""
+
+    experts: int
+    top_k: int
+    shared: int = 0
+    expert_width: int
+    moe_layers: int
+
+
+class Shape(Spec):
+    """What memory needs of a model that the closed form cannot express."""
+
+    cache: Cache
+    stream: int
+    attention: int
+    feed_forward: int
+    logits: int
+
+
+class Record(Spec):
+    """One published model. `architecture` is None where our closed form cannot express it."""
+
+    name: str
+    hf_id: str | None = None
+    kind: Literal["dense", "moe"]
+    rumoured: bool = False
+    released: str = Field(pattern=r"^\d{4}(-\d{2})?$")
+    released_source: str
+    published: Published
+    sources: tuple[str, ...]
+    verified: Verified
+    attention: str
+    total: int
+    active: dict[str, int]
+    breakdown: dict[str, int] = Field(default={})
+    routing: Routing | None = None
+    architecture: Architecture | None = None
+    shape: Shape | None = None
+    config: dict[str, Any] = Field(default={})
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        """Where the count that pages show comes from."""
+        if self.architecture is not None:
+            return "closed_form"
+        return "meta" if self.verified.exact else "record"
+
+
+def names() -> tuple[str, ...]:
+    """Names of every published model, in alphabetical order. No rumours."""
+    return tuple(record.name for record in records())
+
+
+def records() -> tuple[Record, ...]:
+    """Every published model, in alphabetical order. No rumours."""
+    return tuple(record for record in _all() if not record.rumoured)
+
+
+def rumours() -> tuple[Record, ...]:
+    """Models whose numbers are hearsay: to be shown apart and marked."""
+    return tuple(record for record in _all() if record.rumoured)
+
+
+def get(name: str) -> Record:
+    """The record called `name`: any case, with hyphens, underscores, dots, spaces or none.
+
+    The Hugging Face id works too. Raises ConfigError naming close matches.
+    """
+    wanted = _plain(name)
+    by_name = {_plain(record.name): record for record in _all()}
+    by_id = {_plain(record.hf_id): record for record in _all() if record.hf_id}
+    found = by_name.get(wanted) or by_id.get(wanted)
+    if found is not None:
+        return found
+    close = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)
+    hint = f"close matches: {', '.join(by_name[key].name for key in close)}" if close else "see `models`"
+    raise ConfigError(f"model ({name[:60]}): not in the registry; {hint}")
+
+
+def parameters(record: Record) -> ParameterCount:
+    """Total, active and components: closed form where it reaches, else the integers of the record."""
+    if record.architecture is not None:
+        return count(record.architecture)
+    active = Active(**record.active)
+    return ParameterCount(record.total, active, Breakdown(**record.breakdown), record.method)
+
+
+def model(record: Record) -> memory.Model:
+    """What the memory functions take. Raises ConfigError for a record that holds no shape (rumours)."""
+    if record.architecture is not None:
+        return memory.model(record.architecture)
+    shape = record.shape
+    if shape is None:
+        raise ConfigError(f"model ({record.name}): is a rumour, with too little known to size its memory")
+    inner = memory.Inner(shape.stream, shape.attention, shape.feed_forward, shape.logits)
+    return memory.Model(record.name, parameters(record), shape.cache, inner)
+
+
+@once
+def _all() -> tuple[Record, ...]:
+    files = sorted(DATA.glob("**/*.json"))
+    return tuple(
+        sorted((Record.parse_json(file.read_bytes()) for file in files), key=lambda r: r.name.lower())
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9/]", "", name.lower())
