@@ -34,8 +34,7 @@ from moe_core.nn import balance  # noqa: E402
 from moe_core.nn.checkpoint import save  # noqa: E402
 from moe_core.nn.model import Decoder, initialise  # noqa: E402
 from moe_core.nn.moe import MoE  # noqa: E402
-from moe_core.nn.observe import Observer  # noqa: E402
-from moe_core.nn.routing import Routing  # noqa: E402
+from moe_core.nn.observe import RoutingLog  # noqa: E402
 from moe_core.specs import GQA, Architecture, Experts, Router  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -79,16 +78,6 @@ class Corpus:
             self.train[path.stem] = train[:-VALIDATION_BYTES]
             self.validation[path.stem] = train[-VALIDATION_BYTES:]
             self.heldout[path.stem] = np.frombuffer(joined["heldout"], np.uint8)
-
-
-class Collect(Observer):
-    """Keeps the routings of one pass, for the balance terms."""
-
-    def __init__(self) -> None:
-        self.routings: list[Routing] = []
-
-    def routing(self, layer: int, routing: Routing) -> None:
-        self.routings.append(routing)
 
 
 def batches(corpus: Corpus, batch: int, seq: int, seed: int) -> Iterator[Tensor]:
@@ -142,14 +131,14 @@ def optimiser(model: Decoder, decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95))
 
 
-def train_step(model: Decoder, ids: Tensor, args: argparse.Namespace, collect: Collect | None) -> Tensor:
+def train_step(model: Decoder, ids: Tensor, args: argparse.Namespace, collect: RoutingLog | None) -> Tensor:
     """Cross-entropy in nats, plus the balance loss when there are routers."""
     device = ids.device
     with torch.autocast(device.type, torch.bfloat16):
         logits_BSV = model(ids[:, :-1], **({"observer": collect} if collect else {}))
     loss = F.cross_entropy(logits_BSV.float().flatten(0, 1), ids[:, 1:].flatten())
     if collect:
-        loss = loss + args.balance * sum(balance.switch_loss(r) for r in collect.routings)
+        loss = loss + args.balance * sum(balance.switch_loss(r) for _, r in collect.seen)
     return loss
 
 
@@ -162,12 +151,18 @@ def train(args: argparse.Namespace, log: Callable[..., None]) -> Decoder:
     add_dropout(model, args.dropout)
     optimise = optimiser(model, args.decay)
     source = batches(corpus, args.batch, args.seq, args.seed)
-    updates = [balance.BiasUpdate(b.ffn.router, args.gamma) for b in model.blocks if isinstance(b.ffn, MoE)]
-    log(event="start", parameters=sum(p.numel() for p in model.parameters()), device=str(device), **vars(args))
+    routers = [block.ffn.router for block in model.blocks if isinstance(block.ffn, MoE)]
+    update = balance.BiasUpdate(args.gamma)
+    log(
+        event="start",
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=str(device),
+        **settings(args),
+    )
     best, kept, began = math.inf, model.state_dict(), time.monotonic()
     torch.manual_seed(args.seed)
     for step in range(args.steps):
-        collect = Collect() if updates else None
+        collect = RoutingLog() if routers else None
         loss = train_step(model.train(), next(source).to(device), args, collect)
         optimise.zero_grad(set_to_none=True)
         loss.backward()
@@ -175,8 +170,8 @@ def train(args: argparse.Namespace, log: Callable[..., None]) -> Decoder:
         for group in optimise.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.lr)
         optimise.step()
-        for update, routing in zip(updates, collect.routings if collect else [], strict=True):
-            update(routing)
+        for router, (_, routing) in zip(routers, collect.seen if collect else [], strict=True):
+            update(router, routing.load_E())
         if (step + 1) % args.every == 0 or step + 1 == args.steps:
             model.eval()
             score = float(
@@ -209,12 +204,12 @@ def xz_bits(text: bytes) -> float:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind", choices=sorted(ARCHITECTURES))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seq", type=int, default=1024)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--decay", type=float, default=0.1)
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--balance", type=float, default=1e-3, help="weight of the Switch loss")
     parser.add_argument("--gamma", type=float, default=1e-3, help="speed of the selection bias")
     parser.add_argument("--every", type=int, default=250)
@@ -223,19 +218,25 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def settings(args: argparse.Namespace) -> dict[str, object]:
+    """What decides the result, without where it is written."""
+    return {key: value for key, value in vars(args).items() if key != "out"}
+
+
 def main() -> None:
     args = arguments()
     name = ARCHITECTURES[args.kind].name
     with (args.out / f"{name}.log").open("w") as file:
 
         def log(**fields: object) -> None:
-            line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **fields}, default=str)
+            line = json.dumps(
+                {"time": datetime.now(UTC).isoformat(timespec="seconds"), **fields}, default=str
+            )
             print(line, flush=True)
             print(line, file=file, flush=True)
 
         model = train(args, log)
-        made = {k: v for k, v in vars(args).items() if k != "out"}
-        made |= {"torch": torch.__version__, "date": datetime.now(UTC).date().isoformat()}
+        made = settings(args) | {"torch": torch.__version__, "date": datetime.now(UTC).date().isoformat()}
         save(model.cpu(), args.out / f"{name}.safetensors", made)
 
 

@@ -16,7 +16,9 @@ from moe_core.specs import GQA
 class LayerCache:
     """Keys and values of one layer, allocated once: [B, G, positions, P] each."""
 
-    def __init__(self, batch: int, spec: GQA, positions: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, batch: int, spec: GQA, positions: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         shape = (batch, spec.kv_heads, positions, spec.head_dim)
         self.keys_BGLP = torch.zeros(shape, device=device, dtype=dtype)
         self.values_BGLP = torch.zeros(shape, device=device, dtype=dtype)
@@ -66,7 +68,9 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(spec.head_dim, norm_eps) if spec.qk_norm else nn.Identity()
         self.key_norm = RMSNorm(spec.head_dim, norm_eps) if spec.qk_norm else nn.Identity()
 
-    def forward(self, x_BSD: Tensor, rotary: Rotary, cache: LayerCache | None = None, start: int = 0) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, rotary: Rotary, cache: LayerCache | None = None, start: int = 0
+    ) -> Tensor:
         """Attend from S new tokens to themselves and to the `start` tokens already in `cache`."""
         query_BHSP = rotary(self.query_norm(self._heads(self.query(x_BSD))), start)
         key_BGLP = rotary(self.key_norm(self._heads(self.key(x_BSD))), start)

@@ -20,8 +20,15 @@ _HEADER_LIMIT = 2**24
 
 
 def save(model: Decoder, path: Path, made: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write `model` in `dtype`; `made` says how it came to be and travels in the header."""
-    tensors = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
+    """Write `model` in `dtype`; `made` says how it came to be and travels in the header.
+
+    Buffers keep their own dtype: a selection bias moves in steps that bf16 would lose.
+    """
+    buffers = dict(model.named_buffers())
+    tensors = {
+        name: (value if name in buffers else value.to(dtype)).contiguous()
+        for name, value in model.state_dict().items()
+    }
     metadata = {"architecture": model.arch.model_dump_json(), "made": json.dumps(made, sort_keys=True)}
     save_file(tensors, path, metadata=metadata)
 
@@ -33,7 +40,9 @@ def load(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = to
         model = Decoder(architecture)
     try:
         tensors = load_file(path)
-        model.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
+        buffers = dict(model.named_buffers())
+        cast = {name: value if name in buffers else value.to(dtype) for name, value in tensors.items()}
+        model.load_state_dict(cast, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise StoreError(f"{path.name} does not hold the weights its header describes") from error
     _restore_buffers(model)
