@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.ffn: FFN | MoE
         if arch.is_moe_layer(layer):
             assert arch.experts is not None
-            self.ffn = MoE(arch.experts, arch.hidden, arch.gated)
+            self.ffn = MoE(arch.experts, arch.hidden, arch.gated, seed=layer)
         else:
             self.ffn = FFN(arch.hidden, arch.ffn_width, arch.gated)
 

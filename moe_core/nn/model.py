@@ -65,7 +65,7 @@ def initialise(model: Decoder, seed: int) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("norm.weight",)):
             parameter.fill_(1.0)
-        elif name.endswith("bias"):
+        elif "bias" in name:
             parameter.zero_()
         else:
             into_residual = "down_" in name or name.endswith("out.weight")
