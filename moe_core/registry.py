@@ -5,8 +5,6 @@ Rumours live in their own folder and never come back from `names()` or `records(
 
 from __future__ import annotations
 
-import difflib
-import re
 from functools import cache as once
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from moe_core.errors import ConfigError
+from moe_core.lookup import find
 from moe_core.perf import memory
 from moe_core.perf.cache import Cache
 from moe_core.perf.params import Active, Breakdown, Method, ParameterCount, count
@@ -51,6 +50,7 @@ class Shape(Spec):
     """What memory needs of a model that the closed form cannot express."""
 
     cache: Cache
+    layers: int
     stream: int
     attention: int
     feed_forward: int
@@ -107,15 +107,8 @@ def get(name: str) -> Record:
 
     The Hugging Face id works too. Raises ConfigError naming close matches.
     """
-    wanted = _plain(name)
-    by_name = {_plain(record.name): record for record in _all()}
-    by_id = {_plain(record.hf_id): record for record in _all() if record.hf_id}
-    found = by_name.get(wanted) or by_id.get(wanted)
-    if found is not None:
-        return found
-    close = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)
-    hint = f"close matches: {', '.join(by_name[key].name for key in close)}" if close else "see `models`"
-    raise ConfigError(f"model ({name[:60]}): not in the registry; {hint}")
+    table = {record.name: record for record in _all()}
+    return find("model", name, table, ((record.hf_id, record) for record in _all() if record.hf_id))
 
 
 def parameters(record: Record) -> ParameterCount:
@@ -134,7 +127,8 @@ def model(record: Record) -> memory.Model:
     if shape is None:
         raise ConfigError(f"model ({record.name}): is a rumour, with too little known to size its memory")
     inner = memory.Inner(shape.stream, shape.attention, shape.feed_forward, shape.logits)
-    return memory.Model(record.name, parameters(record), shape.cache, inner)
+    routing = (record.routing.top_k, record.routing.experts) if record.routing else None
+    return memory.Model(record.name, parameters(record), shape.cache, inner, shape.layers, routing)
 
 
 @once
@@ -143,7 +137,3 @@ def _all() -> tuple[Record, ...]:
     return tuple(
         sorted((Record.parse_json(file.read_bytes()) for file in files), key=lambda r: r.name.lower())
     )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9/]", "", name.lower())

@@ -47,12 +47,17 @@ class Inner(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What memory needs to know of a model. `architecture` is None where only a record exists."""
+    """What memory needs to know of a model. `architecture` is None where only a record exists.
+
+    `routing` is (K, E) of the routed experts, None for a dense model.
+    """
 
     name: str
     parameters: ParameterCount
     cache: Cache
     inner: Inner
+    layers: int
+    routing: tuple[int, int] | None = None
     architecture: Architecture | None = None
 
 
@@ -82,7 +87,9 @@ class Footprint(NamedTuple):
 
 def model(arch: Architecture) -> Model:
     """Everything memory needs, in closed form."""
-    return Model(arch.name, count(arch), cache(arch), inner(arch), arch)
+    bank = arch.experts
+    routing = (bank.top_k, bank.count) if bank else None
+    return Model(arch.name, count(arch), cache(arch), inner(arch), arch.layers, routing, arch)
 
 
 def footprint(

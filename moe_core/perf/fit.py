@@ -1,0 +1,133 @@
+"""Does it fit? On how many devices, up to which context, up to which batch.
+
+`headroom` is the share of a device left to the framework, fragmentation and communication buffers.
+Every function answers for the fullest device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from moe_core.errors import InfeasibleError
+from moe_core.perf.memory import Footprint, Model, Workload, footprint
+from moe_core.perf.precision import Format, Precision
+from moe_core.perf.shard import Parallel, shard, share
+from moe_core.units import quantity
+
+HEADROOM = 0.1
+_MOST = 10_000_000  # tokens or sequences: beyond any served context
+
+
+class Fit(NamedTuple):
+    """The verdict for one device count: bytes on the fullest device, bytes it may use."""
+
+    parallel: Parallel
+    footprint: Footprint
+    usable: int
+
+    @property
+    def fits(self) -> bool:
+        return self.footprint.total <= self.usable
+
+    @property
+    def spare(self) -> int:
+        """Bytes left, negative when it does not fit."""
+        return self.usable - self.footprint.total
+
+
+class Setting(NamedTuple):
+    """Everything that decides the bytes, but the workload and the number of devices."""
+
+    model: Model
+    precision: Precision = Precision()
+    kv: Format = "bf16"
+    headroom: float = HEADROOM
+
+
+def usable(capacity: int, headroom: float = HEADROOM) -> int:
+    """Bytes of a device that weights, cache and activations may take."""
+    return int(capacity * (1 - headroom))
+
+
+def fit(setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()) -> Fit:
+    """The fullest of `parallel.devices` devices. Raises InfeasibleError if it cannot be split so."""
+    held = shard(setting.model, parallel)
+    need = footprint(held, share(workload, parallel), setting.precision, setting.kv)
+    return Fit(parallel, need, usable(capacity, setting.headroom))
+
+
+def require(setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()) -> Fit:
+    """`fit`, but a no is an InfeasibleError that names both numbers."""
+    found = fit(setting, workload, capacity, parallel)
+    if not found.fits:
+        raise InfeasibleError(_sentence(found, capacity))
+    return found
+
+
+def devices(setting: Setting, workload: Workload, capacity: int, most: int = 512) -> Fit:
+    """The smallest power of two of devices it fits on: tensor parallel, then expert parallel beyond that.
+
+    Raises InfeasibleError when `most` are not enough.
+    """
+    best: Fit | None = None
+    for number in (2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most):
+        for parallel in _layouts(number):
+            try:
+                found = fit(setting, workload, capacity, parallel)
+            except InfeasibleError:
+                continue  # heads or experts do not divide so
+            if found.fits:
+                return found
+            best = found if best is None or found.spare > best.spare else best
+    if best is None:
+        raise InfeasibleError(f"{setting.model.name} cannot be split over devices")
+    raise InfeasibleError(f"{_sentence(best, capacity)}, even split over {best.parallel.devices}")
+
+
+def longest_context(
+    setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()
+) -> int:
+    """The longest context that fits at the batch of `workload`; memory alone, not what was trained."""
+    return _largest(setting, workload, capacity, parallel, "context")
+
+
+def largest_batch(
+    setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()
+) -> int:
+    """The most sequences that fit at the context of `workload`."""
+    return _largest(setting, workload, capacity, parallel, "batch")
+
+
+def _largest(setting: Setting, workload: Workload, capacity: int, parallel: Parallel, field: str) -> int:
+    def holds(value: int) -> bool:
+        asked = workload.model_copy(update={field: value})
+        return fit(setting, asked, capacity, parallel).fits
+
+    if not holds(1):
+        least = fit(setting, workload.model_copy(update={field: 1}), capacity, parallel)
+        raise InfeasibleError(_sentence(least, capacity))
+    return bisect(holds, _MOST)
+
+
+def bisect(holds: Callable[[int], bool], most: int) -> int:
+    """The largest value in 1 .. most for which the monotone `holds` is true; it is true for 1."""
+    if holds(most):
+        return most
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _layouts(number: int) -> tuple[Parallel, ...]:
+    """Ways to use `number` devices in the order they are tried."""
+    tensor = Parallel(tensor=number)
+    eight = min(number, 8)
+    return (tensor, Parallel(tensor=eight, expert=number), Parallel(expert=number))
+
+
+def _sentence(found: Fit, capacity: int) -> str:
+    need = quantity(found.footprint.total, "B")
+    return f"needs {need}, the device has {quantity(capacity, 'B')} ({quantity(found.usable, 'B')} usable)"
