@@ -108,6 +108,7 @@ def _decisions(
     """Top-k of domain taste plus noise: distinct experts per token, best first."""
     tokens, experts, top_k = len(domain_T), spec.experts, spec.top_k
     expert_LTK = np.empty((layers, tokens, top_k), np.int16)
+    weight_LTK = np.ones((layers, tokens, top_k), np.float32)  # carved: every weight is 1
     taste_LDE = generator.normal(size=(layers, len(domains), experts)).astype(np.float32)
     for layer in range(layers):
         noise_TE = generator.random((tokens, experts), dtype=np.float32)
@@ -115,13 +116,15 @@ def _decisions(
         best_TK = np.argpartition(-score_TE, top_k - 1, axis=1)[:, :top_k]
         order_TK = np.argsort(-np.take_along_axis(score_TE, best_TK, 1), axis=1)
         expert_LTK[layer] = np.take_along_axis(best_TK, order_TK, 1)
-    weights = np.full(layers * tokens * top_k, 1.0 / top_k, np.float32)
+        if spec.model == "trained":  # softmax over the selected
+            exp_TK = np.exp(np.take_along_axis(score_TE, expert_LTK[layer].astype(np.int64), 1))
+            weight_LTK[layer] = exp_TK / exp_TK.sum(1, keepdims=True)
     decisions = {
         "layer": np.repeat(np.arange(layers, dtype=np.int16), tokens * top_k),
         "token": np.tile(np.repeat(np.arange(tokens, dtype=np.int32), top_k), layers),
         "slot": np.tile(np.arange(top_k, dtype=np.int16), layers * tokens),
         "expert": expert_LTK.reshape(-1),
-        "weight": weights,
+        "weight": weight_LTK.reshape(-1),
     }
     share_LDE = np.exp(taste_LDE)
     share_LDE /= share_LDE.sum(-1, keepdims=True)
@@ -208,12 +211,11 @@ def _provenance(spec: RunSpec, device_key: str) -> dict[str, Any]:
 def _architectures(spec: RunSpec, layers: int) -> dict[str, Any]:
     attention = GQA(heads=8, kv_heads=4, head_dim=32)
     width = max(1, 1024 // (spec.experts + spec.shared))
-    experts = Experts(
-        count=spec.experts, top_k=spec.top_k, width=width, shared=spec.shared, router=Router(kind="unit")
-    )
+    router = Router(kind="unit" if spec.model == "carved" else "softmax")
+    experts = Experts(count=spec.experts, top_k=spec.top_k, width=width, shared=spec.shared, router=router)
     common = {"hidden": 256, "layers": layers, "vocab": 256, "attention": attention, "tied": True}
     dense = Architecture(name="scale-dense", ffn_width=1024, **common)
-    mixture = Architecture(name="scale-carved", experts=experts, **common)
+    mixture = Architecture(name=f"scale-{spec.model}", experts=experts, **common)
     return {"dense": dense.model_dump(mode="json"), "moe": mixture.model_dump(mode="json")}
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,21 +42,19 @@ def refresh(store: Store, reference: Path = REFERENCE) -> Report:
     """
     bundle.clean(store.settings.runs_dir)
     known = dict(store.rows("SELECT run_id, manifest_sha256 FROM runs"))
-    added, problems, present = [], [], set()
+    added: list[str] = []
+    problems: list[str] = []
+    present: set[str] = set()
     for path, name in _candidates(store.settings.runs_dir, reference):
         try:
-            found = bundle.read(path)
-            run_id = found.manifest.run_id
-            if run_id in present:  # a shipped run that this machine has made itself
-                continue
-            if known.get(run_id) != found.sha256:
-                _ingest(store, found, name)
-                added.append(run_id)
-            present.add(run_id)
+            run_id, new = _second_look(partial(_take, store, path, name, known, present))
         except StoreError as error:
             problems.append(_set_aside(store, path, name, error))
             if path.exists():  # not corrupt, only out of reach: rows it has already stay
                 present.add(path.name)
+            continue
+        present.add(run_id)
+        added += [run_id] if new else []
     removed = sorted(set(known) - present)
     for run_id in removed:
         _forget(store, run_id)
@@ -65,11 +64,9 @@ def refresh(store: Store, reference: Path = REFERENCE) -> Report:
 def ingest_run(store: Store, run_id: str) -> None:
     """Take in one published run, again if it was replaced. Raises StoreError if it is corrupt."""
     path = store.settings.runs_dir / bundle.check_run_id(run_id)
+    known = dict(store.rows("SELECT run_id, manifest_sha256 FROM runs WHERE run_id = $id", id=run_id))
     try:
-        found = bundle.read(path)
-        known = store.rows("SELECT manifest_sha256 FROM runs WHERE run_id = $run_id", run_id=run_id)
-        if known != [(found.sha256,)]:
-            _ingest(store, found, None)
+        _second_look(partial(_take, store, path, None, known))
     except StoreError as error:
         raise StoreError(_set_aside(store, path, None, error)) from error
 
@@ -102,6 +99,26 @@ def _candidates(runs_dir: Path, reference: Path) -> Iterator[tuple[Path, str | N
         for path in sorted(reference.iterdir()):
             if (path / "manifest.json").exists():
                 yield path, path.name
+
+
+def _take(
+    store: Store, path: Path, reference: str | None, known: Mapping[str, str], skip: Container[str] = ()
+) -> tuple[str, bool]:
+    """Run id of a bundle, and whether its rows were written now: not if they are known or in `skip`."""
+    found = bundle.read(path)
+    run_id = found.manifest.run_id
+    new = run_id not in skip and known.get(run_id) != found.sha256
+    if new:
+        _ingest(store, found, reference)
+    return run_id, new
+
+
+def _second_look(take: Callable[[], tuple[str, bool]]) -> tuple[str, bool]:
+    """A bundle that looks corrupt may have been replaced while it was read: look again before judging."""
+    try:
+        return take()
+    except bundle.CorruptError:
+        return take()
 
 
 def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
