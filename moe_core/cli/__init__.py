@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
+from moe_core.cli.facts import hardware, memory, models, params
 from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
 from moe_core.cli.output import EXIT_CODES, explain
@@ -21,7 +22,10 @@ from moe_core.cli.service import serve, worker
 from moe_core.errors import ConfigError, MoEScopeError
 
 PROGRAM = "python -m moe_core"
-COMMANDS: tuple[Callable[..., None], ...] = (run, runs, ingest, serve, worker, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(run, runs, ingest, serve, worker, doctor),
+    *(params, memory, models, hardware),
+)
 
 app = typer.Typer(
     help="Dense or mixture of experts? Real forward passes, recorded: the dashboard's engine.",

@@ -1,0 +1,225 @@
+"""`params`, `memory`, `models`, `hardware`: exact facts about architectures and what they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moe_core import hardware as devices
+from moe_core import registry
+from moe_core.cli.output import Json, answer, table
+from moe_core.errors import ConfigError
+from moe_core.hf import sizes
+from moe_core.hf.sizes import Sized
+from moe_core.perf import fit
+from moe_core.perf import precision as formats
+from moe_core.perf.memory import Footprint, Workload, footprint
+from moe_core.perf.params import ParameterCount
+from moe_core.perf.precision import BITS, Precision
+from moe_core.perf.shard import Parallel, shard, share
+from moe_core.units import count as readable
+from moe_core.units import quantity
+
+Model = Annotated[str | None, typer.Option("--model", help="A registered model, any case.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A config.json, or a folder with one.")]
+Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it with transformers).")]
+Format = Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")]
+Maybe = Annotated[str | None, typer.Option(help="Another format for the experts alone.")]
+Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
+Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does it fit?")]
+
+
+def params(
+    model: Model = None, config: Config = None, method: Method = "auto", as_json: Json = False
+) -> None:
+    """Count parameters: total, the three conventions of active, components."""
+    found = _sized(model, config, method)
+    counted = found.parameters
+    values = {
+        "name": found.name,
+        "total": counted.total,
+        "active": counted.active._asdict(),
+        "breakdown": {**counted.breakdown._asdict(), "mtp": 0},
+        "not_in_total": {"mtp": counted.mtp},
+        "method": counted.method,
+        "notes": list(found.notes),
+    }
+    answer(values, as_json, _count_lines(found.name, counted, found.notes))
+
+
+def memory(
+    model: Model = None,
+    config: Config = None,
+    dtype: Format = "bf16",
+    kv_dtype: Format = "bf16",
+    experts_dtype: Maybe = None,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    context: Annotated[int, typer.Option(help="Tokens of each, prompt and answer.")] = 4096,
+    tensor: Annotated[int, typer.Option(help="Tensor-parallel ways.")] = 1,
+    expert: Annotated[int, typer.Option(help="Expert-parallel ways.")] = 1,
+    hardware: Devices = None,
+    as_json: Json = False,
+) -> None:
+    """Bytes by component to serve a workload; with --hardware, whether it fits and on how many."""
+    found = _sized(model, config, "auto")
+    subject = sizes.model(found)
+    workload = Workload.parse({"batch": batch, "context": context})
+    precision = Precision(
+        default=_format("dtype", dtype) or "bf16", experts=_format("experts_dtype", experts_dtype)
+    )
+    kv = _format("kv_dtype", kv_dtype) or "bf16"
+    parallel = Parallel.parse({"tensor": tensor, "expert": expert})
+    held = shard(subject, parallel)
+    need = footprint(held, share(workload, parallel), precision, kv)
+    values: dict[str, Any] = {
+        "name": found.name,
+        "dtype": dtype,
+        "kv_dtype": kv_dtype,
+        "batch": batch,
+        "context": context,
+        "devices": parallel.devices,
+        "weights": need.weights_total,
+        "kv_cache": need.kv_cache,
+        "state": need.state,
+        "activations": need.activations,
+        "total": need.total,
+        "kv_bytes_per_token": held.cache.token_bytes(kv),
+        "components": need.components(),
+        "method": subject.parameters.method,
+    }
+    if hardware is not None:
+        setting = fit.Setting(subject, precision, kv)
+        values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
+    answer(values, as_json, _memory_lines(values, need))
+
+
+def models(as_json: Json = False) -> None:
+    """List the registered models."""
+    rows = [_row(record) for record in registry.records()]
+    rumours = [record.name for record in registry.rumours()]
+    head = ["model", "total", "active", "experts", "top-k", "released", "counted"]
+    cells = [
+        [
+            row["name"],
+            readable(row["total"]),
+            readable(row["active"]["incl_embeddings"]),
+            str(row["experts"] or "-"),
+            str(row["top_k"] or "-"),
+            row["released"],
+            row["method"],
+        ]
+        for row in rows
+    ]
+    text = [*table([head, *cells]), "", f"rumoured, not counted: {', '.join(rumours)}"]
+    answer({"models": rows, "rumoured": rumours}, as_json, text)
+
+
+def hardware(as_json: Json = False) -> None:
+    """List the devices in data/hardware.toml."""
+    rows = [device.model_dump(mode="json") for device in devices.devices()]
+    head = ["device", "memory", "bandwidth", "bf16 dense", "ridge", "source"]
+    cells = [
+        [
+            device.name,
+            quantity(device.capacity, "B"),
+            quantity(device.bandwidth, "B/s"),
+            quantity(device.peak("bf16"), "FLOP/s"),
+            f"{device.ridge('bf16'):.0f}",
+            "read" if device.checked else "recalled",
+        ]
+        for device in devices.devices()
+    ]
+    answer({"hardware": rows}, as_json, table([head, *cells]))
+
+
+def _stored(folder: Path, as_json: bool) -> None:
+    """What the headers in `folder` say is on disk; packed formats hold several weights in one element."""
+    found = sizes.from_checkpoint(folder)
+    values = {name: value for name, value in found._asdict().items() if name != "config"}
+    values["breakdown"] = found.breakdown._asdict()
+    rows = [["elements", f"{found.elements:,}"], ["bytes", quantity(found.nbytes, "B")]]
+    rows += [[dtype, quantity(size, "B")] for dtype, size in found.by_dtype.items()]
+    answer(values, as_json, [f"{folder}: {found.tensors} tensors in {found.files} files", *table(rows)])
+
+
+def _format(option: str, value: str | None) -> formats.Format | None:
+    if value is not None and value not in BITS:
+        raise ConfigError(f"{option} ({value}): must be one of {', '.join(BITS)}")
+    chosen: formats.Format | None = value  # type: ignore[assignment]  # narrowed by the line above
+    return chosen
+
+
+def _sized(model: str | None, config: Path | None, method: str) -> Sized:
+    if method not in ("auto", "closed_form", "meta"):
+        raise ConfigError(f"method ({method}): must be auto, closed_form or meta")
+    chosen: sizes.Method = method  # type: ignore[assignment]  # narrowed by the line above
+    if (model is None) == (config is None):
+        raise ConfigError("one of --model and --config must be given")
+    if model is not None:
+        return sizes.registered(model, chosen)
+    assert config is not None
+    return sizes.from_config(config, chosen)
+
+
+def _fits(
+    setting: fit.Setting, workload: Workload, parallel: Parallel, device: devices.Hardware
+) -> dict[str, Any]:
+    """Whether the asked layout fits, on how many it would, and how far it goes there."""
+    asked = fit.fit(setting, workload, device.capacity, parallel)
+    least = fit.devices(setting, workload, device.capacity)
+    return {
+        "name": device.name,
+        "capacity": device.capacity,
+        "usable": asked.usable,
+        "fits": asked.fits,
+        "spare": asked.spare,
+        "devices_needed": least.parallel.devices,
+        "tensor": least.parallel.tensor,
+        "expert": least.parallel.expert,
+        "longest_context": fit.longest_context(setting, workload, device.capacity, least.parallel),
+        "largest_batch": fit.largest_batch(setting, workload, device.capacity, least.parallel),
+    }
+
+
+def _row(record: registry.Record) -> dict[str, Any]:
+    routing = record.routing
+    return {
+        "name": record.name,
+        "hf_id": record.hf_id,
+        "kind": record.kind,
+        "total": record.total,
+        "active": record.active,
+        "experts": routing.experts if routing else None,
+        "top_k": routing.top_k if routing else None,
+        "shared": routing.shared if routing else None,
+        "released": record.released,
+        "attention": record.attention,
+        "method": record.method,
+        "exact": record.verified.exact,
+        "sources": list(record.sources),
+    }
+
+
+def _count_lines(name: str, counted: ParameterCount, notes: tuple[str, ...]) -> list[str]:
+    rows = [["total", f"{counted.total:,}"]]
+    rows += [
+        [f"active, {key.replace('_', ' ')}", f"{value:,}"] for key, value in counted.active._asdict().items()
+    ]
+    rows += [[part, f"{size:,}"] for part, size in counted.breakdown._asdict().items() if size]
+    rows += [["mtp (beside the total)", f"{counted.mtp:,}"]] if counted.mtp else []
+    return [f"{name} ({counted.method})", *table(rows), *notes]
+
+
+def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
+    rows = [[part, quantity(size, "B")] for part, size in need.components().items()]
+    rows.append(["total", quantity(need.total, "B")])
+    lines = [f"{values['name']}, {values['dtype']}, batch {values['batch']} x {values['context']} tokens"]
+    lines += [*table(rows), f"KV cache: {values['kv_bytes_per_token']:,} bytes a token"]
+    fits = values.get("hardware")
+    if fits:
+        verdict = "fits" if fits["fits"] else "does not fit"
+        lines.append(f"{verdict} on {values['devices']} x {fits['name']}; needs {fits['devices_needed']}")
+        lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
+    return lines
