@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -32,9 +32,15 @@ Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does 
 
 
 def params(
-    model: Model = None, config: Config = None, method: Method = "auto", as_json: Json = False
+    model: Model = None,
+    config: Config = None,
+    checkpoint: Folder = None,
+    method: Method = "auto",
+    as_json: Json = False,
 ) -> None:
     """Count parameters: total, the three conventions of active, components."""
+    if checkpoint is not None:
+        return _stored(checkpoint, as_json)
     found = _sized(model, config, method)
     counted = found.parameters
     values = {
@@ -147,14 +153,13 @@ def _stored(folder: Path, as_json: bool) -> None:
 def _format(option: str, value: str | None) -> formats.Format | None:
     if value is not None and value not in BITS:
         raise ConfigError(f"{option} ({value}): must be one of {', '.join(BITS)}")
-    chosen: formats.Format | None = value  # type: ignore[assignment]  # narrowed by the line above
-    return chosen
+    return cast(formats.Format | None, value)
 
 
 def _sized(model: str | None, config: Path | None, method: str) -> Sized:
     if method not in ("auto", "closed_form", "meta"):
         raise ConfigError(f"method ({method}): must be auto, closed_form or meta")
-    chosen: sizes.Method = method  # type: ignore[assignment]  # narrowed by the line above
+    chosen = cast(sizes.Method, method)
     if (model is None) == (config is None):
         raise ConfigError("one of --model and --config must be given")
     if model is not None:
