@@ -153,7 +153,7 @@ def _stored(folder: Path, as_json: bool) -> None:
 def _format(option: str, value: str | None) -> formats.Format | None:
     if value is not None and value not in BITS:
         raise ConfigError(f"{option} ({value}): must be one of {', '.join(BITS)}")
-    return cast(formats.Format | None, value)
+    return value
 
 
 def _sized(model: str | None, config: Path | None, method: str) -> Sized:

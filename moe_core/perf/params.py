@@ -174,10 +174,11 @@ def _feed_forward(arch: Architecture) -> dict[str, int]:
 
 
 def _router(bank: Experts, hidden: int, extras: Extras) -> int:
-    """One row of logits an expert. Hash routing has no weights."""
+    """One row of logits an expert; noisy top-k learns a second matrix, hash routing has no weights."""
     if bank.router.kind == "hash":
         return 0
-    return bank.count * (hidden + bank.router.bias + extras.trained_selection_bias)
+    matrices = 2 if bank.router.kind == "noisy" else 1
+    return bank.count * (matrices * hidden + bank.router.bias + extras.trained_selection_bias)
 
 
 def _gqa(spec: GQA, hidden: int, extras: Extras) -> int:
