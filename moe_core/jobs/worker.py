@@ -21,6 +21,7 @@ from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import WEB, WORKER, Pulse
 from moe_core.jobs.job import Job, Status
 from moe_core.jobs.queue import JobQueue, Ticket
+from moe_core.runs import bundle
 from moe_core.runs.context import Context
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
@@ -123,6 +124,7 @@ class Worker:
             queue = JobQueue(self._settings)
             try:
                 queue.recover(self._name)
+                bundle.clean(self._settings.runs_dir)  # drafts of a worker that was killed
                 yield queue, pulse
             finally:
                 queue.close()

@@ -165,6 +165,13 @@ def test_killed_in_mid_run_it_is_tried_once_more_and_done(settings: Settings, qu
     assert [path.name for path in bundle.published(settings.runs_dir)] == [done.run_id]
 
 
+def test_what_a_killed_worker_half_wrote_is_swept_away(settings: Settings):
+    draft = settings.runs_dir / f".tmp-{'a' * 16}-999999999"
+    draft.mkdir()
+    finish_here(settings, question())
+    assert not draft.exists()
+
+
 def test_a_run_that_kills_its_worker_twice_fails_with_a_sentence(queue: JobQueue, start: Start):
     job = queue.submit(question(steps=4, then="suicide"))
     for _ in range(2):
