@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
+from app import fullsize, machines
+from app.charts import memory
 from app.charts.figure import Figure
-from moe_core.errors import ConfigError
+from app.fullsize import Full
+from app.machines import Device
+from app.scenario import Scenario
+from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
@@ -130,6 +136,12 @@ def take_in(run_id: str) -> None:
         ingest.ingest_run(door().store, run_id)
 
 
+def take_in_quietly(run_id: str) -> None:
+    """Like `take_in`, for a run nobody looks at now: what is wrong with it shows when somebody does."""
+    with suppress(MoEScopeError):
+        take_in(run_id)
+
+
 @st.cache_resource(show_spinner=False)
 def _writing() -> threading.Lock:
     """Two sessions that wait for the same run would both insert it."""
@@ -218,3 +230,50 @@ def validated(values: dict[str, Any]) -> RunSpec | None:
         return RunSpec.parse(values)
     except ConfigError:
         return None
+
+
+# -- full size -------------------------------------------------------------------------------------
+
+
+def architectures() -> tuple[str, ...]:
+    """Published mixtures, the default first."""
+    return fullsize.architectures()
+
+
+def mixture_of(architecture: str) -> dict[str, int]:
+    """experts, top_k and shared of a published mixture."""
+    return fullsize.mixture_of(architecture)
+
+
+def devices() -> tuple[str, ...]:
+    """Hardware the full size can be judged on, the default first."""
+    return tuple(device.name for device in machines.devices())
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def full_size(scenario: Scenario) -> Full:
+    """The scenario's architecture at full size."""
+    return fullsize.full(scenario._replace(text=None))
+
+
+def device(scenario: Scenario) -> Device:
+    """The hardware of the scenario."""
+    return machines.get(scenario.hardware)
+
+
+def memory_budget(scenario: Scenario) -> Figure:
+    """Full size against the scenario's hardware: the mixture, and as published if it was edited, and its twins."""
+    return _budget(scenario._replace(text=None), device(scenario))
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _budget(scenario: Scenario, on: Device) -> Figure:
+    published = [fullsize.full(scenario._replace(edit=False))] if scenario.edit else []
+    subjects = [fullsize.full(scenario), *published, *fullsize.twins(scenario)]
+    return memory.budget(pd.DataFrame(fullsize.sizes(subjects)), on.capacity, on.name)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def room(scenario: Scenario) -> tuple[int | None, int | None]:
+    """Longest context at this batch and largest batch at this context on the scenario's hardware."""
+    return fullsize.most(scenario._replace(text=None), device(scenario).capacity)

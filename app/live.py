@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import data
 from app.words import ago, escape, recorded_on
@@ -111,7 +112,9 @@ def _stand_in_words(answer: Answer) -> str:
     mixture = (
         f"{spec['experts']} experts, top-{spec['top_k']}, {spec['shared']} shared, batch {spec['batch']}"
     )
-    return f"Below, dimmed, is the previous answer ({mixture}, {recorded_on(answer.run)}) until the new one lands."
+    return (
+        f"Dimmed below: the previous answer ({mixture}, {recorded_on(answer.run)}), until the new one lands."
+    )
 
 
 def _progress(job_id: str) -> None:
@@ -159,3 +162,10 @@ def _trouble(answer: Answer) -> None:
 def _again(spec: RunSpec, job_id: str) -> None:
     st.session_state.get("live_stopped", set()).discard(job_id)
     data.submit(spec)
+
+
+def result(answer: Answer) -> DeltaGenerator:
+    """The container of everything computed from the run; dimmed while it stands in for another question."""
+    if not answer.same:
+        st.html("<style>.st-key-result { opacity: 0.55; transition: opacity 0.2s; }</style>")
+    return st.container(key="result")

@@ -35,8 +35,13 @@ DEFAULTS: dict[str, Any] = {
     "context": 4096,
     "write": 64,
     "precision": "auto",
+    "edit": "false",
 }
-WORDS: dict[str, tuple[str, ...]] = {"precision": get_args(Precision), "model": get_args(Model)}
+WORDS: dict[str, tuple[str, ...]] = {
+    "precision": get_args(Precision),
+    "model": get_args(Model),
+    "edit": ("false", "true"),
+}
 # What pages keep in the URL for themselves, and what Streamlit reserves.
 PAGE_KEYS = ("layer", "expert", "domain", "sequence", "view", "embed", "embed_options")
 
@@ -55,6 +60,7 @@ class Scenario(NamedTuple):
     context: int = 4096
     write: int = 64
     precision: Precision = "auto"
+    edit: bool = False  # the full size takes the scale model's mixture too
     text: str | None = None
 
     def run_spec(self, lab: Literal["bench", "topk_sweep"] = "bench") -> RunSpec:

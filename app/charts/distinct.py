@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, log2_axis, percent, role
+from app.charts.figure import Figure, draw, largest, log2_axis, paint, percent
 
 GROUPINGS = {"decode": "one byte of each sequence (decode)", "consecutive": "bytes in a row (prefill)"}
 
@@ -31,24 +31,20 @@ def distinct(touched: pd.DataFrame, experts: int) -> Figure:
         alt.Tooltip("distinct:Q", format=".3~g"),
         alt.Tooltip("uniform:Q", format=".3~g"),
     ]
-    base = alt.Chart(data)
-    band = base.mark_area(opacity=0.14).encode(
-        x=x, y="low:Q", y2="high:Q", color=role("mixture"), detail="grouping:N"
-    )
-    line = base.mark_line(strokeWidth=1.2).encode(x=x, y=y, color=role("mixture"), detail="grouping:N")
-    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
-        x=x, y=y, color=role("mixture"), shape=shape, tooltip=tip
-    )
-    formula = data.drop_duplicates("size").sort_values("size")
-    dashed = alt.Chart(formula).mark_line(strokeDash=[6, 4]).encode(x=x, y="uniform:Q", color=role("limit"))
+    base, formula = alt.Chart(data), data.drop_duplicates("size").sort_values("size")
+    band = base.mark_area(opacity=0.14).encode(x=x, y="low:Q", y2="high:Q", detail="grouping:N")
+    line = base.mark_line(strokeWidth=1.2).encode(x=x, y=y, detail="grouping:N")
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, shape=shape, tooltip=tip)
+    dashed = alt.Chart(formula).mark_line(strokeDash=[6, 4], color="gray").encode(x=x, y="uniform:Q")
     word = (
         alt.Chart(formula.iloc[[len(formula) // 2]])
-        .mark_text(align="right", dx=-8, dy=-8, fontStyle="italic")
-        .encode(x=x, y="uniform:Q", text=alt.value("uniform formula"), color=role("limit"))
+        .mark_text(align="right", dx=-8, dy=-8, fontStyle="italic", color="gray")
+        .encode(x=x, y="uniform:Q", text=alt.value("uniform formula"))
     )
-    every = alt.Chart(pd.DataFrame({"all": [experts]})).mark_rule().encode(y="all:Q", color=role("limit"))
+    every = alt.Chart(pd.DataFrame({"all": [experts]})).mark_rule(color="gray").encode(y="all:Q")
+    recorded = [paint(mark, "mixture") for mark in (band, line, dots)]
     title = _title(data, experts)
-    chart = (every + band + dashed + word + line + dots).properties(height=340)
+    chart = alt.layer(every, dashed, word, *recorded).properties(height=340)
     return draw(title, f"Distinct experts against tokens in a step. {title}.", chart, data)
 
 

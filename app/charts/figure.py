@@ -15,6 +15,7 @@ import altair as alt
 import pandas as pd
 
 from app.theme import ROLES
+from moe_core.units import significant
 
 alt.data_transformers.disable_max_rows()  # Streamlit sends frames as Arrow: no limit to keep
 
@@ -46,14 +47,14 @@ def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -
 
 
 def roles(field: str = "model", legend: bool = True, **extra: Any) -> alt.Color:
-    """Colour by role: the field's values are names in `ROLES`."""
-    key = alt.Legend(orient="top", title=None) if legend else None
+    """Colour by role: the field's values are names in `ROLES`; dense and mixture are in the legend."""
+    key = alt.Legend(orient="top", title=None, values=["dense", "mixture"]) if legend else None
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(ROLES)), legend=key, **extra)
 
 
-def role(name: str) -> alt.ColorDatum:
-    """One fixed role for a whole mark, still coloured by the theme."""
-    return alt.ColorDatum(name, scale=alt.Scale(domain=list(ROLES)), legend=None)
+def paint(chart: alt.Chart, role: str) -> alt.Chart:
+    """Every mark of a chart in the colour of one role, which the theme chooses."""
+    return chart.transform_calculate(role=f"'{role}'").encode(color=roles("role", legend=False))
 
 
 def powers_of_two(values: Iterable[float]) -> list[int]:
@@ -76,12 +77,12 @@ def log2_axis(field: str, title: str, values: Sequence[float]) -> alt.X:
 
 def times(ratio: float) -> str:
     """A ratio as people say it: `2.8×`."""
-    return f"{ratio:.3g}×"
+    return f"{significant(ratio)}×"
 
 
 def percent(share: float) -> str:
     """A share as a percentage with at most three significant figures."""
-    return f"{100 * share:.3g} %"
+    return f"{significant(100 * share)} %"
 
 
 def label_models(frame: pd.DataFrame) -> pd.DataFrame:

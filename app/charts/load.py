@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, role, times
+from app.charts.figure import Figure, draw, largest, paint, times
 
 LIMIT = 2.0  # the colour scale ends at a quarter and at four times fair share
 _RATIO_LEGEND = "datum.value == 0 ? 'fair' : (format(pow(2, datum.value), '~r') + '×')"
@@ -36,7 +36,7 @@ def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, com
                 alt.Tooltip("pairs:Q", title="routed pairs", format=","),
             ],
         )
-        .properties(height=max(160, (22 if compact else 30) * layers))
+        .properties(height=(20 if compact else 30) * layers + (150 if compact else 60))
     )
     if click:
         cell = alt.selection_point(name="cell", fields=["layer", "expert"], empty=False)
@@ -78,7 +78,7 @@ def _heatmap_alt(data: pd.DataFrame, domain: str) -> str:
 
 
 def curve(ranked: pd.DataFrame) -> Figure:
-    """Experts of each layer sorted by load (`rank` 1 is busiest): the first point is what a layer waits for."""
+    """Experts of each layer sorted by load; `rank` 1, the busiest, is what the layer waits for."""
     data = ranked.assign(share=ranked["ratio"].map(times))
     lines = (
         alt.Chart(data)
@@ -121,12 +121,10 @@ def balance(stats: pd.DataFrame) -> Figure:
     long = stats.melt(id_vars="layer", value_vars=list(MEASURES), var_name="measure", value_name="value")
     long["measure"] = long["measure"].map(MEASURES)
     panels = [
-        alt.Chart(long[long["measure"] == name])
-        .mark_bar()
+        paint(alt.Chart(long[long["measure"] == name]).mark_bar(), "mixture")
         .encode(
             x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4)),
-            color=role("mixture"),
             tooltip=["layer:O", "measure:N", alt.Tooltip("value:Q", format=".3~g")],
         )
         .properties(title=alt.Title(name, fontSize=13, fontWeight="normal", offset=6), height=110)
@@ -148,25 +146,20 @@ def lift(frame: pd.DataFrame, layer: int, expert: int) -> Figure:
     """Which kinds of text one expert prefers. `frame`: name, lift (1 is indifferent), pairs."""
     data = frame.sort_values("lift", ascending=False)
     data = data.assign(over_chance=data["lift"].map(times), chance=1.0)
-    bars = (
-        alt.Chart(data)
-        .mark_bar()
-        .encode(
-            y=alt.Y("name:N", sort=data["name"].tolist(), title=None),
-            x=alt.X("lift:Q", title="lift over chance", axis=alt.Axis(labelExpr="datum.label + '×'")),
-            x2="chance:Q",
-            color=role("mixture"),
-            tooltip=[
-                alt.Tooltip("name:N", title="text"),
-                alt.Tooltip("over_chance:N", title="lift"),
-                alt.Tooltip("pairs:Q", title="routed pairs", format=","),
-            ],
-        )
+    bars = paint(alt.Chart(data).mark_bar(), "mixture").encode(
+        y=alt.Y("name:N", sort=data["name"].tolist(), title=None),
+        x=alt.X("lift:Q", title="lift over chance", axis=alt.Axis(labelExpr="datum.label + '×'")),
+        x2="chance:Q",
+        tooltip=[
+            alt.Tooltip("name:N", title="text"),
+            alt.Tooltip("over_chance:N", title="lift"),
+            alt.Tooltip("pairs:Q", title="routed pairs", format=","),
+        ],
     )
     chance = alt.Chart(data.head(1)).mark_rule(color="gray").encode(x="chance:Q")
     best = largest(data, "lift")
     title = f"Expert {expert} of layer {layer} prefers {best['name']}: {times(best['lift'])} chance"
-    chart = (bars + chance).properties(height=max(110, 24 * len(data)))
+    chart = (bars + chance).properties(height=24 * len(data) + 60)
     return draw(title, f"Lift over chance by kind of text. {title}.", chart, data.drop(columns="chance"))
 
 
@@ -189,7 +182,7 @@ def domains(load: pd.DataFrame, layer: int) -> Figure:
                 alt.Tooltip("pairs:Q", format=","),
             ],
         )
-        .properties(height=max(150, 26 * data["domain"].nunique()))
+        .properties(height=24 * data["domain"].nunique() + 60)
     )
     hot = largest(data, "ratio")
     title = (

@@ -11,7 +11,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, percent, role, roles, times
+from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, percent, roles, times
+from app.theme import ROLES
 from moe_core.units import quantity
 
 ORDER = (
@@ -52,18 +53,15 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
         tooltip=["component:N", "kind:N", alt.Tooltip("text:N", title="size")],
     )
     label = "dense" if model == "dense" else "mixture"
-    solid = base.transform_filter(alt.datum.kind == "measured").mark_bar().encode(color=role(label))
-    dashed = (
-        base.transform_filter(alt.datum.kind == "predicted")
-        .mark_bar(fillOpacity=0.15, strokeDash=[4, 3], strokeWidth=1.5)
-        .encode(
-            color=role(label),
-            stroke=alt.StrokeDatum(label, scale=alt.Scale(domain=["dense", "mixture"]), legend=None),
-        )
-    )
+    edge = alt.Stroke("model:N", scale=alt.Scale(domain=list(ROLES)), legend=None)
+    measured = base.transform_filter(alt.datum.kind == "measured").mark_bar()
+    expected = base.transform_filter(alt.datum.kind == "predicted")
+    solid = measured.encode(color=roles(legend=False))
+    dashed = expected.mark_bar(fillOpacity=0.15, strokeDash=[4, 3], strokeWidth=1.5)
+    dashed = dashed.encode(color=roles(legend=False), stroke=edge)
     words = base.mark_text(align="left", dx=5, fontSize=11).encode(text="text:N")
     title = _predicted_title(part, label)
-    chart = (dashed + solid + words).properties(height=34 * data["component"].nunique() + 20)
+    chart = (dashed + solid + words).properties(height=34 * data["component"].nunique() + 60)
     return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
 
 
@@ -76,47 +74,67 @@ def _predicted_title(part: pd.DataFrame, label: str) -> str:
     return f"Prediction and measurement of the {label} model's tensors differ by {percent(abs(error))}"
 
 
+# Components that are drawn together, at the place of their colour in the theme: what only dense models
+# have is blue, what only mixtures have is vermilion, the rest keeps off both.
+GROUPS = {
+    "dense FFN": ("ffn",),
+    "experts": ("experts",),
+    "unused": (),  # green is for published facts
+    "attention, router, norms": ("attention", "router", "norms", "mixer", "other"),
+    "shared experts": ("shared",),
+    "activations": ("activations",),
+    "embedding and head": ("embedding", "head"),
+    "KV cache and state": ("kv_cache", "state"),
+}
+
+
 def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
     """Stacked bars against a device's capacity: it fits when the bar ends left of the grey line."""
-    order = {name: index for index, name in enumerate(ORDER)}
-    data = sizes[sizes["bytes"] > 0].assign(
-        order=lambda f: f["component"].map(order).fillna(99),
-        part=lambda f: f["component"].map(_name),
-        text=lambda f: f["bytes"].map(lambda b: quantity(float(b), "B")),
-    )
+    data = _grouped(sizes)
     names = list(dict.fromkeys(data["name"]))
     totals = data.groupby("name", sort=False)["bytes"].sum().reset_index()
-    totals["text"] = totals["bytes"].map(lambda b: f"{quantity(float(b), 'B')}")
-    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=230, minExtent=120))
+    totals["text"] = totals["bytes"].map(lambda b: quantity(float(b), "B"))
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=210, minExtent=130))
+    present = [name for name in GROUPS if name in set(data["part"])]
     bars = (
         alt.Chart(data)
-        .mark_bar(stroke="white", strokeWidth=0.4)
+        .mark_bar(height=26)
         .encode(
             y=y,
             x=alt.X("bytes:Q", title="bytes", stack="zero", axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)),
             color=alt.Color(
                 "part:N",
-                scale=alt.Scale(
-                    domain=[_name(n) for n in ORDER if n in set(data["component"])], range="category"
-                ),
-                legend=alt.Legend(orient="top", title=None, columns=4),
+                scale=alt.Scale(domain=list(GROUPS), range="category"),
+                legend=alt.Legend(orient="top", title=None, columns=4, values=present, labelLimit=200),
             ),
             order="order:Q",
             tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="size")],
         )
     )
-    words = (
-        alt.Chart(totals)
-        .mark_text(align="left", dx=6, fontWeight="bold")
-        .encode(y=y, x="bytes:Q", text="text:N")
-    )
+    words = alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold")
     limit = alt.Chart(pd.DataFrame({"bytes": [capacity], "text": [f"{device}: {quantity(capacity, 'B')}"]}))
     rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x="bytes:Q")
-    name = limit.mark_text(align="right", dx=-6, y=-6, color="gray").encode(x="bytes:Q", text="text:N")
+    right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
+    name = limit.mark_text(align="right" if right else "left", dx=-6 if right else 6, color="gray")
+    chart = alt.layer(
+        bars,
+        rule,
+        name.encode(x="bytes:Q", y=alt.value(-8), text="text:N"),
+        words.encode(y=y, x="bytes:Q", text="text:N"),
+    ).properties(height=46 * len(names) + 110)
     title = _budget_title(totals, capacity, device)
-    chart = (bars + rule + name + words).properties(height=56 * len(names) + 30)
-    return draw(
-        title, f"Memory by component against {device}. {title}.", chart, data.drop(columns=["order", "part"])
+    return draw(title, f"Memory by component against {device}. {title}.", chart, sizes)
+
+
+def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Components folded into `GROUPS`, in drawing order: weights, then cache, then activations."""
+    group = {component: name for name, parts in GROUPS.items() for component in parts}
+    order = ["experts", "dense FFN", "shared experts", "attention, router, norms", "embedding and head"]
+    parts = sizes.assign(part=sizes["component"].map(group).fillna("attention, router, norms"))
+    data = parts.groupby(["name", "part"], sort=False, as_index=False)["bytes"].sum()
+    rank = {name: index for index, name in enumerate([*order, "KV cache and state", "activations"])}
+    return data.assign(
+        order=data["part"].map(rank), text=data["bytes"].map(lambda b: quantity(float(b), "B"))
     )
 
 
@@ -150,7 +168,7 @@ def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
         data.set_index("model")["bytes"].get("mixture", 0) / data.set_index("model")["bytes"].get("dense", 1)
     )
     title = f"At its peak the mixture holds {times(ratio)} the dense model's memory"
-    return draw(title, f"Peak memory of both scale models. {title}.", chart.properties(height=84), data)
+    return draw(title, f"Peak memory of both scale models. {title}.", chart.properties(height=110), data)
 
 
 def _name(component: str) -> str:

@@ -33,7 +33,9 @@ def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
     dash = alt.StrokeDash(
         "series:N",
         scale=alt.Scale(domain=names, range=[_DASHES[name] for name in names]),
-        legend=alt.Legend(orient="top", title=None, columns=2, symbolStrokeWidth=2, labelLimit=240),
+        legend=alt.Legend(
+            orient="top", title=None, columns=2, symbolType="stroke", symbolStrokeWidth=2, labelLimit=240
+        ),
     )
     lines = (
         alt.Chart(data)
@@ -103,10 +105,46 @@ def by_domain(quality: pd.DataFrame) -> Figure:
     return draw(
         title,
         f"Bits per byte by kind of text. {title}.",
-        (price + points).properties(height=max(140, 30 * len(wide))),
+        (price + points).properties(height=26 * len(wide) + 110),
         data,
     )
 
 
 def _named(quality: pd.DataFrame) -> pd.DataFrame:
     return quality.assign(series=quality["model"].map(SERIES), role=quality["model"].map(_ROLE))
+
+
+def summary(bits: dict[str, float]) -> Figure:
+    """Bits per byte of one run: dense, oracle, fitted and random routing, one bar each."""
+    rows = [
+        {
+            "series": SERIES[name],
+            "role": _ROLE[name],
+            "bits_per_byte": bits[name],
+            "text": f"{bits[name]:.3f}",
+        }
+        for name in ("dense", "oracle", "moe", "random")
+        if bits.get(name) is not None
+    ]
+    data = pd.DataFrame(rows)
+    base = alt.Chart(data).encode(
+        y=alt.Y("series:N", sort=[row["series"] for row in rows], title=None, axis=alt.Axis(labelLimit=200)),
+        x=alt.X("bits_per_byte:Q", title="bits per byte, lower is better", axis=alt.Axis(tickCount=4)),
+    )
+    bars = base.mark_bar(height=18).encode(
+        color=roles("role", legend=False),
+        opacity=alt.condition(
+            "datum.series == 'dense' || datum.series == 'mixture (fitted router)'",
+            alt.value(0.9),
+            alt.value(0.4),
+        ),
+        tooltip=["series:N", alt.Tooltip("bits_per_byte:Q", format=".3f")],
+    )
+    words = base.mark_text(align="left", dx=5).encode(text="text:N")
+    title = f"The mixture costs {bits['moe'] - bits['dense']:+.3f} bits per byte"
+    if None not in (bits.get("random"), bits.get("dense")) and bits["random"] != bits["dense"]:
+        closed = (bits["random"] - bits["moe"]) / (bits["random"] - bits["dense"])
+        title += f"; its router closes {percent(closed)} of the gap from random routing"
+    return draw(
+        title, f"Bits per byte of the scale models. {title}.", (bars + words).properties(height=170), data
+    )

@@ -22,7 +22,7 @@ def printable(byte: int) -> str:
 def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
     """Which experts each byte went to; a darker cell is a larger weight."""
     data = pairs.assign(character=pairs["byte"].map(printable))
-    equal = data["weight"].max() - data["weight"].min() < 1e-6
+    equal = bool(data["weight"].max() - data["weight"].min() < 1e-6)
     field, legend = ("slot", "choice (0 is first)") if equal else ("weight", "weight")
     colour = alt.Color(
         f"{field}:Q",

@@ -98,7 +98,7 @@ def _ribbons(flows: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
     top = start[:, None] + (end - start)[:, None] * (1 - np.cos(math.pi * along)) / 2
     labels = [f"{a} to {b}" for a, b in zip(ordered["source"], ordered["target"], strict=True)]
     repeated = {name: np.repeat(ordered[name].to_numpy(), STEPS) for name in ("share", "source")}
-    return pd.DataFrame(
+    points = pd.DataFrame(
         {
             "ribbon": np.repeat(np.arange(len(ordered)), STEPS),
             "x": (ordered["step"].to_numpy()[:, None] + along).reshape(-1),
@@ -109,6 +109,7 @@ def _ribbons(flows: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
             **repeated,
         }
     )
+    return points.sort_values("share", kind="stable")  # the widest are drawn last, on top
 
 
 def _title(shares: pd.DataFrame) -> str:

@@ -103,7 +103,7 @@ def components(timings: pd.DataFrame, phase: str) -> Figure:
                 alt.Tooltip("share:Q", format=".3~p"),
             ],
         )
-        .properties(height=30 * max(4, data["component"].nunique()))
+        .properties(height=30 * data["component"].nunique() + 90)
     )
     top = largest(data[data["model"] == "mixture"], "median_s")
     title = f"In {phase}, {top['component']} takes {100 * top['share']:.3g} % of the mixture's time"

@@ -1,0 +1,195 @@
+"""Browse: the tabs of the routing page that have knobs of their own."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import data, live, panels
+from app.charts import raster
+from app.figures import experts, top_k
+from app.live import Answer
+from app.panels import Source
+from app.scenario import Scenario
+from moe_core.store.queries import Run
+
+# Background tints for coloured text: Okabe and Ito's set, see-through, so that either theme's text shows.
+TINTS = (
+    "230,159,0",
+    "86,180,233",
+    "0,158,115",
+    "240,228,66",
+    "0,114,178",
+    "213,94,0",
+    "204,121,167",
+    "128,128,128",
+)
+
+
+def layers(run: Run) -> list[int]:
+    """Layers that have experts."""
+    return [int(layer) for layer in sorted(data.frame("balance", run)["layer"])]
+
+
+def pick(label: str, options: list[Any], key: str, **extra: Any) -> Any:
+    """A select box in the URL whose value is always one of `options`."""
+    found = st.selectbox(label, options, key=key, bind="query-params", **extra)
+    return found if found in options else options[0]
+
+
+# -- load ------------------------------------------------------------------------------------------
+
+
+def load(run: Run, here: Source) -> None:
+    """Layer x expert by kind of text; a click on a cell opens the expert below."""
+    names = ["all", *sorted(data.frame("load", run, by_domain=True)["domain"].unique())]
+    domain = st.segmented_control(
+        "Text", names, default="all", required=True, key="domain", bind="query-params"
+    )
+    domain = domain if domain in names else "all"
+    figure = data.figure("load", run, domain=domain, click=True)
+    panels.show(
+        figure, "cell", here, caveat="scale model; click a cell to see its expert", on_select=_clicked
+    )
+    _expert(run, here)
+
+
+def _clicked() -> None:
+    """The clicked cell becomes the expert shown below the heatmap."""
+    cells = st.session_state["chart_cell"]["selection"].get("cell", [])
+    if cells:
+        st.session_state["layer"] = int(cells[0]["layer"])
+        st.session_state["expert"] = int(cells[0]["expert"])
+
+
+def _expert(run: Run, here: Source) -> None:
+    """One expert: what it likes, and the text that went there."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        layer = pick("Layer", layers(run), "layer", width=120)
+        expert = pick("Expert", list(range(experts(run))), "expert", width=120)
+        by = st.segmented_control("By", ["domain", "kind"], default="domain", required=True, key="routing_by")
+    frame = data.frame("lift", run, by=by or "domain")
+    if frame[(frame["layer"] == layer) & (frame["expert"] == expert)].empty:
+        st.info(f"Expert {expert} of layer {layer} received nothing in this run: it is dead on this text.")
+        return
+    left, right = st.columns([2, 3], gap="small")
+    with left:
+        panels.show(
+            data.figure("lift", run, layer=layer, expert=expert, by=by), "lift", here, caveat="scale model"
+        )
+        panels.show(data.figure("domains", run, layer=layer), "domains", here, caveat="scale model")
+    with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
+        st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert)))
+        st.caption(
+            "A sample of unbroken spans, longer ones more often; the marked bytes went to this expert."
+        )
+
+
+def snippets(frame: pd.DataFrame) -> str:
+    """Spans in their context, one a line, as HTML. The text is somebody else's: escaped."""
+    lines = [
+        f'<div style="margin:0 0 .45em;overflow-wrap:anywhere"><small style="opacity:.75">{html.escape(row["domain"])}'
+        f'</small><br><code style="white-space:pre-wrap;background:none;color:inherit;padding:0">'
+        f'{_visible(row["before"])}<mark style="background:rgba(213,94,0,.3);color:inherit">{_visible(row["text"])}'
+        f"</mark>{_visible(row['after'])}</code></div>"
+        for row in frame.to_dict("records")
+    ]
+    return "".join(lines)
+
+
+def _visible(text: str) -> str:
+    """Escaped, with line ends shown as a sign so that one span stays one line."""
+    return html.escape(text).replace("\n", "⏎").replace("\t", "⇥")
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def text(run: Run, here: Source) -> None:
+    """The text itself, coloured by the expert that served each byte, above its raster."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        layer = pick("Layer", layers(run), "layer", width=120)
+        rows = data.frame("sequences", run).to_dict("records")
+        names = {int(row["sequence"]): f"{row['sequence']}: {row['domain']}" for row in rows}
+        sequence = pick("Sequence", list(names), "sequence", width=220)
+    first = next(int(row["first"]) for row in rows if row["sequence"] == sequence)
+    letters = data.frame("text", run, layer=layer, first=first, count=raster.SHOWN)
+    letters = letters[letters["sequence"] == sequence]
+    with panels.aside(f"First choice of every byte in layer {layer}, {names[sequence]}"):
+        st.html(coloured(letters))
+        st.caption(
+            f"The {len(TINTS)} busiest experts of this passage have a colour, the others none. Hover for the number."
+        )
+    panels.show(data.figure("raster", run, layer=layer, first=first), "raster", here, caveat="scale model")
+
+
+def coloured(letters: pd.DataFrame) -> str:
+    """The passage with a tint per expert, and a legend. Consecutive bytes of one expert are one span."""
+    letters = letters.sort_values("position")
+    counts = letters["expert"].dropna().astype(int).value_counts()
+    tints = {int(expert): tint for expert, tint in zip(counts.index, TINTS, strict=False)}
+    chips = " ".join(
+        f'<span style="background:rgba({tint},.45);padding:1px 6px;border-radius:4px">expert {expert}</span>'
+        for expert, tint in tints.items()
+    )
+    runs = (letters["expert"].fillna(-1) != letters["expert"].fillna(-1).shift()).cumsum()
+    spans = [_span(part, tints) for _, part in letters.groupby(runs)]
+    body = "".join(spans)
+    return (
+        f'<div style="margin-bottom:.6em;line-height:2">{chips}</div>'
+        f'<div style="font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.9">{body}</div>'
+    )
+
+
+def _span(part: pd.DataFrame, tints: dict[int, str]) -> str:
+    words = html.escape(bytes(part["byte"].astype(int)).decode("utf-8", errors="replace"))
+    expert = part["expert"].iloc[0]
+    if pd.isna(expert):
+        return words
+    tint = tints.get(int(expert))
+    style = f"background:rgba({tint},.45)" if tint else "border-bottom:1px dotted gray"
+    return f'<span style="{style}" title="expert {int(expert)}">{words}</span>'
+
+
+# -- together, flow, quality -----------------------------------------------------------------------
+
+
+def together(run: Run, here: Source) -> None:
+    """Which experts share bytes in one layer."""
+    if top_k(run) < 2:
+        st.info("With top-1 routing no two experts ever work on the same byte.")
+        return
+    layer = pick("Layer", layers(run), "layer", width=120)
+    panels.show(data.figure("coactivation", run, layer=layer), "together", here, caveat="scale model")
+
+
+def flow(run: Run, here: Source) -> None:
+    """First choices followed through a few layers."""
+    every = layers(run)
+    if len(every) < 2:
+        st.info("There is only one layer with experts: nothing flows from expert to expert.")
+        return
+    first = pick("From layer", every[:-1], "layer", width=140)
+    last = every[min(every.index(first) + 3, len(every) - 1)]
+    caveat = f"scale model; the {90} widest flows of each gap, first choices only"
+    panels.show(data.figure("sankey", run, first=first, last=last), "flow", here, caveat=caveat)
+
+
+def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
+    """Bits per byte against k, from its own run, asked once the main answer is there."""
+    if not answer.current:
+        st.caption("The sweep over k starts when the main run has landed.")
+        return
+    sweep = live.follow(scenario.run_spec("topk_sweep"))
+    live.strip(sweep)
+    if sweep.run is None:
+        panels.nothing_yet(sweep.problem is None)
+        return
+    figure = data.figure("quality_against_k", sweep.run, k=int(sweep.run.spec["top_k"]))
+    panels.show(
+        figure, "against_k", panels.source_of(sweep.run), caveat="scale model, no training after carving"
+    )
+    panels.show(data.figure("quality_by_domain", answer.run), "by_domain", here, caveat="scale model")

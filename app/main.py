@@ -1,0 +1,44 @@
+"""MoEScope's entry point: the table of pages, and nothing else.
+
+`streamlit run app/main.py` finds `app` below by reading this file, imports it as a module named `main`
+and serves it with uvicorn; the app then runs this same file, as `__main__`, once for each rerun.
+"""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # streamlit puts only app/ there
+    sys.path.insert(0, str(ROOT))
+
+PAGES = {
+    # file        title       icon                      what it answers
+    "overview": ("Overview", ":material/balance:", "Dense or mixture, for this work on this machine?"),
+    "routing": ("Routing", ":material/account_tree:", "Who does the work, and is it fair?"),
+    "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
+    "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
+}
+
+
+def page_table() -> None:
+    from app import shell
+
+    pages = [
+        st.Page(
+            ROOT / "pages" / f"{name}.py", title=title, icon=icon, help=question, default=name == "overview"
+        )
+        for name, (title, icon, question) in PAGES.items()
+    ]
+    shell.run(pages)
+
+
+if __name__ == "__main__":
+    page_table()
+else:
+    from app import server
+
+    app = st.App(
+        __file__, lifespan=server.lifespan, middleware=server.MIDDLEWARE, on_script_error=server.on_error
+    )

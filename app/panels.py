@@ -1,0 +1,141 @@
+"""Panels: the pieces every page is made of, so that all pages speak the same grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import streamlit as st
+
+from app import exports
+from app.charts.figure import Figure
+from app.words import escape, measured_here
+from moe_core.store.queries import Run
+
+Kind = Literal["measured here", "measured elsewhere", "published", "modelled"]
+PAGES = Path(__file__).resolve().parents[1] / "pages"
+_BADGE: dict[Kind, tuple[Any, str]] = {
+    "measured here": ("primary", ":material/speed:"),
+    "measured elsewhere": ("gray", ":material/public:"),
+    "published": ("green", ":material/menu_book:"),
+    "modelled": ("orange", ":material/function:"),
+}
+
+
+class Source(NamedTuple):
+    """Where a number comes from, and the tooltip that says it in full."""
+
+    kind: Kind
+    detail: str
+
+
+class Number(NamedTuple):
+    """One of the at most four numbers of a page. `note` compares it with something."""
+
+    label: str
+    value: str
+    note: str
+    source: Source
+
+
+def source_of(run: Run) -> Source:
+    """A run made here was measured here; a shipped one elsewhere."""
+    return Source("measured elsewhere" if run.reference else "measured here", measured_here(run))
+
+
+def badge(source: Source) -> None:
+    """The provenance badge; its tooltip gives device, versions, date, error."""
+    color, icon = _BADGE[source.kind]
+    st.badge(source.kind, icon=icon, color=color, help=escape(source.detail))
+
+
+def lead(sentence: str, *sources: Source) -> None:
+    """The page's answer: one sentence computed from the data, and where its numbers come from."""
+    st.subheader(escape(sentence), anchor=False)
+    with st.container(horizontal=True, gap="small"):
+        for source in sources:
+            badge(source)
+
+
+def numbers(items: Sequence[Number]) -> None:
+    """At most four numbers, each with its badge."""
+    assert len(items) <= 4, "a page opens with at most four numbers"
+    with st.grid(len(items), min_column_width=170, gap="small"):
+        for item in items:
+            with st.container(border=True, gap="xsmall", height="stretch"):
+                st.metric(item.label, item.value)
+                st.caption(escape(item.note))
+                badge(item.source)
+
+
+def show(
+    figure: Figure,
+    key: str,
+    source: Source,
+    *,
+    caveat: str = "",
+    on_select: Callable[[], None] | None = None,
+    height: int | None = None,
+) -> None:
+    """A figure with its finding above, its provenance, a view of its data, and export."""
+    with st.container(border=True, key=f"figure_{key}", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="top", wrap=False):
+            st.markdown(f"**{escape(figure.title)}**", width="stretch")
+            _more(figure, key, source)
+        extra: dict[str, Any] = {"on_select": on_select} if on_select else {}
+        st.vega_lite_chart(figure.spec, key=f"chart_{key}", alt=figure.alt, width="stretch", **extra)
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            badge(source)
+            if caveat:
+                st.caption(escape(caveat), width="stretch")
+
+
+@st.fragment
+def _more(figure: Figure, key: str, source: Source) -> None:
+    """The rows behind a figure and its files, fetched when opened."""
+    opened = st.popover(
+        "Data", icon=":material/table_view:", key=f"data_{key}", on_change="rerun", type="tertiary"
+    )
+    if not opened.open:
+        return
+    with opened:
+        st.dataframe(figure.data, hide_index=True, height=260, alt=f"The rows behind: {figure.title}")
+        theme = "dark" if st.context.theme.type == "dark" else "light"
+        words = f"{source.kind}: {source.detail}"
+        with st.container(horizontal=True, gap="small"):
+            for label, make in (
+                ("PNG", lambda: exports.png(figure, words, theme)),
+                ("SVG", lambda: exports.svg(figure, words, theme)),
+                ("CSV", lambda: exports.csv(figure)),
+            ):
+                name = f"moescope-{key}.{label.lower()}"
+                st.download_button(
+                    label, make, name, on_click="ignore", key=f"{label}_{key}", icon=":material/download:"
+                )
+
+
+def nothing_yet(waiting: bool) -> None:
+    """A page without any run: what is happening, and what to do."""
+    if waiting:
+        st.subheader("The first run on this device is under way", anchor=False)
+        st.caption(
+            "It reads held-out text with the dense scale model and the mixture you chose, and records both."
+        )
+        for height in (90, 260, 180):
+            st.skeleton(height)
+        return
+    st.subheader("There is no run to show yet", anchor=False)
+    st.caption("Change a setting in the sidebar to start one, or open Runs to see what happened.")
+
+
+def aside(title: str) -> Any:
+    """A bordered card with a heading, beside the main chart."""
+    card = st.container(border=True, gap="small", height="stretch")
+    card.markdown(f"**{escape(title)}**")
+    return card
+
+
+def link(page: str, label: str) -> None:
+    """A link to another page of the dashboard; the scenario goes along."""
+    st.page_link(str(PAGES / f"{page}.py"), label=label, icon=":material/arrow_forward:")

@@ -1,0 +1,31 @@
+"""Shell: what surrounds every page. Browser tab, navigation, scenario, notices; then the page itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import controls, data
+from app.words import escape
+from moe_core.errors import MoEScopeError
+
+STATIC = Path(__file__).parent / "static"
+
+
+def run(pages: Sequence[Any]) -> None:
+    """Draw the frame and run the page the user chose."""
+    st.set_page_config(page_title="MoEScope", page_icon=STATIC / "favicon.png", layout="wide")
+    st.logo(str(STATIC / "logo.svg"), size="large")
+    page = st.navigation(list(pages))
+    try:
+        opened = data.door()
+    except MoEScopeError as error:
+        st.error(escape(str(error)), title="MoEScope cannot open its data directory", icon=":material/error:")
+        st.stop()
+    for notice in opened.notices:
+        st.warning(escape(notice), icon=":material/healing:")
+    controls.sidebar()
+    page.run()

@@ -1,0 +1,51 @@
+"""Routing: who does the work, and is it fair? The load first, then what it costs, says and leads to."""
+
+import streamlit as st
+
+from app import browse, controls, data, live, panels, summary
+
+scenario = controls.current()
+answer = live.follow(scenario.run_spec())
+live.strip(answer)
+if answer.run is None:
+    panels.nothing_yet(answer.problem is None)
+    st.stop()
+
+run, here = answer.run, panels.source_of(answer.run)
+with live.result(answer):
+    panels.lead(*summary.routing(run))
+    panels.numbers(summary.routing_numbers(run))
+    load, text, price, pairs, flow, quality = st.tabs(
+        ["Load", "Text", "Price", "Together", "Flow", "Quality against k"],
+        on_change="rerun",
+        key="view",
+        bind="query-params",
+    )
+    if load.open:
+        with load:
+            browse.load(run, here)
+    if text.open:
+        with text:
+            browse.text(run, here)
+    if price.open:
+        with price:
+            left, right = st.columns(2, gap="small")
+            with left:
+                panels.show(
+                    data.figure("distinct", run),
+                    "distinct",
+                    here,
+                    caveat="line: mean of the layers, band: their range",
+                )
+                panels.show(data.figure("load_curve", run), "load_curve", here, caveat="scale model")
+            with right:
+                panels.show(data.figure("balance", run), "balance", here, caveat="scale model")
+    if pairs.open:
+        with pairs:
+            browse.together(run, here)
+    if flow.open:
+        with flow:
+            browse.flow(run, here)
+    if quality.open:
+        with quality:
+            browse.quality(scenario, answer, here)
