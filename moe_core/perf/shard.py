@@ -5,7 +5,7 @@ Devices = the larger of the two, which must be a multiple of the smaller. With e
 attention is replicated over expert / tensor groups, each serving its share of the batch (DeepSeek-V3,
 arXiv 2412.19437, section 3.4); with tensor > expert each expert is sliced tensor / expert ways.
 
-Replicated: norms, router, latent projections and latent cache of MLA, indexer keys. KV heads cannot
+Replicated: norms, router, indexer, latent projections and latent cache of MLA. KV heads cannot
 be split below one: more devices than KV heads hold copies (Megatron, vLLM).
 """
 
@@ -16,8 +16,8 @@ from math import ceil
 from moe_core.errors import InfeasibleError
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
-from moe_core.perf.params import Breakdown, index_layers
-from moe_core.specs import MLA, Architecture, Size, Spec
+from moe_core.perf.params import Breakdown, count
+from moe_core.specs import GQA, Size, Spec
 
 
 class Parallel(Spec):
@@ -53,9 +53,9 @@ def shard(subject: Model, parallel: Parallel) -> Model:
         mixer=ceil(parts.mixer / ways),
         other=parts.other,
     )
-    count = whole._replace(total=held.total, breakdown=held)
+    parameters = whole._replace(total=held.total, breakdown=held)
     return subject._replace(
-        parameters=count, cache=_cache(subject.cache, ways), inner=_inner(subject.inner, ways)
+        parameters=parameters, cache=_cache(subject.cache, ways), inner=_inner(subject.inner, ways)
     )
 
 
@@ -81,39 +81,15 @@ def _check(subject: Model, parallel: Parallel) -> None:
 
 
 def _attention(subject: Model, ways: int) -> int:
+    """Attention of the fullest device: its own heads, at least one KV head, every latent projection."""
     arch, whole = subject.architecture, subject.parameters.breakdown.attention
-    if arch is None or ways == 1:
+    if arch is None:
         return ceil(whole / ways)
-    layers = arch.full_layers if arch.extras.delta else arch.layers
-    replicated = layers * _replicated(arch, ways) + index_layers(arch) * _index_key(arch)
-    return replicated + ceil((whole - replicated) / ways)
-
-
-def _replicated(arch: Architecture, ways: int) -> int:
-    """Parameters of one attention layer that a device holds beyond an even split.
-
-    With G KV heads on n > G devices each holds one head of K and V, n / G times its even share:
-    counting x of them as replicated, x + (whole - x) / n = whole / G gives x.
-    """
     spec = arch.attention
-    if isinstance(spec, MLA):
-        return _latent(spec, arch)
-    copies = ways / spec.kv_heads
-    if copies <= 1:
-        return 0
-    keys_values = 2 * spec.kv_heads * spec.head_dim * (arch.hidden + spec.qkv_bias)
-    return ceil(keys_values * (copies - 1) / (ways - 1))
-
-
-def _latent(spec: MLA, arch: Architecture) -> int:
-    """Down-projections of MLA and their norms."""
-    down = arch.hidden * (spec.kv_rank + spec.rope_dim) + spec.kv_rank
-    return down + ((arch.hidden + 1) * spec.q_rank if spec.q_rank else 0)
-
-
-def _index_key(arch: Architecture) -> int:
-    indexer = arch.extras.indexer
-    return (arch.hidden + 2) * indexer.head_dim if indexer else 0
+    own = {"heads": spec.heads // ways}
+    if isinstance(spec, GQA):
+        own["kv_heads"] = ceil(spec.kv_heads / ways)
+    return count(arch.model_copy(update={"attention": spec.model_copy(update=own)})).breakdown.attention
 
 
 def _experts(subject: Model, parallel: Parallel) -> int:
