@@ -1,0 +1,41 @@
+"""Answer: a question's tables and summary, published as a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moe_core.runs import bundle, provenance
+from moe_core.runs.context import Context
+from moe_core.runs.layout import Manifest
+from moe_core.runs.question import Question
+from moe_core.settings import Settings
+from moe_core.version import question_id, run_id
+
+
+def publish(
+    question: Question,
+    context: Context,
+    tables: Mapping[str, Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    rules: Mapping[str, Any],
+) -> Path:
+    """The directory of the published bundle. `rules`: what the lab did that the spec does not say."""
+    identity = question_id(question.spec)
+    facts = provenance.of(question.spec, question.info, question.dtype, question.asked)
+    manifest = Manifest(
+        run_id=run_id(identity, question.info.key),
+        question_id=identity,
+        spec=question.spec.model_dump(mode="json"),
+        created=question.asked,
+        duration_s=context.elapsed_s,
+        stages=context.stages,
+        provenance=facts | {"text": question.sample.rule} | dict(rules),
+        architectures={
+            "dense": question.dense.model_dump(mode="json"),
+            "moe": question.moe.model_dump(mode="json"),
+        },
+        summary={"tokens": question.tokens, **summary},
+    )
+    return bundle.publish(Settings.load().runs_dir, manifest, tables)

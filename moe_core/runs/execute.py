@@ -1,0 +1,183 @@
+"""Execute: one forward pass of a dense model and of a mixture, for real: recorded, judged, timed, weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from moe_core.device import PeakMemory, cache_bytes, pick, resolve_dtype, synchronise
+from moe_core.errors import InfeasibleError
+from moe_core.nn.carve import with_oracle_router, with_random_router
+from moe_core.nn.model import Decoder
+from moe_core.runs import admission, allocator, answer, footprint, models, quality, text, timing
+from moe_core.runs import question as questions
+from moe_core.runs.context import Context
+from moe_core.runs.question import Question
+from moe_core.runs.record import Decisions, Recorder
+from moe_core.settings import Settings
+from moe_core.specs import RunSpec
+
+
+class Pair(NamedTuple):
+    """The two models that are compared."""
+
+    dense: Decoder
+    moe: Decoder
+
+
+def warm() -> None:
+    """Load what every run needs, and make the device ready: the first run is then as fast as the second."""
+    allocator.keep_pages()
+    device = pick("auto")
+    dtype = resolve_dtype("auto", device)
+    for path in (models.DENSE, models.TRAINED):
+        models.shipped(path, device, dtype)
+    for split in ("train", "heldout"):
+        text.load(split)
+    dense = models.shipped(models.DENSE, device, torch.float32)
+    with torch.inference_mode():
+        for model in (dense, models.shipped(models.DENSE, device, dtype)):
+            model(torch.zeros(1, 16, dtype=torch.int64, device=device))
+    synchronise(device)
+
+
+def execute(spec: RunSpec, context: Context) -> Path:
+    """The published bundle that answers `spec`.
+
+    Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
+    """
+    context.step("check", 0.0)
+    question = questions.resolve(spec)
+    _bounded(question)
+    wanted = admission.need(question.dense, question.moe, question.shape, question.form)
+    admission.admit(wanted, question.device)
+    with admission.memory_guarded(wanted):
+        pair = prepare(question, context)
+        tables, summary, rules = _measure(question, pair, context)
+    context.step("write", 0.97)
+    return answer.publish(question, context, tables, summary, rules)
+
+
+def prepare(question: Question, context: Context) -> Pair:
+    """Both models, ready to run. The same question gets the same weights."""
+    torch.manual_seed(question.spec.seed)
+    context.step("load", 0.02)
+    dense = models.shipped(models.DENSE, question.device, question.dtype)
+    context.step("carve", 0.05)
+    moe = models.mixture(question.spec, question.device, question.dtype)
+    synchronise(question.device)
+    return Pair(dense, moe)
+
+
+def _measure(
+    question: Question, pair: Pair, context: Context
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Tables, summary and rules of a bench run."""
+    bits, decisions = _judge(question, pair, context)
+    context.step("memory", 0.5)
+    memory, peaks = _weigh(question, pair, context)
+    rows, rotation = _time(question, pair, context)
+    top_k = question.spec.top_k
+    tables = {
+        "decisions": decisions.columns(),
+        "tokens": question.sample.columns(),
+        "probabilities": decisions.probabilities(question.sample.domains),
+        "timings": timing.columns(rows),
+        "memory": memory,
+        "quality": quality.columns({(name, top_k): bits_B for name, bits_B in bits.items()}, question.sample),
+    }
+    summary = {
+        "decisions": decisions.expert_LTK.size,
+        "bits_per_byte": overall(bits, question),
+        "prefill_s": {name: timing.median_total(rows, name, "prefill") for name in pair._fields},
+        "decode_s": {name: timing.median_total(rows, name, "decode") for name in pair._fields},
+        "peak_bytes": {name: _total(memory, name) for name in pair._fields},
+    }
+    return tables, summary, {"process_peak": peaks, "rotation": rotation, "decode_from": question.start}
+
+
+def overall(bits: dict[str, np.ndarray], question: Question) -> dict[str, float]:
+    """Model -> bits per byte over all sequences."""
+    return {name: float(bits_B.sum() / question.tokens) for name, bits_B in bits.items()}
+
+
+def _judge(question: Question, pair: Pair, context: Context) -> tuple[dict[str, np.ndarray], Decisions]:
+    """Bits of every sequence by model, and what the mixture's router decided on the way."""
+    sample, kind = question.sample, _router_kind(question)
+    names = sample.domains
+    recorder = Recorder([names.index(d) for d in sample.domains_B], len(names), sample.seq)
+    step = partial(context.step, "record", 0.25)
+
+    def after() -> None:
+        recorder.collect(kind)
+        step()
+
+    step()
+    bits = {"moe": quality.sequence_bits(pair.moe, sample, recorder, after)}
+    rivals: dict[str, Callable[[], Decoder]] = {
+        "dense": lambda: pair.dense,
+        "random": lambda: with_random_router(pair.moe, question.spec.seed),
+        "oracle": lambda: with_oracle_router(pair.moe),
+    }
+    for number, (name, rival) in enumerate(rivals.items()):
+        step = partial(context.step, "quality", 0.3 + 0.06 * number)
+        step()
+        bits[name] = quality.sequence_bits(rival(), sample, after=step)
+    return {name: bits[name] for name in ("dense", "moe", "random", "oracle")}, recorder.decisions()
+
+
+def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The table `memory`, and the peak of device or process while each model ran."""
+    work = question.work()
+    predicted, measured, peaks = {}, {}, {}
+    architectures = (question.dense, question.moe)
+    for name, model, arch in zip(pair._fields, pair, architectures, strict=True):
+        context.step("memory", 0.5)
+        with PeakMemory(question.device) as peak:
+            measured[name] = footprint.measure(model, work)
+            synchronise(question.device)
+        predicted[name] = footprint.predict(arch, question.shape, question.form)
+        peaks[name] = peak.bytes
+    return footprint.columns(predicted, measured), peaks | {"what": peak.what}
+
+
+def _time(question: Question, pair: Pair, context: Context) -> tuple[list[timing.Row], dict[str, Any]]:
+    """Every timing, and how weights were rotated."""
+    context.step("time", 0.55)
+    work, rotations, rule = question.work(), {}, {}
+    for name, model in zip(pair._fields, pair, strict=True):
+        size = sum(footprint.weight_bytes(model).values())
+        copies = admission.copies(size, question.device)
+        rotations[name] = timing.Rotation(model, copies, work)
+        rule[name] = {"copies": copies, "bytes": copies * size}
+        context.step("time", 0.57)
+    rows = timing.measure(
+        rotations, work, question.spec.repeats, lambda share: context.step("time", 0.6 + 0.37 * share)
+    )
+    return rows, rule | {"cache_bytes": cache_bytes(question.device)}
+
+
+def _bounded(question: Question) -> None:
+    """Raises InfeasibleError when more decisions would be recorded than the installation allows."""
+    spec, limit = question.spec, Settings.load().max_decisions
+    decisions = question.tokens * spec.top_k * len(question.moe.moe_layers)
+    if decisions > limit:
+        raise InfeasibleError(
+            f"records {decisions:,} router decisions, MOE_MAX_DECISIONS allows {limit:,}: "
+            "ask for a smaller batch, seq or top_k"
+        )
+
+
+def _router_kind(question: Question) -> Any:
+    assert question.moe.experts is not None
+    return question.moe.experts.router.kind
+
+
+def _total(memory: dict[str, list[Any]], model: str) -> int:
+    rows = zip(memory["model"], memory["component"], memory["measured_bytes"], strict=True)
+    return next(size for name, part, size in rows if (name, part) == (model, "total"))

@@ -1,0 +1,72 @@
+"""Question: a spec made concrete. Device, dtype, text and architectures: all checked, nothing loaded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import torch
+
+from moe_core.device import DeviceInfo, describe, dtype_name, pick, resolve_dtype
+from moe_core.perf.precision import Format
+from moe_core.runs import models, text
+from moe_core.runs.footprint import Shape
+from moe_core.runs.text import Sample
+from moe_core.runs.timing import Work
+from moe_core.specs import Architecture, RunSpec
+
+
+class Question(NamedTuple):
+    """What a lab needs to know before it computes anything."""
+
+    spec: RunSpec
+    asked: datetime
+    device: torch.device
+    dtype: torch.dtype
+    info: DeviceInfo
+    dense: Architecture
+    moe: Architecture
+    sample: Sample
+
+    @property
+    def form(self) -> Format:
+        """The dtype, as `perf` calls it."""
+        return "bf16" if dtype_name(self.dtype) == "bf16" else "fp32"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one forward pass."""
+        return len(self.sample.domains_B) * self.sample.seq
+
+    @property
+    def start(self) -> int:
+        """Position of the first decoded token: right after the prompt, where the model has room there."""
+        return min(self.spec.seq, self.dense.max_positions - self.spec.decode_steps)
+
+    @property
+    def shape(self) -> Shape:
+        """What memory is predicted for."""
+        positions = max(self.spec.seq, self.start + self.spec.decode_steps)
+        return Shape(self.spec.batch, self.spec.seq, positions)
+
+    def work(self) -> Work:
+        """Prompt and answer, on the device."""
+        window_BW = torch.from_numpy(self.sample.window_BW).to(self.device, torch.int64)
+        answer_BK = window_BW[:, self.start : self.start + self.spec.decode_steps]
+        return Work(window_BW[:, : self.spec.seq].contiguous(), answer_BK.contiguous(), self.start)
+
+
+def resolve(spec: RunSpec) -> Question:
+    """Raises ConfigError for a device, dtype, kernel or mixture that cannot be had here."""
+    device = pick(spec.device)
+    dtype = resolve_dtype(spec.dtype, device)
+    return Question(
+        spec=spec,
+        asked=datetime.now(UTC),
+        device=device,
+        dtype=dtype,
+        info=describe(device),
+        dense=models.architecture(models.DENSE),
+        moe=models.mixture_architecture(spec),
+        sample=text.read(spec),
+    )

@@ -1,0 +1,114 @@
+"""Record: every router decision of a pass, and how probable the router found each expert.
+
+Legend: L MoE layers, T tokens, E experts, K top-k, N = T * K pairs, M domains.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_core.nn.observe import Null
+from moe_core.nn.routing import Routing
+from moe_core.specs import RouterKind
+
+# Their scores sum to 1 over the experts; the scores of any other router are not probabilities.
+PROBABILISTIC: set[RouterKind] = {"softmax", "softmax_selected", "noisy", "switch", "expert_choice"}
+
+
+class Decisions(NamedTuple):
+    """What routers decided: compact, on the host."""
+
+    layers_L: tuple[int, ...]
+    expert_LTK: np.ndarray  # int16
+    weight_LTK: np.ndarray  # float32
+    share_LME: np.ndarray  # float64, mean router probability
+
+    def columns(self) -> dict[str, Any]:
+        """The table `decisions`, by layer, token, slot."""
+        layers, tokens, top_k = self.expert_LTK.shape
+        return {
+            "layer": np.repeat(np.array(self.layers_L, dtype=np.int16), tokens * top_k),
+            "token": np.tile(np.repeat(np.arange(tokens, dtype=np.int32), top_k), layers),
+            "slot": np.tile(np.arange(top_k, dtype=np.int16), layers * tokens),
+            "expert": self.expert_LTK.reshape(-1),
+            "weight": self.weight_LTK.reshape(-1),
+        }
+
+    def probabilities(self, domains: tuple[str, ...]) -> dict[str, Any]:
+        """The table `probabilities`."""
+        layers, _, experts = self.share_LME.shape
+        return {
+            "layer": np.repeat(np.array(self.layers_L, dtype=np.int16), len(domains) * experts),
+            "domain": np.tile(np.repeat(np.array(domains, dtype=object), experts), layers),
+            "expert": np.tile(np.arange(experts, dtype=np.int16), layers * len(domains)),
+            "probability": self.share_LME.reshape(-1),
+        }
+
+
+class Recorder(Null):
+    """An observer that keeps references while a pass runs, and brings them to the host when it is over.
+
+    The pass itself only appends to a list: nothing is computed, copied or waited for.
+    domains_B: the domain of each sequence, as an index below `domains`.
+    """
+
+    def __init__(self, domains_B: list[int], domains: int, seq: int) -> None:
+        self._domain_T = torch.tensor(domains_B).repeat_interleave(seq)
+        self._domains = domains
+        self._seen: list[tuple[int, Routing]] = []
+        self._experts: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []
+        self._layers: tuple[int, ...] = ()
+        self._tokens = 0
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        self._seen.append((layer, routing))
+
+    def collect(self, kind: RouterKind) -> None:
+        """After a pass: its decisions to the host, its tensors let go. Passes follow in token order."""
+        seen, self._seen = self._seen, []
+        self._layers = tuple(layer for layer, _ in seen)
+        tokens = seen[0][1].tokens
+        here_T = self._domain_T[self._tokens : self._tokens + tokens]
+        member_MT = torch.nn.functional.one_hot(here_T, self._domains).T.float()
+        member_MT = member_MT.to(seen[0][1].scores_TE.device)
+        self._experts.append(_stack([_experts_TK(routing) for _, routing in seen]))
+        self._weights.append(_stack([_weights_TK(routing) for _, routing in seen]))
+        self._sums.append(_stack([member_MT @ probabilities_TE(routing, kind) for _, routing in seen]))
+        self._tokens += tokens
+
+    def decisions(self) -> Decisions:
+        """Everything collected."""
+        count_M1 = torch.bincount(self._domain_T, minlength=self._domains).double().numpy()[:, None]
+        share_LME = np.sum(np.stack(self._sums).astype(np.float64), axis=0) / count_M1
+        return Decisions(
+            self._layers, np.concatenate(self._experts, 1), np.concatenate(self._weights, 1), share_LME
+        )
+
+
+def probabilities_TE(routing: Routing, kind: RouterKind) -> Tensor:
+    """[T, E], rows summing to 1: the scores where they are probabilities, else a softmax of the logits."""
+    if kind in PROBABILISTIC or routing.logits_TE is None:
+        return routing.probabilities_TE()
+    return routing.logits_TE.softmax(-1)
+
+
+def _experts_TK(routing: Routing) -> Tensor:
+    assert routing.per_token is not None, "the bench runs token choice without drops"
+    return routing.expert_ids_N.view(-1, routing.per_token).to(torch.int16)
+
+
+def _weights_TK(routing: Routing) -> Tensor:
+    assert routing.per_token is not None, "the bench runs token choice without drops"
+    return routing.weights_N.view(-1, routing.per_token).float()
+
+
+def _stack(parts: list[Tensor]) -> np.ndarray:
+    """One copy to the host instead of one a layer."""
+    stacked: np.ndarray = torch.stack(parts).cpu().numpy()
+    return stacked

@@ -1,0 +1,151 @@
+"""Timing: seconds of prefill and of a decode step, whole and by component, dense and mixture in turn.
+
+The total is timed without spans; the components in passes of their own, so that the sum of the
+parts can be held against a total that nobody watched. Every pass runs on another copy of the
+weights, so that what the last pass left in a cache does not flatter the next.
+
+Legend: B sequences, S prompt tokens, K decode steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from itertools import cycle
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from moe_core.device import Timer
+from moe_core.nn.attention import KVCache
+from moe_core.nn.model import Decoder
+from moe_core.nn.observe import NULL, Null, Observer
+
+WARM_UP = 1  # untimed rounds, after the passes that measured quality and memory on the same shapes
+
+Phase = Callable[["Rotation", Observer], float]
+
+
+class Row(NamedTuple):
+    """One row of the table `timings`."""
+
+    model: str
+    phase: str
+    component: str
+    repeat: int
+    seconds: float
+
+
+class Spans(Null):
+    """An observer that times every span with the device's own clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._timers: defaultdict[str, list[Timer]] = defaultdict(list)
+
+    def span(self, component: str) -> AbstractContextManager[None]:
+        timer = Timer(self._device)
+        self._timers[component].append(timer)
+        return cast(AbstractContextManager[None], timer)
+
+    def seconds(self) -> dict[str, float]:
+        """Component -> seconds, summed over its spans. Waits for the device."""
+        return {name: sum(timer.seconds for timer in timers) for name, timers in self._timers.items()}
+
+
+class Work(NamedTuple):
+    """What is timed: reading a prompt, then K tokens fed one at a time from position `start` on.
+
+    `start` is S, or less where prompt and answer together would pass the last position.
+    """
+
+    prompt_BS: Tensor
+    answer_BK: Tensor
+    start: int
+
+    @property
+    def positions(self) -> int:
+        """Positions that the cache must have."""
+        return max(self.prompt_BS.shape[1], self.start + self.answer_BK.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.prompt_BS.device
+
+    def prefill(self, rotation: Rotation, observer: Observer) -> float:
+        """Seconds to read the prompt into an empty cache, logits of every position included."""
+        rotation.cache.rewind(0)
+        model = rotation.next()
+        with Timer(self.device) as timer:
+            model(self.prompt_BS, rotation.cache, observer)
+        return timer.seconds
+
+    def decode(self, rotation: Rotation, observer: Observer) -> float:
+        """Seconds a step, over K steps that follow the prompt in the cache."""
+        rotation.cache.rewind(self.start)
+        with Timer(self.device) as timer:
+            for token_B1 in self.answer_BK.split(1, dim=1):
+                rotation.next()(token_B1, rotation.cache, observer)
+        return timer.seconds / self.answer_BK.shape[1]
+
+
+class Rotation:
+    """A model and copies of it, taken in turn; one KV cache, which fits them all."""
+
+    def __init__(self, model: Decoder, copies: int, work: Work) -> None:
+        self._turn = cycle([model] + [copy.deepcopy(model) for _ in range(copies - 1)])
+        self.cache: KVCache = model.new_cache(work.prompt_BS.shape[0], work.positions)
+
+    def next(self) -> Decoder:
+        """The copy that has not run for longest."""
+        return next(self._turn)
+
+
+@torch.inference_mode()
+def measure(
+    rotations: Mapping[str, Rotation], work: Work, repeats: int, step: Callable[[float], None]
+) -> list[Row]:
+    """Every row of the table `timings`. `step(share done)` is called between passes, never inside one.
+
+    Models alternate within a repeat: what disturbs the machine for a while disturbs both.
+    """
+    rows: list[Row] = []
+    passes = list(_passes(rotations, work, repeats))
+    for number, (name, phase, repeat, run) in enumerate(passes):
+        step(number / len(passes))
+        total = run(rotations[name], NULL)
+        if repeat < 0:
+            continue
+        spans = Spans(work.device)
+        run(rotations[name], spans)
+        per = work.answer_BK.shape[1] if phase == "decode" else 1
+        rows.append(Row(name, phase, "total", repeat, total))
+        rows += [Row(name, phase, part, repeat, s / per) for part, s in spans.seconds().items()]
+    return rows
+
+
+def _passes(
+    rotations: Mapping[str, Rotation], work: Work, repeats: int
+) -> Iterator[tuple[str, str, int, Phase]]:
+    """(model, phase, repeat, how): repeats below 0 warm up. Prefill first: it fills the cache for decode."""
+    phases: list[tuple[str, Phase]] = [("prefill", work.prefill), ("decode", work.decode)]
+    for repeat in range(-WARM_UP, repeats):
+        for phase, run in phases:
+            for name in rotations:
+                yield name, phase, repeat, run
+
+
+def columns(rows: list[Row]) -> dict[str, list[Any]]:
+    """The table `timings`."""
+    return {name: [getattr(row, name) for row in rows] for name in Row._fields}
+
+
+def median_total(rows: list[Row], model: str, phase: str) -> float:
+    """Median seconds of the plain passes."""
+    seconds = [
+        row.seconds for row in rows if (row.model, row.phase, row.component) == (model, phase, "total")
+    ]
+    return float(torch.tensor(seconds, dtype=torch.float64).quantile(0.5))
