@@ -47,7 +47,7 @@ def load(run: Run, here: Source) -> None:
     """Layer x expert by kind of text; a click on a cell opens the expert below."""
     names = ["all", *sorted(data.frame("load", run, by_domain=True)["domain"].unique())]
     domain = st.segmented_control(
-        "Text", names, default="all", required=True, key="domain", bind="query-params"
+        "Kind of text", names, default="all", required=True, key="domain", bind="query-params"
     )
     domain = domain if domain in names else "all"
     figure = data.figure("load", run, domain=domain, click=True)
@@ -82,21 +82,22 @@ def _expert(run: Run, here: Source) -> None:
         )
         panels.show(data.figure("domains", run, layer=layer), "domains", here, caveat="scale model")
     with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
-        st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert)))
+        st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert, limit=12)))
         st.caption(
             "A sample of unbroken spans, longer ones more often; the marked bytes went to this expert."
         )
 
 
 def snippets(frame: pd.DataFrame) -> str:
-    """Spans in their context, one a line, as HTML. The text is somebody else's: escaped."""
-    lines = [
-        f'<div style="margin:0 0 .45em;overflow-wrap:anywhere"><small style="opacity:.75">{html.escape(row["domain"])}'
-        f'</small><br><code style="white-space:pre-wrap;background:none;color:inherit;padding:0">'
-        f'{_visible(row["before"])}<mark style="background:rgba(213,94,0,.3);color:inherit">{_visible(row["text"])}'
-        f"</mark>{_visible(row['after'])}</code></div>"
-        for row in frame.to_dict("records")
-    ]
+    """Spans in their context, one a line, as HTML. The text is not ours: escaped."""
+    line = "margin-bottom:.45em;overflow-wrap:anywhere"
+    code = "white-space:pre-wrap;background:none;color:inherit;padding:0"
+    lines = []
+    for row in frame.to_dict("records"):
+        before, marked, after = (_visible(row[part]) for part in ("before", "text", "after"))
+        body = f'{before}<mark style="background:rgba(213,94,0,.3);color:inherit">{marked}</mark>{after}'
+        head = f"<small>{html.escape(row['domain'])}</small><br>"
+        lines.append(f'<div style="{line}">{head}<code style="{code}">{body}</code></div>')
     return "".join(lines)
 
 
@@ -120,9 +121,7 @@ def text(run: Run, here: Source) -> None:
     letters = letters[letters["sequence"] == sequence]
     with panels.aside(f"First choice of every byte in layer {layer}, {names[sequence]}"):
         st.html(coloured(letters))
-        st.caption(
-            f"The {len(TINTS)} busiest experts of this passage have a colour, the others none. Hover for the number."
-        )
+        st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
     panels.show(data.figure("raster", run, layer=layer, first=first), "raster", here, caveat="scale model")
 
 
@@ -136,12 +135,9 @@ def coloured(letters: pd.DataFrame) -> str:
         for expert, tint in tints.items()
     )
     runs = (letters["expert"].fillna(-1) != letters["expert"].fillna(-1).shift()).cumsum()
-    spans = [_span(part, tints) for _, part in letters.groupby(runs)]
-    body = "".join(spans)
-    return (
-        f'<div style="margin-bottom:.6em;line-height:2">{chips}</div>'
-        f'<div style="font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.9">{body}</div>'
-    )
+    body = "".join(_span(part, tints) for _, part in letters.groupby(runs))
+    style = "font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.9"
+    return f'<div style="margin-bottom:.6em;line-height:2">{chips}</div><div style="{style}">{body}</div>'
 
 
 def _span(part: pd.DataFrame, tints: dict[int, str]) -> str:
@@ -185,11 +181,15 @@ def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
         return
     sweep = live.follow(scenario.run_spec("topk_sweep"))
     live.strip(sweep)
-    if sweep.run is None:
+    if sweep.run is None or answer.run is None:
         panels.nothing_yet(sweep.problem is None)
         return
-    figure = data.figure("quality_against_k", sweep.run, k=int(sweep.run.spec["top_k"]))
+    k = int(sweep.run.spec["top_k"])
+    there = panels.source_of(sweep.run)
     panels.show(
-        figure, "against_k", panels.source_of(sweep.run), caveat="scale model, no training after carving"
+        data.figure("quality_against_k", sweep.run, k=k),
+        "against_k",
+        there,
+        caveat="scale model, not trained further",
     )
     panels.show(data.figure("quality_by_domain", answer.run), "by_domain", here, caveat="scale model")

@@ -19,7 +19,7 @@ import streamlit as st
 from app import fullsize, machines
 from app.charts import memory
 from app.charts.figure import Figure
-from app.fullsize import Full
+from app.fullsize import Full, Room
 from app.machines import Device
 from app.scenario import Scenario
 from moe_core.errors import ConfigError, MoEScopeError
@@ -217,7 +217,7 @@ def worker_words() -> str | None:
     vitals = [vital for vital in workers() if vital.alive]
     if not vitals:
         if door().settings.worker == "external":
-            return "no worker is alive; start one with `python -m moe_core worker`"
+            return "no worker is alive; start one with: python -m moe_core worker"
         return "the worker is starting"
     if all(vital.hung for vital in vitals):
         return f"the worker has been silent for {vitals[0].age_s:.0f} s and is being restarted"
@@ -262,7 +262,7 @@ def device(scenario: Scenario) -> Device:
 
 
 def memory_budget(scenario: Scenario) -> Figure:
-    """Full size against the scenario's hardware: the mixture, and as published if it was edited, and its twins."""
+    """Full size against the scenario's hardware: the mixture, as published if edited, its dense twins."""
     return _budget(scenario._replace(text=None), device(scenario))
 
 
@@ -270,10 +270,15 @@ def memory_budget(scenario: Scenario) -> Figure:
 def _budget(scenario: Scenario, on: Device) -> Figure:
     published = [fullsize.full(scenario._replace(edit=False))] if scenario.edit else []
     subjects = [fullsize.full(scenario), *published, *fullsize.twins(scenario)]
-    return memory.budget(pd.DataFrame(fullsize.sizes(subjects)), on.capacity, on.name)
+    usable = fullsize.room(scenario, on).usable
+    return memory.budget(pd.DataFrame(fullsize.sizes(subjects)), usable, on.name)
+
+
+def room(scenario: Scenario) -> Room:
+    """How far the full size goes on the scenario's hardware."""
+    return _room(scenario._replace(text=None), device(scenario))
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def room(scenario: Scenario) -> tuple[int | None, int | None]:
-    """Longest context at this batch and largest batch at this context on the scenario's hardware."""
-    return fullsize.most(scenario._replace(text=None), device(scenario).capacity)
+def _room(scenario: Scenario, on: Device) -> Room:
+    return fullsize.room(scenario, on)

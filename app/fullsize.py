@@ -1,25 +1,30 @@
 """Full size: the scenario's architecture at its own dimensions, on its own hardware. Modelled.
 
 Parameters are counted, not guessed; memory adds cache and activations by the formulas of
-`moe_core.perf.memory`. No Streamlit here.
+`moe_core.perf.memory`. A tenth of each device is left to framework and fragmentation. No Streamlit here.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
+from app.machines import Device
 from app.scenario import Scenario, describe
 from moe_core import registry
-from moe_core.errors import ConfigError
-from moe_core.perf import memory
+from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.perf import dense_equivalent, memory
+from moe_core.perf.edit import edit
+from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.params import ParameterCount
 from moe_core.perf.precision import Format, Precision
 from moe_core.registry import Record
-from moe_core.specs import Architecture, Experts, Router
+from moe_core.specs import Architecture
 
 DEFAULT = "Qwen3-30B-A3B"  # fits the default device, so that time and quality decide first
 WEIGHTS: dict[str, Format] = {"auto": "bf16", "fp32": "fp32", "bf16": "bf16", "fp8": "fp8", "int4": "int4"}
+TWINS = {"active": "dense twin, equal active", "total": "dense twin, equal total"}
 
 
 class Full(NamedTuple):
@@ -35,6 +40,18 @@ class Full(NamedTuple):
         return self.footprint.total
 
 
+class Room(NamedTuple):
+    """What one kind of device has for the scenario. Bytes; None: does not fit at all, or on no number.
+
+    usable: of one device. context, batch: the most that fit on one. devices: how many it takes.
+    """
+
+    usable: int
+    context: int | None
+    batch: int | None
+    devices: int | None
+
+
 def architectures() -> tuple[str, ...]:
     """Published mixtures, the default first."""
     names = [record.name for record in registry.records() if record.kind == "moe"]
@@ -43,72 +60,42 @@ def architectures() -> tuple[str, ...]:
 
 def mixture_of(name: str) -> dict[str, int]:
     """experts, top_k and shared of a published mixture; empty where the record does not say."""
-    try:
+    with suppress(ConfigError):
         routing = registry.get(name).routing
-    except ConfigError:
-        return {}
-    if routing is None:
-        return {}
-    return {"experts": routing.experts, "top_k": routing.top_k, "shared": routing.shared}
+        if routing is not None:
+            return {"experts": routing.experts, "top_k": routing.top_k, "shared": routing.shared}
+    return {}
 
 
 def full(scenario: Scenario) -> Full:
     """The mixture at full size: as published, or with the scenario's experts where it says so."""
     record = registry.get(scenario.architecture)
-    if scenario.edit and record.architecture is not None and record.architecture.experts is not None:
-        words = describe(scenario.experts, scenario.top_k, scenario.shared)
-        changed = edited(record.architecture, scenario)
-        return _full(f"{record.name} edited: {words}", memory.model(changed), scenario, record)
-    return _full(f"{record.name} as published", registry.model(record), scenario, record)
-
-
-def edited(architecture: Architecture, scenario: Scenario) -> Architecture:
-    """`architecture` with the scenario's experts, each as wide as before; expert groups only where they fit."""
-    assert architecture.experts is not None
-    bank = architecture.experts.model_dump()
-    bank |= {"count": scenario.experts, "top_k": scenario.top_k, "shared": scenario.shared}
-    router = architecture.experts.router
-    if (
-        scenario.experts % router.groups
-        or scenario.top_k > scenario.experts // router.groups * router.top_groups
-    ):
-        router = Router.parse({**router.model_dump(), "groups": 1, "top_groups": 1})
-    return architecture.model_copy(update={"experts": Experts.parse({**bank, "router": router.model_dump()})})
+    return _full(_label(scenario, record), _model(scenario, record), scenario, record)
 
 
 def twins(scenario: Scenario) -> list[Full]:
-    """Dense models of the same shape: one as wide as what a token visits, one as wide as all experts."""
+    """Dense models that differ in the feed-forward only, as large as the active part and as the whole."""
     record = registry.get(scenario.architecture)
-    architecture = record.architecture
-    if architecture is None or architecture.experts is None:
+    mixture = _architecture(scenario, record)
+    if mixture is None or mixture.experts is None:
         return []
-    if scenario.edit:
-        architecture = edited(architecture, scenario)
-    bank = architecture.experts
-    assert bank is not None
-    widths = {
-        "dense, equal active": bank.top_k * bank.width + bank.shared_total_width,
-        "dense, equal total": bank.count * bank.width + bank.shared_total_width,
-    }
-    dense = {
-        name: architecture.model_copy(
-            update={"experts": None, "first_dense": 0, "moe_every": 1, "ffn_width": max(width, 1)}
-        )
-        for name, width in widths.items()
-    }
-    return [_full(name, memory.model(arch), scenario, record) for name, arch in dense.items()]
+    found = [twin for twin in dense_equivalent.twins(mixture) if twin.rule in TWINS]
+    return [_full(TWINS[twin.rule], memory.model(twin.architecture), scenario, record) for twin in found]
 
 
-def _full(label: str, subject: Model, scenario: Scenario, record: Record) -> Full:
-    work = Workload(batch=scenario.batch, context=scenario.context)
-    form = WEIGHTS[scenario.precision]
-    found = memory.footprint(subject, work, Precision(default=form))
-    source = (
-        f"{subject.name}: counted from {record.sources[0]} ({record.verified.method}); weights in {form}, "
-        f"cache in bf16, {scenario.batch} sequences of {scenario.context:,} tokens; "
-        "without allocator fragmentation and framework context (0.3 to 1 GB)"
-    )
-    return Full(label, subject.parameters, found, source)
+def room(scenario: Scenario, device: Device) -> Room:
+    """How far the scenario goes on `device`."""
+    record = registry.get(scenario.architecture)
+    setting, work = Setting(_model(scenario, record), _precision(scenario)), _work(scenario)
+    capacity = int(device.capacity)
+    context = batch = number = None
+    with suppress(InfeasibleError):
+        number = devices(setting, work, capacity).parallel.devices
+    with suppress(InfeasibleError):
+        context = longest_context(setting, work, capacity)
+    with suppress(InfeasibleError):
+        batch = largest_batch(setting, work, capacity)
+    return Room(usable(capacity), context, batch, number)
 
 
 def sizes(subjects: list[Full]) -> list[dict[str, str | int]]:
@@ -120,24 +107,44 @@ def sizes(subjects: list[Full]) -> list[dict[str, str | int]]:
     ]
 
 
-def most(scenario: Scenario, capacity: float) -> tuple[int | None, int | None]:
-    """Longest context at this batch and largest batch at this context that fit; None if even 1 does not."""
+def _architecture(scenario: Scenario, record: Record) -> Architecture | None:
+    """The architecture, edited if the scenario says so; None where only a record of sizes exists."""
+    found = record.architecture
+    if found is None or found.experts is None or not scenario.edit:
+        return found
+    changes = {"experts": scenario.experts, "top_k": scenario.top_k, "shared": scenario.shared}
+    try:
+        return edit(found, changes)
+    except ConfigError:  # its expert groups no longer divide: route without groups
+        bank = found.experts
+        router = bank.router.model_copy(update={"groups": 1, "top_groups": 1})
+        return edit(found.model_copy(update={"experts": bank.model_copy(update={"router": router})}), changes)
 
-    def fits(batch: int, context: int) -> bool:
-        return full(scenario._replace(batch=batch, context=context)).total <= capacity
 
-    longest = _largest(lambda n: fits(scenario.batch, n), 1_000_000)
-    widest = _largest(lambda n: fits(n, scenario.context), 1_000_000)
-    return longest, widest
+def _label(scenario: Scenario, record: Record) -> str:
+    if scenario.edit and record.architecture is not None:
+        return f"{record.name} edited: {describe(scenario.experts, scenario.top_k, scenario.shared)}"
+    return f"{record.name} as published"
 
 
-def _largest(fits: object, top: int) -> int | None:
-    """The largest n in 1 ... top that fits, by bisection: memory grows with n."""
-    assert callable(fits)
-    if not fits(1):
-        return None
-    low, high = 1, top
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+def _model(scenario: Scenario, record: Record) -> Model:
+    found = _architecture(scenario, record)
+    return registry.model(record) if found is None else memory.model(found)
+
+
+def _precision(scenario: Scenario) -> Precision:
+    return Precision(default=WEIGHTS[scenario.precision])
+
+
+def _work(scenario: Scenario) -> Workload:
+    return Workload(batch=scenario.batch, context=scenario.context)
+
+
+def _full(label: str, subject: Model, scenario: Scenario, record: Record) -> Full:
+    source = (
+        f"{subject.name}: counted from {record.sources[0]} ({record.verified.method}); "
+        f"weights in {WEIGHTS[scenario.precision]}, cache in bf16, {scenario.batch} sequences of "
+        f"{scenario.context:,} tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
+    )
+    found = memory.footprint(subject, _work(scenario), _precision(scenario))
+    return Full(label, subject.parameters, found, source)

@@ -29,10 +29,13 @@ def sentence(table: pd.DataFrame) -> str:
     now = "nothing is running" if not active else f"{active} in the queue"
     if table.empty:
         return f"No run is recorded yet; {now}"
-    made, devices = int(table["reference"].isna().sum()), table["device"].nunique()
+    made, devices = int(table["reference"].isna().sum()), int(table["device"].nunique())
     shipped = len(table) - made
-    plural = "" if made == 1 else "s"
-    return f"{made} run{plural} made here and {shipped} shipped, on {devices} device{'' if devices == 1 else 's'}; {now}"
+    return f"{_many(made, 'run')} made here, {shipped} shipped, on {_many(devices, 'device')}; {now}"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 # -- queue and workers -----------------------------------------------------------------------------
@@ -88,8 +91,9 @@ def _worker(vital: Vital) -> None:
         )
         return
     state, colour = ("silent", "orange") if vital.hung else (beat.phase, "green")
+    device = escape(beat.device or "a device still being read")
     st.markdown(
-        f":{colour}-badge[{state}] {escape(beat.name)} on {escape(beat.device or 'a device still being read')}, "
+        f":{colour}-badge[{state}] {escape(beat.name)} on {device}, "
         f"process {beat.pid}, up since {ago(beat.started)}, heartbeat {vital.age_s:.0f} s ago"
     )
 

@@ -16,7 +16,7 @@ from moe_core.store.queries import Run
 Kind = Literal["measured here", "measured elsewhere", "published", "modelled"]
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 _BADGE: dict[Kind, tuple[Any, str]] = {
-    "measured here": ("primary", ":material/speed:"),
+    "measured here": ("violet", ":material/speed:"),
     "measured elsewhere": ("gray", ":material/public:"),
     "published": ("green", ":material/menu_book:"),
     "modelled": ("orange", ":material/function:"),
@@ -52,7 +52,7 @@ def badge(source: Source) -> None:
 
 def lead(sentence: str, *sources: Source) -> None:
     """The page's answer: one sentence computed from the data, and where its numbers come from."""
-    st.subheader(escape(sentence), anchor=False)
+    st.title(escape(sentence), anchor=False)
     with st.container(horizontal=True, gap="small"):
         for source in sources:
             badge(source)
@@ -82,7 +82,8 @@ def show(
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             st.markdown(f"**{escape(figure.title)}**", width="stretch")
-            _more(figure, key, source)
+            with st.container(width="content"):
+                _more(figure, key, source)
         extra: dict[str, Any] = {"on_select": on_select} if on_select else {}
         st.vega_lite_chart(figure.spec, key=f"chart_{key}", alt=figure.alt, width="stretch", **extra)
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -118,14 +119,14 @@ def _more(figure: Figure, key: str, source: Source) -> None:
 def nothing_yet(waiting: bool) -> None:
     """A page without any run: what is happening, and what to do."""
     if waiting:
-        st.subheader("The first run on this device is under way", anchor=False)
+        st.title("The first run on this device is under way", anchor=False)
         st.caption(
             "It reads held-out text with the dense scale model and the mixture you chose, and records both."
         )
         for height in (90, 260, 180):
             st.skeleton(height)
         return
-    st.subheader("There is no run to show yet", anchor=False)
+    st.title("There is no run to show yet", anchor=False)
     st.caption("Change a setting in the sidebar to start one, or open Runs to see what happened.")
 
 

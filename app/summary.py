@@ -32,13 +32,13 @@ class Overview(NamedTuple):
 
 def overview(scenario: Scenario, run: Run) -> Overview:
     """Everything the overview says about one run under one scenario."""
-    timings, full, device = data.frame("timings", run), data.full_size(scenario), data.device(scenario)
+    timings, full = data.frame("timings", run), data.full_size(scenario)
     bits = run.summary["bits_per_byte"]
     found = verdict(
         _times(timings, "dense"),
         _times(timings, "moe"),
         (bits["dense"], bits["moe"]),
-        Memory(full.total, device.capacity),
+        Memory(full.total, data.room(scenario).usable),
         scenario.write,
     )
     return Overview(_sentence(found, scenario, run), _numbers(found, scenario, run), found)
@@ -58,10 +58,9 @@ def _sentence(found: Verdict, scenario: Scenario, run: Run) -> str:
     price = f"{percent(abs(found.quality - 1))} {'more' if found.quality >= 1 else 'fewer'} bits per byte"
     time = f"{ratio(found.time.median)} the dense time"
     if found.decides == "memory" and found.choice == "dense":
-        full, device = data.full_size(scenario), data.device(scenario)
-        return (
-            f"Dense here: {full.label} needs {size(full.total)} and {device.name} has {size(device.capacity)}"
-        )
+        full, name = data.full_size(scenario), data.device(scenario).name
+        usable = size(data.room(scenario).usable)
+        return f"Dense here: {full.label} needs {size(full.total)} and {name} can give {usable}"
     if found.choice == "close":
         return f"Too close to call: {work} takes the mixture {time}, within the spread of the repeats"
     if found.choice == "mixture":
@@ -98,20 +97,20 @@ def _numbers(found: Verdict, scenario: Scenario, run: Run) -> tuple[Number, ...]
         Number(
             "Memory, full size",
             size(full.total),
-            f"{full.label}; {device.name} has {size(device.capacity)}",
+            f"{full.label}; {device.name} can give {size(data.room(scenario).usable)}",
             Source("modelled", full.source),
         ),
     )
 
 
-def verdict_card(facts: Overview, scenario: Scenario) -> None:
+def verdict_card(facts: Overview, scenario: Scenario, run: Run) -> None:
     """The verdict, what speaks for and against, what decides, what would flip it, and the rule."""
     found = facts.verdict
     with panels.aside("Verdict"):
         colour = {"dense": "blue", "mixture": "orange", "close": "gray"}[found.choice]
         st.subheader(f":{colour}[{WINNERS[found.choice]}]", anchor=False)
         lines = {
-            "memory": f"full size fills {percent(found.memory)} of {data.device(scenario).name}",
+            "memory": f"full size fills {percent(found.memory)} of a {data.device(scenario).name}",
             "time": f"{ratio(found.time.median)} the dense time; the limit is {ratio(1 - SAVES)}",
             "quality": f"{ratio(found.quality)} the dense bits per byte; the limit is {ratio(1 + PAYS)}",
         }
@@ -120,11 +119,26 @@ def verdict_card(facts: Overview, scenario: Scenario) -> None:
             st.markdown(f"{icon} **{name}**, {word}: {escape(line)}")
         side = "inside" if found.margin >= 0 else "past"
         st.markdown(f"**Decided by {found.decides}**, {escape(percent(abs(found.margin)))} {side} its limit.")
-        if found.flip_write is not None and found.flip_write < 100_000:
-            st.markdown(
-                f"The time limit is crossed at about **{found.flip_write:,.0f}** tokens written per sequence."
-            )
+        for line in _flips(found, scenario, run):
+            st.markdown(escape(line))
         st.caption(escape(RULE))
+
+
+def _flips(found: Verdict, scenario: Scenario, run: Run) -> list[str]:
+    """What would have to change for each factor that speaks against the mixture."""
+    lines, device, room = [], data.device(scenario), data.room(scenario)
+    if found.passed["memory"] is False:
+        many = f"{room.devices} × {device.name}" if room.devices else "no number of these devices"
+        lines.append(f"Split over {many} it would fit.")
+    if found.passed["quality"] is False:
+        bits = run.summary["bits_per_byte"]
+        limit = bits["dense"] * (1 + PAYS)
+        lines.append(f"Quality passes below {limit:.3f} bits per byte; it is {bits['moe']:.3f}.")
+    if found.flip_write is not None and found.flip_write < 100_000:
+        lines.append(f"Time crosses its limit at about {found.flip_write:,.0f} tokens written per sequence.")
+    elif found.passed["time"] is False:
+        lines.append("No number of tokens written brings the time below its limit.")
+    return lines
 
 
 _MARKS = {
@@ -177,8 +191,8 @@ def routing(run: Run) -> tuple[str, Source]:
     quarter = busy[busy["rank"] <= busy.groupby("layer")["expert"].transform("size") / 4]
     share = float(quarter["pairs"].sum()) / float(load["pairs"].sum())
     return (
-        f"The busiest quarter of the experts does {percent(share)} of the work; the load is as even as "
-        f"{percent(even)} of the experts sharing it equally, worst in layer {int(worst['layer'])}"
+        f"The busiest quarter of the experts does {percent(share)} of the work, as if {percent(even)} of "
+        f"them shared it equally; layer {int(worst['layer'])} has the busiest one"
     ), panels.source_of(run)
 
 
@@ -224,31 +238,16 @@ def device_source(device: Device) -> Source:
 
 def memory_numbers(scenario: Scenario, modelled: Source) -> tuple[Number, ...]:
     """Weights, cache, and how far context and batch could go on this device."""
-    full, device = data.full_size(scenario), data.device(scenario)
-    longest, widest = data.room(scenario)
+    full, name, room = data.full_size(scenario), data.device(scenario).name, data.room(scenario)
     parts, foot = full.parameters, full.footprint
     active = f"{count(parts.total)} parameters, {count(parts.active.incl_embeddings)} active"
-    each = size(foot.kv_cache / (scenario.batch * scenario.context))
+    each = f"{size(foot.kv_cache / (scenario.batch * scenario.context))} a token"
+    context, batch = _limit(room.context, "tokens"), _limit(room.batch, "sequences")
     return (
         Number("Weights, full size", size(foot.weights_total), active, modelled),
-        Number(
-            "KV cache, full size",
-            size(foot.kv_cache),
-            f"{each} a token, {scenario.batch} sequences",
-            modelled,
-        ),
-        Number(
-            "Longest context, full size",
-            _limit(longest, "tokens"),
-            f"batch {scenario.batch} on {device.name}",
-            modelled,
-        ),
-        Number(
-            "Largest batch, full size",
-            _limit(widest, "sequences"),
-            f"{scenario.context:,} tokens on {device.name}",
-            modelled,
-        ),
+        Number("KV cache, full size", size(foot.kv_cache), f"{each}, {scenario.batch} sequences", modelled),
+        Number("Longest context, full size", context, f"batch {scenario.batch} on one {name}", modelled),
+        Number("Largest batch, full size", batch, f"{scenario.context:,} tokens on one {name}", modelled),
     )
 
 
@@ -256,3 +255,12 @@ def _limit(value: int | None, unit: str) -> str:
     if value is None:
         return "does not fit"
     return f"{value:,} {unit}" if value < 1_000_000 else f"over 1 M {unit}"
+
+
+def memory_sentence(scenario: Scenario) -> str:
+    """The memory page's answer: fits or not, by what number, and how many devices it takes."""
+    full, name, room = data.full_size(scenario), data.device(scenario).name, data.room(scenario)
+    words = memory.fits(full.label, full.total, room.usable, name)
+    if full.total <= room.usable:
+        return words
+    return f"{words}; it takes {room.devices} of them" if room.devices else words

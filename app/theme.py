@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# A role is a position in the categorical palette.
-ROLES = ("dense", "mixture", "published", "limit")
+# A role is a position in the categorical palette. The last one is the colour of text.
+ROLES = ("dense", "mixture", "published", "limit", "ochre", "pink", "teal", "purple", "ink")
 
 
 class Palette(NamedTuple):
@@ -28,7 +28,7 @@ class Palette(NamedTuple):
     diverging: tuple[str, ...]
 
     def role(self, name: str) -> str:
-        """Colour of a role: dense, mixture, published or limit."""
+        """Colour of a role."""
         return self.categorical[ROLES.index(name)]
 
 
@@ -48,6 +48,7 @@ LIGHT = Palette(
         "#B04A86",
         "#2A7F9E",
         "#5D337E",
+        "#1D1B22",
     ),
     sequential=(
         "#FDF4E7",
@@ -81,7 +82,7 @@ DARK = Palette(
     text="#F2F0F5",
     faded="#B3AFBD",
     grid="#34313D",
-    primary="#8657B0",
+    primary="#9C6FCB",
     categorical=(
         "#56B4E9",
         "#FF8A3D",
@@ -91,6 +92,7 @@ DARK = Palette(
         "#E59AC6",
         "#7FD3EE",
         "#C9A3EA",
+        "#F2F0F5",
     ),
     sequential=(
         "#2C1E19",

@@ -8,7 +8,7 @@ scenario = controls.current()
 modelled = panels.Source("modelled", data.full_size(scenario).source)
 device = summary.device_source(data.device(scenario))
 
-panels.lead(data.memory_budget(scenario).title, modelled, device)
+panels.lead(summary.memory_sentence(scenario), modelled, device)
 panels.numbers(summary.memory_numbers(scenario, modelled))
 panels.show(data.memory_budget(scenario), "budget", modelled, caveat="full size, all of it on one device")
 
@@ -30,5 +30,5 @@ with live.result(answer):
             data.figure("memory", answer.run, model="dense"), "dense", here, caveat="scale model, dense"
         )
     st.caption(
-        "Outline: predicted from the architecture. Solid: allocated tensors; the total is the peak of the process."
+        "Outline: predicted from the architecture. Solid: allocated tensors; the total is the process's peak."
     )

@@ -20,7 +20,7 @@ with live.result(answer):
     with left:
         panels.show(data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats")
     with right:
-        summary.verdict_card(facts, scenario)
+        summary.verdict_card(facts, scenario, run)
     left, right = st.columns([3, 2], gap="small")
     with left:
         panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")

@@ -38,10 +38,11 @@ def distinct(touched: pd.DataFrame, experts: int) -> Figure:
     dashed = alt.Chart(formula).mark_line(strokeDash=[6, 4], color="gray").encode(x=x, y="uniform:Q")
     word = (
         alt.Chart(formula.iloc[[len(formula) // 2]])
-        .mark_text(align="right", dx=-8, dy=-8, fontStyle="italic", color="gray")
+        .mark_text(align="right", dx=-8, dy=-8, fontStyle="italic")
         .encode(x=x, y="uniform:Q", text=alt.value("uniform formula"))
     )
     every = alt.Chart(pd.DataFrame({"all": [experts]})).mark_rule(color="gray").encode(y="all:Q")
+    word = paint(word, "limit")
     recorded = [paint(mark, "mixture") for mark in (band, line, dots)]
     title = _title(data, experts)
     chart = alt.layer(every, dashed, word, *recorded).properties(height=340)

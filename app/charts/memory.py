@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, percent, roles, times
+from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, largest, paint, percent, roles, times
 from app.theme import ROLES
 from moe_core.units import quantity
 
@@ -59,7 +57,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     solid = measured.encode(color=roles(legend=False))
     dashed = expected.mark_bar(fillOpacity=0.15, strokeDash=[4, 3], strokeWidth=1.5)
     dashed = dashed.encode(color=roles(legend=False), stroke=edge)
-    words = base.mark_text(align="left", dx=5, fontSize=11).encode(text="text:N")
+    words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text="text:N")
     title = _predicted_title(part, label)
     chart = (dashed + solid + words).properties(height=34 * data["component"].nunique() + 60)
     return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
@@ -111,19 +109,38 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
             tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="size")],
         )
     )
-    words = alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold")
-    limit = alt.Chart(pd.DataFrame({"bytes": [capacity], "text": [f"{device}: {quantity(capacity, 'B')}"]}))
+    amounts = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
+    limit = alt.Chart(
+        pd.DataFrame({"bytes": [capacity], "text": [f"usable of {device}: {quantity(capacity, 'B')}"]})
+    )
     rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x="bytes:Q")
     right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
-    name = limit.mark_text(align="right" if right else "left", dx=-6 if right else 6, color="gray")
+    name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
     chart = alt.layer(
         bars,
         rule,
         name.encode(x="bytes:Q", y=alt.value(-8), text="text:N"),
-        words.encode(y=y, x="bytes:Q", text="text:N"),
-    ).properties(height=46 * len(names) + 110)
-    title = _budget_title(totals, capacity, device)
-    return draw(title, f"Memory by component against {device}. {title}.", chart, sizes)
+        amounts.encode(y=y, x="bytes:Q", text="text:N"),
+    )
+    chart = chart.resolve_scale(color="independent").properties(height=46 * len(names) + 110)
+    title = _biggest(data)
+    first = float(totals["bytes"].iloc[0])
+    words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."
+    return draw(title, words, chart, sizes)
+
+
+def _biggest(data: pd.DataFrame) -> str:
+    """What fills the first bar."""
+    first = data[data["name"] == data["name"].iloc[0]]
+    top, whole = largest(first, "bytes"), float(first["bytes"].sum())
+    return f"{top['part'][:1].upper()}{top['part'][1:]}: {percent(top['bytes'] / whole)} of {top['name']}"
+
+
+def fits(name: str, need: float, room: float, device: str) -> str:
+    """Whether `need` bytes go into `room`, and by how much."""
+    if need <= room:
+        return f"{name} fits {device} with {quantity(room - need, 'B')} to spare"
+    return f"{name} needs {times(need / room)} what {device} can give: {quantity(need - room, 'B')} too much"
 
 
 def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -133,19 +150,8 @@ def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
     parts = sizes.assign(part=sizes["component"].map(group).fillna("attention, router, norms"))
     data = parts.groupby(["name", "part"], sort=False, as_index=False)["bytes"].sum()
     rank = {name: index for index, name in enumerate([*order, "KV cache and state", "activations"])}
-    return data.assign(
-        order=data["part"].map(rank), text=data["bytes"].map(lambda b: quantity(float(b), "B"))
-    )
-
-
-def _budget_title(totals: pd.DataFrame, capacity: float, device: str) -> str:
-    first: dict[Any, Any] = totals.to_dict("records")[0]
-    need, room = float(first["bytes"]), capacity
-    if need <= room:
-        return f"{first['name']} fits {device} with {quantity(room - need, 'B')} to spare"
-    return (
-        f"{first['name']} needs {times(need / room)} what {device} has: {quantity(need - room, 'B')} too much"
-    )
+    text = data["bytes"].map(lambda b: quantity(float(b), "B"))
+    return data.assign(order=data["part"].map(rank), text=text)
 
 
 def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
@@ -158,7 +164,8 @@ def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
         x=alt.X("bytes:Q", title=None, axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=4)),
         color=roles(legend=False),
     )
-    chart = bars + base.mark_text(align="left", dx=6, fontWeight="bold").encode(x="bytes:Q", text="text:N")
+    words = paint(base.mark_text(align="left", dx=6, fontWeight="bold"), "ink")
+    chart = bars + words.encode(x="bytes:Q", text="text:N")
     if capacity is not None and capacity < 20 * data["bytes"].max():
         chart = (
             alt.Chart(pd.DataFrame({"c": [capacity]})).mark_rule(strokeWidth=2, color="gray").encode(x="c:Q")

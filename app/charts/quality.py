@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, log2_axis, percent, roles
+from app.charts.figure import Figure, draw, largest, log2_axis, paint, percent, roles
 
 SERIES = {
     "dense": "dense",
@@ -33,9 +33,7 @@ def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
     dash = alt.StrokeDash(
         "series:N",
         scale=alt.Scale(domain=names, range=[_DASHES[name] for name in names]),
-        legend=alt.Legend(
-            orient="top", title=None, columns=2, symbolType="stroke", symbolStrokeWidth=2, labelLimit=240
-        ),
+        legend=alt.Legend(orient="top", title=None, columns=2, symbolType="stroke", labelLimit=240),
     )
     lines = (
         alt.Chart(data)
@@ -140,7 +138,7 @@ def summary(bits: dict[str, float]) -> Figure:
         ),
         tooltip=["series:N", alt.Tooltip("bits_per_byte:Q", format=".3f")],
     )
-    words = base.mark_text(align="left", dx=5).encode(text="text:N")
+    words = paint(base.mark_text(align="left", dx=5), "ink").encode(text="text:N")
     title = f"The mixture costs {bits['moe'] - bits['dense']:+.3f} bits per byte"
     if None not in (bits.get("random"), bits.get("dense")) and bits["random"] != bits["dense"]:
         closed = (bits["random"] - bits["moe"]) / (bits["random"] - bits["dense"])

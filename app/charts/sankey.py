@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, percent
+from app.charts.figure import Figure, draw, largest, paint, percent
 
 STEPS = 16  # points along a ribbon
 GAP = 0.012  # between experts, of the whole height
@@ -56,9 +56,10 @@ def sankey(flows: pd.DataFrame) -> Figure:
     )
     bars = alt.Chart(nodes).mark_rect(color="gray").encode(x="x:Q", x2="x2:Q", y=y, y2="bottom:Q")
     names = alt.Chart(nodes[nodes["size"] > 0.02]).mark_text(align="left", dx=4, fontSize=11)
+    names = paint(names, "ink")
     words = names.encode(x="x2:Q", y="middle:Q", text="expert:N")
     title = _title(shares)
-    chart = (areas + bars + words).properties(height=480)
+    chart = (areas + bars + words).resolve_scale(color="independent").properties(height=480)
     return draw(title, f"Flow of bytes between the experts of layers {layers}. {title}.", chart, shares)
 
 

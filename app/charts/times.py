@@ -16,6 +16,7 @@ from app.charts.figure import (
     label_models,
     largest,
     log2_axis,
+    paint,
     roles,
     times,
 )
@@ -52,7 +53,8 @@ def _panel(part: pd.DataFrame, name: str) -> alt.LayerChart:
     tip = ["model:N", alt.Tooltip("text:N", title="median"), alt.Tooltip("spread:N", title="spread")]
     bars = base.mark_bar(height=26, opacity=0.85).encode(x=x, color=roles(), tooltip=tip)
     spread = base.mark_rule(strokeWidth=1.5, color="gray").encode(x="p10_s:Q", x2="p90_s:Q")
-    words = base.mark_text(align="left", dx=8, fontWeight="bold").encode(x="p90_s:Q", text="text:N")
+    words = paint(base.mark_text(align="left", dx=8, fontWeight="bold"), "ink")
+    words = words.encode(x="p90_s:Q", text="text:N")
     heading = alt.Title(name, fontSize=13, fontWeight="normal", offset=4)
     return alt.layer(bars, spread, words).properties(title=heading, height=74)
 
@@ -134,7 +136,7 @@ def against_batch(runs: pd.DataFrame, batch: int) -> Figure:
     )
     here = alt.Chart(pd.DataFrame({"batch": [batch]})).encode(x=x)
     rule = here.mark_rule(strokeDash=[2, 3], color="gray")
-    word = here.mark_text(align="left", dx=5, y=8, color="gray").encode(text=alt.value("you are here"))
+    word = paint(here.mark_text(align="left", dx=5, y=8), "limit").encode(text=alt.value("you are here"))
     both = by_model(data, "batch", "seconds")
     cheaper = [int(b) for b, models in both.items() if models["mixture"] < models["dense"]]
     where = "at no batch measured so far" if not cheaper else "at batch " + ", ".join(map(str, cheaper))
