@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
 from moe_core.hf.quantisation import published
@@ -45,8 +47,10 @@ def architecture(config: Mapping[str, Any], name: str = "imported") -> Architect
     kind = family(config)
     if kind not in FAMILIES:
         raise Unsupported(f"model_type ({kind}): has no closed form here")
-    values = {key: value for key, value in FAMILIES[kind](fields).items()}
-    return Architecture.parse({"name": name, **values})
+    try:
+        return Architecture.parse({"name": name, **FAMILIES[kind](fields)})
+    except ValidationError as error:  # of a part: attention, experts, router
+        raise ConfigError.from_validation(error) from error
 
 
 def family(config: Mapping[str, Any]) -> str:

@@ -101,7 +101,9 @@ def _load(config: Mapping[str, Any]) -> Any:
         raise ConfigError(f"model_type ({kind}): transformers {__version__} has no class for it")
     values = {key: value for key, value in config.items() if key not in ("model_type", *_NOT_SIZES)}
     with _quiet(), _one_sentence(kind):
-        return CONFIG_MAPPING[kind](**values)
+        settings = CONFIG_MAPPING[kind](**values)
+        settings.get_text_config().pad_token_id = None  # a class default may lie outside the vocabulary
+        return settings
 
 
 def _build(settings: Any) -> nn.Module:

@@ -1,0 +1,156 @@
+"""config.json to architecture: every family, every refusal in one sentence. No torch here."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from moe_core.errors import ConfigError
+from moe_core.hf.config import FAMILIES as KNOWN
+from moe_core.hf.config import Missing, Unsupported, architecture, load
+from moe_core.perf.cache import cache
+from moe_core.specs import GQA, MLA, Router
+from tests.hf.configs import FAMILIES, flat
+
+CASES = [(kind, number) for kind, configs in FAMILIES.items() for number in range(len(configs))]
+SAME_AS = {"gemma3", "qwen3_vl", "qwen3_vl_text", "qwen3_vl_moe", "qwen3_vl_moe_text", "llama4", "kimi_k2"}
+
+
+def test_every_family_has_a_config_here() -> None:
+    assert set(FAMILIES) | SAME_AS | {"qwen3_5", "qwen3_5_moe"} == set(KNOWN)
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES)
+def test_every_size_decides_something(kind: str, number: int) -> None:
+    """Leaving out a size that the class has no rule for is an error, never a default."""
+    config = FAMILIES[kind][number]
+    assert architecture(config).name == "imported"
+    for name in (
+        "hidden_size",
+        "num_hidden_layers",
+        "vocab_size",
+        "num_attention_heads",
+        "d_model",
+        "n_embd",
+    ):
+        if name in config:
+            with pytest.raises(ConfigError, match=f"{name}|{ALIASES.get(name, name)}") as raised:
+                architecture({key: value for key, value in config.items() if key != name})
+            assert "missing" in str(raised.value)
+            assert not isinstance(raised.value, Unsupported)
+
+
+ALIASES = {"n_embd": "n_embd", "hidden_size": "hidden_size"}
+
+
+def test_a_nested_config_is_read_and_said_so() -> None:
+    inner = flat("qwen3_vl_moe_text", num_experts=8, num_experts_per_tok=2, moe_intermediate_size=20)
+    found = load({"model_type": "qwen3_vl_moe", "text_config": inner, "vision_config": {"hidden_size": 9}})
+    assert found.architecture == architecture(inner | {"model_type": "qwen3_moe"})
+    assert found.notes == ("text model only: vision and audio encoders are not counted",)
+
+
+def test_a_nested_config_may_leave_sizes_to_the_class_and_then_is_not_ours_to_count() -> None:
+    with pytest.raises(Missing, match="vocab_size is missing"):
+        load({"model_type": "gemma3", "text_config": flat("gemma3_text", without=("vocab_size",))})
+
+
+def test_the_outer_tie_counts_unless_the_inner_one_says_otherwise() -> None:
+    inner = flat("qwen3_vl_text", without=("tie_word_embeddings",))
+    assert architecture({"model_type": "qwen3_vl", "tie_word_embeddings": True, "text_config": inner}).tied
+    inner["tie_word_embeddings"] = False
+    assert not architecture(
+        {"model_type": "qwen3_vl", "tie_word_embeddings": True, "text_config": inner}
+    ).tied
+
+
+def test_routers() -> None:
+    def router(kind: str, number: int = 0) -> Router:
+        experts = architecture(FAMILIES[kind][number]).experts
+        assert experts is not None
+        return experts.router
+
+    assert router("mixtral") == Router()
+    assert router("gpt_oss") == Router(kind="softmax_selected", bias=True)
+    assert router("olmoe") == Router(renormalise=False)
+    assert router("llama4_text") == Router(kind="sigmoid_input")
+    assert router("deepseek_v3") == Router(
+        kind="sigmoid", selection_bias=True, scaling=2.5, groups=2, top_groups=1
+    )
+    assert router("deepseek_v2").groups == 2
+    assert router("deepseek_v2", 1).groups == 1
+
+
+def test_windows_by_layer_types() -> None:
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 2
+    found = architecture(flat("olmo3", without=("head_dim",), sliding_window=16, layer_types=kinds))
+    assert isinstance(found.attention, GQA)
+    assert (found.attention.window, found.extras.full_every, found.full_layers) == (16, 3, 2)
+    every = architecture(flat("mistral", sliding_window=16))
+    assert (every.full_layers, cache(every).windowed > 0) == (0, True)
+    none = architecture(flat("gpt_oss", sliding_window=None, num_local_experts=8, num_experts_per_tok=2))
+    assert none.full_layers == 6
+
+
+def test_latent_attention() -> None:
+    found = architecture(FAMILIES["deepseek_v3"][0])
+    assert found.attention == MLA(heads=4, q_rank=24, kv_rank=16, nope_dim=8, rope_dim=4, v_dim=8)
+    assert (found.first_dense, len(found.moe_layers)) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({}, "model_type is missing"),
+        ({"model_type": ""}, "model_type is missing"),
+        ({"model_type": 5}, "model_type is missing"),
+        ({"model_type": "zzz"}, r"model_type \(zzz\)"),
+        (flat("llama", hidden_size="48"), r"hidden_size \(48\): must be a whole number"),
+        (flat("llama", hidden_size=0), r"hidden_size \(0\)"),
+        (flat("llama", hidden_size=-4), r"hidden_size \(-4\)"),
+        (flat("llama", hidden_size=True), r"hidden_size \(True\)"),
+        (flat("llama", hidden_size=[48]), r"hidden_size \(\[48\]\)"),
+        (flat("llama", hidden_size=10**9), r"hidden \(1000000000\)"),
+        (flat("llama", hidden_size=None), "hidden_size is missing"),
+        (flat("llama", attention_bias="yes"), r"attention_bias \(yes\): must be true or false"),
+        (flat("llama", num_key_value_heads=3), r"heads \(4\) must be a multiple of kv_heads \(3\)"),
+        (
+            flat("mixtral", num_local_experts=2, num_experts_per_tok=3),
+            r"top_k \(3\) must be at most experts \(2\)",
+        ),
+        (flat("gpt_oss", layer_types="all"), r"layer_types \(all\): must be a list"),
+        (flat("dbrx", d_model=8, n_heads=2), "attn_config is missing"),
+        (
+            flat("mistral", rms_norm_eps="small", sliding_window=1),
+            r"rms_norm_eps \(small\): must be a number",
+        ),
+    ],
+)
+def test_nonsense_is_one_sentence(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        architecture(config)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        flat("qwen2", use_sliding_window=True, sliding_window=8, without=("head_dim",)),
+        flat("deepseek_v3", attention_bias=True, kv_lora_rank=4),
+        flat("gemma2", sliding_window=8, layer_types=["full_attention"] + ["sliding_attention"] * 5),
+        flat("llama", num_attention_heads=5, without=("head_dim", "num_key_value_heads")),
+    ],
+)
+def test_a_layout_beyond_the_closed_form_is_refused_not_miscounted(config: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported):
+        architecture(config)
+
+
+def test_importing_a_config_needs_no_transformers() -> None:
+    import subprocess
+
+    code = (
+        "import sys, moe_core.hf.config; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,93 @@
+"""Counting by building: equal to the closed form for every family, and to every published integer."""
+
+from typing import Any
+
+import pytest
+
+from moe_core import registry
+from moe_core.errors import ConfigError
+from moe_core.hf.config import architecture
+from moe_core.hf.exact import defaulted, exact, supported
+from moe_core.perf.params import count
+from tests.hf.configs import FAMILIES, flat
+
+pytestmark = pytest.mark.slow  # importing transformers takes seconds
+
+CASES = [(kind, number) for kind, configs in FAMILIES.items() for number in range(len(configs))]
+BUILDABLE = [record for record in registry.records() if record.config]
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES)
+def test_closed_form_and_built_model_agree(kind: str, number: int) -> None:
+    config = FAMILIES[kind][number]
+    closed, built = count(architecture(config)), exact(config, allow_defaults=True)
+    assert closed.breakdown == built.breakdown
+    assert (closed.total, closed.active) == (built.total, built.active)
+    assert (closed.method, built.method) == ("closed_form", "meta")
+
+
+@pytest.mark.parametrize("record", BUILDABLE, ids=lambda record: record.name)
+def test_every_registered_model_is_what_transformers_builds(record: registry.Record) -> None:
+    built = exact(record.config)
+    assert built.total == record.total
+    assert built.active._asdict() == record.active
+    assert built.breakdown == registry.parameters(record).breakdown
+
+
+def test_every_record_marked_exact_can_be_built_again() -> None:
+    assert {record.name for record in registry.records() if record.verified.exact} == {
+        r.name for r in BUILDABLE
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({}, "model_type is missing"),
+        ({"model_type": "zzz"}, "has no class for it"),
+        ({"model_type": "clip"}, "no language model"),
+        ({"model_type": "olmoe"}, "is missing"),
+        (flat("olmoe", num_experts=8, without=("intermediate_size",)), "intermediate_size is missing"),
+        (flat("llama", hidden_size="wide"), "transformers rejects it"),
+        (flat("jamba", num_attention_heads=0), "transformers rejects it"),
+    ],
+)
+def test_refusals_are_one_sentence(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        exact(config)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_size_that_decides_nothing_is_no_obstacle() -> None:
+    hybrid = {
+        "model_type": "nemotron_h",
+        "hidden_size": 32,
+        "vocab_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "hybrid_override_pattern": "M-M*",
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 8,
+        "n_groups": 2,
+        "ssm_state_size": 8,
+        "expand": 1,
+    }
+    assert "moe_intermediate_size" in defaulted(hybrid)
+    built = exact(hybrid)
+    assert built.breakdown.mixer > 0
+    assert built.breakdown.ffn == 2 * 32 * 48
+    assert built.breakdown.experts == 0
+
+
+def test_remote_code_is_never_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
+    monkeypatch.chdir(tmp_path)
+    config = flat("llama", auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
+    assert exact(config).total == count(architecture(config)).total
+
+
+def test_known_types() -> None:
+    assert supported("llama")
+    assert not supported("kimi_k2")

@@ -1,0 +1,74 @@
+"""Reading files that people upload: anything but a small JSON object is one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from moe_core.errors import ConfigError
+from moe_core.hf import reader
+from moe_core.hf.reader import LIMIT_BYTES, language, parse, read
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[1, 2]", "must hold a JSON object, not a list"),
+        (b"3", "must hold a JSON object, not a int"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"[" * 100_000, "nested too deeply|is not JSON"),
+        (b" " * (LIMIT_BYTES + 1), "at most 4,000,000"),
+        ("x" * (LIMIT_BYTES + 1), "at most 4,000,000"),
+    ],
+)
+def test_junk(text: bytes | str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        parse(text)
+    assert len(str(raised.value)) < 200
+
+
+def test_a_hundred_megabytes_are_refused_by_their_size(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+    with pytest.raises(ConfigError, match=r"config\.json \(100,000,000 bytes\)"):
+        read(path)
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"model_type": "llama"}')
+    assert read(path) == {"model_type": "llama"}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path)
+
+
+def test_the_innermost_text_config_is_the_language_model() -> None:
+    nested = {"model_type": "outer", "thinker_config": {"text_config": {"hidden_size": 3}}}
+    found = language(nested)
+    assert found.nested
+    assert found.values["hidden_size"] == 3
+    assert not language({"model_type": "llama", "text_config": None}).nested
+
+
+def test_fields() -> None:
+    fields = reader.Fields({"a": 1, "b": None, "c": 0, "d": 1.5, "e": [1]})
+    assert fields.size("b", "a") == 1
+    assert fields.maybe_size("b") is None
+    assert fields.count("c") == 0
+    assert fields.count("zz", default=4) == 4
+    assert fields.number("d", 0.0) == 1.5
+    assert fields.items("e") == [1]
+    assert fields.items("b") == []
+    assert fields.text("a", "fallback") == "fallback"
+    for wrong in (lambda: fields.size("d"), lambda: fields.count("d"), lambda: fields.flag("c", True)):
+        with pytest.raises(ConfigError):
+            wrong()
+    with pytest.raises(ConfigError, match="need not be the checkpoint's value"):
+        fields.size("absent")
