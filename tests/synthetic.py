@@ -72,8 +72,10 @@ def write_bundle(
 
 def _bench(spec: RunSpec, layers: int, generator: np.random.Generator) -> dict[str, Any]:
     tokens, text = _tokens(spec)
-    domain_T = np.array([list(dict.fromkeys(text)).index(name) for name in text])
-    decisions, probabilities = _decisions(spec, layers, domain_T, list(dict.fromkeys(text)), generator)
+    domains = list(dict.fromkeys(text))
+    number = {name: index for index, name in enumerate(domains)}
+    domain_T = np.array([number[name] for name in text])
+    decisions, probabilities = _decisions(spec, layers, domain_T, domains, generator)
     return {
         "decisions": decisions,
         "tokens": tokens,

@@ -18,10 +18,10 @@ from moe_core.store.queries import for_run
 # layer x expert with the zeros, whole or by domain; `load` is what most questions start from
 _LOAD = """
     counted AS (
-        SELECT layer, expert, count(*) AS pairs, sum(weight)::DOUBLE AS weight
+        SELECT layer, expert, count(*) AS pairs
         FROM decisions WHERE run = $run GROUP BY ALL),
     load AS (
-        SELECT g.layer, g.expert, coalesce(pairs, 0) AS pairs, coalesce(weight, 0) AS weight,
+        SELECT g.layer, g.expert, coalesce(pairs, 0) AS pairs,
             sum(coalesce(pairs, 0)) OVER w AS layer_pairs, count(*) OVER w AS experts
         FROM (SELECT DISTINCT layer, unnest(range((SELECT experts FROM runs WHERE run = $run)))::SMALLINT
               AS expert FROM counted) AS g
@@ -29,10 +29,11 @@ _LOAD = """
         WINDOW w AS (PARTITION BY layer))"""
 _LOAD_BY_DOMAIN = """
     counted AS (
-        SELECT layer, domain, expert, count(*) AS pairs, sum(weight)::DOUBLE AS weight
-        FROM decisions JOIN tokens USING (run, token) WHERE run = $run GROUP BY ALL),
+        SELECT layer, domain, expert, count(*) AS pairs
+        FROM decisions JOIN (SELECT token, domain FROM tokens WHERE run = $run) USING (token)
+        WHERE run = $run GROUP BY ALL),
     load AS (
-        SELECT g.layer, g.domain, g.expert, coalesce(pairs, 0) AS pairs, coalesce(weight, 0) AS weight,
+        SELECT g.layer, g.domain, g.expert, coalesce(pairs, 0) AS pairs,
             sum(coalesce(pairs, 0)) OVER w AS layer_pairs, count(*) OVER w AS experts
         FROM (SELECT DISTINCT layer, domain,
               unnest(range((SELECT experts FROM runs WHERE run = $run)))::SMALLINT AS expert
@@ -60,14 +61,14 @@ _CLASSES = {"domain": "domain", "kind": _KIND}
 
 
 def load(store: Store, run_id: str, by_domain: bool = False) -> pd.DataFrame:
-    """layer, (domain,) expert, pairs, weight (sum), share (of the layer's pairs), ratio (share x E).
+    """layer, (domain,) expert, pairs, share (of the layer's pairs), ratio (share x E).
 
     ratio is 1.0 at fair share. By domain, share and ratio are within the domain's own pairs.
     """
     domain = "domain, " if by_domain else ""
     sql = f"""
         WITH {_LOAD_BY_DOMAIN if by_domain else _LOAD}
-        SELECT layer, {domain}expert, pairs, weight, pairs / layer_pairs AS share,
+        SELECT layer, {domain}expert, pairs, pairs / layer_pairs AS share,
             pairs * experts / layer_pairs AS ratio
         FROM load ORDER BY ALL"""
     return for_run(store, sql, run_id)

@@ -80,7 +80,6 @@ def test_the_load_conserves_every_pair(case: tuple[RunSpec, int]):
         np.testing.assert_allclose(split.groupby(["layer", "domain"]).ratio.mean(), 1)
         merged = split.groupby(["layer", "expert"]).pairs.sum().to_numpy()
         np.testing.assert_array_equal(merged, whole.pairs)
-        np.testing.assert_allclose(whole.weight.sum(), rows.weight.sum(), rtol=1e-6)
 
 
 @few
@@ -252,6 +251,6 @@ def test_a_run_without_decisions_gives_empty_frames(store: Store, bundle_dir: Wr
     for question in (routing.load, routing.load_curve, routing.balance, routing.coactivation, routing.flow):
         frame = question(store, run_id)
         assert frame.empty
-        assert len(frame.columns) > 4
+        assert len(frame.columns) >= 5
     assert routing.distinct(store, run_id).empty
     assert routing.lift(store, run_id).empty
