@@ -68,13 +68,19 @@ def _model(architectures: tuple[str, ...]) -> dict[str, Any]:
         help="Carved: our trained dense model, cut into the mixture below without training. "
         "Trained: a mixture trained from scratch on the same bytes; it brings its own experts.",
     )
-    fixed = model == "trained"
-    experts = _slider("experts", "Experts, scale model", fixed)
-    wanted = _slider("top_k", "Experts per token (top-k), scale model", fixed)
+    own = data.trained_mixture() if model == "trained" else {}
+    experts = own.get("experts") or _slider("experts", "Experts, scale model")
+    wanted = _slider("top_k", "Experts per token (top-k), scale model")
     top_k, notice = scenario.clamp_top_k(wanted, experts)
-    if notice and not fixed:
+    if notice:
         st.warning(escape(notice), icon=":material/vertical_align_top:")
-    shared = _slider("shared", "Shared experts, scale model", fixed)
+    if own:
+        shared = own["shared"]
+        st.caption(
+            f"The trained mixture has {scenario.describe(experts, own['top_k'], shared)}; top-k may vary."
+        )
+    else:
+        shared = _slider("shared", "Shared experts, scale model")
     edit = st.toggle(
         "Edit the full size too",
         key="edit",
@@ -130,11 +136,9 @@ def _machine(devices: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _slider(field: str, label: str, disabled: bool = False) -> int:
+def _slider(field: str, label: str) -> int:
     """A slider over the choices of a field. What comes back is checked: the browser may lie."""
-    value = st.select_slider(
-        label, CHOICES[field], value=DEFAULTS[field], key=field, bind="query-params", disabled=disabled
-    )
+    value = st.select_slider(label, CHOICES[field], value=DEFAULTS[field], key=field, bind="query-params")
     return value if value in CHOICES[field] else int(DEFAULTS[field])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
+from safetensors import safe_open
 
 from app import fullsize, machines
 from app.charts import memory
@@ -28,8 +30,8 @@ from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
 from moe_core.runs import bundle
-from moe_core.settings import Settings
-from moe_core.specs import RunSpec
+from moe_core.settings import MODELS, Settings
+from moe_core.specs import Architecture, RunSpec
 from moe_core.store import ingest, queries, routing, text
 from moe_core.store.db import Store
 from moe_core.store.queries import Run
@@ -52,6 +54,9 @@ _TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "memory": queries.memory,
     "quality": queries.quality,
 }
+
+
+PATIENCE_S = 20.0  # a worker needs about five seconds to start
 
 
 class Door(NamedTuple):
@@ -212,6 +217,17 @@ def workers() -> list[Vital]:
     return heartbeat.workers(door().settings.data_dir)
 
 
+def nobody_answers(job: Job) -> bool:
+    """Whether a job has waited long while no worker lives: one that cannot start is restarted in silence."""
+    waiting = time.time() - job.submitted
+    return waiting > PATIENCE_S and not any(v.alive and v.beat.phase != "starting" for v in workers())
+
+
+def worker_log() -> str:
+    """Where a worker writes what went wrong."""
+    return str(door().settings.data_dir / "worker.log")
+
+
 def worker_words() -> str | None:
     """What keeps jobs from being taken, in words; None when a worker is alive and well."""
     vitals = [vital for vital in workers() if vital.alive]
@@ -243,6 +259,16 @@ def architectures() -> tuple[str, ...]:
 def mixture_of(architecture: str) -> dict[str, int]:
     """experts, top_k and shared of a published mixture."""
     return fullsize.mixture_of(architecture)
+
+
+@st.cache_resource(show_spinner=False)
+def trained_mixture() -> dict[str, int]:
+    """experts, top_k and shared of the shipped mixture that was trained from scratch, from its file."""
+    with safe_open(MODELS / "scale-moe.safetensors", framework="np") as file:
+        architecture = Architecture.parse_json(file.metadata()["architecture"])
+    bank = architecture.experts
+    assert bank is not None, "a mixture has experts"
+    return {"experts": bank.count, "top_k": bank.top_k, "shared": bank.shared}
 
 
 def devices() -> tuple[str, ...]:

@@ -121,6 +121,9 @@ def _progress(job_id: str) -> None:
     job = data.job(job_id)
     if job is None or not job.active:
         st.rerun()
+    if job.status == "queued" and data.nobody_answers(job):
+        waited = ago(job.submitted).removesuffix(" ago")
+        st.warning(f"No worker has taken this run for {waited}. Its log: {escape(data.worker_log())}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.progress(job.fraction, text=_stage(job))
         st.button("Cancel", key=f"live_cancel_{job.spec.lab}", on_click=_stop, args=(job_id,))

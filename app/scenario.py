@@ -66,16 +66,13 @@ class Scenario(NamedTuple):
     def run_spec(self, lab: Literal["bench", "topk_sweep"] = "bench") -> RunSpec:
         """What the scale model is asked. Raises ConfigError; formats it cannot compute in run as auto."""
         dtype = self.precision if self.precision in ("fp32", "bf16") else "auto"
-        mixture = {"experts": self.experts, "top_k": self.top_k, "shared": self.shared}
-        if self.model == "trained":  # it brings its own experts: one question, whatever the knobs say
-            mixture = {}
-        values = {"lab": lab, "model": self.model, "batch": self.batch, "seq": self.seq, "dtype": dtype}
-        return RunSpec.parse({**values, **mixture, "text": self.text or None})
+        sizes = {name: getattr(self, name) for name in ("experts", "top_k", "shared", "batch", "seq")}
+        return RunSpec.parse(
+            {"lab": lab, "model": self.model, **sizes, "dtype": dtype, "text": self.text or None}
+        )
 
     def mixture(self) -> str:
         """The mixture in words: `16 experts, top-4, 1 shared`."""
-        if self.model == "trained":
-            return "the mixture trained from scratch"
         return describe(self.experts, self.top_k, self.shared)
 
 

@@ -43,7 +43,7 @@ def distinct(touched: pd.DataFrame, experts: int) -> Figure:
     )
     every = alt.Chart(pd.DataFrame({"all": [experts]})).mark_rule(color="gray").encode(y="all:Q")
     word = paint(word, "limit")
-    recorded = [paint(mark, "mixture") for mark in (band, line, dots)]
+    recorded = [paint(band, "mixture"), paint(line, "mixture", stroke=True), paint(dots, "mixture")]
     title = _title(data, experts)
     chart = alt.layer(every, dashed, word, *recorded).properties(height=340)
     return draw(title, f"Distinct experts against tokens in a step. {title}.", chart, data)

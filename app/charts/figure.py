@@ -52,9 +52,14 @@ def roles(field: str = "model", legend: bool = True, **extra: Any) -> alt.Color:
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(ROLES)), legend=key, **extra)
 
 
-def paint(chart: alt.Chart, role: str) -> alt.Chart:
-    """Every mark of a chart in the colour of one role, which the theme chooses."""
-    return chart.transform_calculate(role=f"'{role}'").encode(color=roles("role", legend=False))
+def paint(chart: alt.Chart, role: str, stroke: bool = False) -> alt.Chart:
+    """Every mark of a chart in the colour of one role, which the theme chooses.
+
+    Through fill (or stroke, for lines) and not colour, so that a layer keeps its own colour legend.
+    """
+    scale = alt.Scale(domain=list(ROLES), range="category")
+    channel = (alt.Stroke if stroke else alt.Fill)("role:N", scale=scale, legend=None)
+    return chart.transform_calculate(role=f"'{role}'").encode(channel)
 
 
 def powers_of_two(values: Iterable[float]) -> list[int]:

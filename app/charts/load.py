@@ -36,7 +36,7 @@ def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, com
                 alt.Tooltip("pairs:Q", title="routed pairs", format=","),
             ],
         )
-        .properties(height=(20 if compact else 30) * layers + (150 if compact else 60))
+        .properties(height=(30 * layers) + (130 if compact else 60))
     )
     if click:
         cell = alt.selection_point(name="cell", fields=["layer", "expert"], empty=False)

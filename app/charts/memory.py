@@ -122,7 +122,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
         name.encode(x="bytes:Q", y=alt.value(-8), text="text:N"),
         amounts.encode(y=y, x="bytes:Q", text="text:N"),
     )
-    chart = chart.resolve_scale(color="independent").properties(height=46 * len(names) + 110)
+    chart = chart.properties(height=46 * len(names) + 110)
     title = _biggest(data)
     first = float(totals["bytes"].iloc[0])
     words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."

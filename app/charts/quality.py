@@ -33,7 +33,9 @@ def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
     dash = alt.StrokeDash(
         "series:N",
         scale=alt.Scale(domain=names, range=[_DASHES[name] for name in names]),
-        legend=alt.Legend(orient="top", title=None, columns=2, symbolType="stroke", labelLimit=240),
+        legend=alt.Legend(
+            orient="top", title=None, columns=2, symbolType="stroke", symbolStrokeColor="gray", labelLimit=240
+        ),
     )
     lines = (
         alt.Chart(data)

@@ -59,7 +59,7 @@ def sankey(flows: pd.DataFrame) -> Figure:
     names = paint(names, "ink")
     words = names.encode(x="x2:Q", y="middle:Q", text="expert:N")
     title = _title(shares)
-    chart = (areas + bars + words).resolve_scale(color="independent").properties(height=480)
+    chart = (areas + bars + words).properties(height=480)
     return draw(title, f"Flow of bytes between the experts of layers {layers}. {title}.", chart, shares)
 
 
