@@ -18,7 +18,7 @@ import torch
 
 from moe_core.nn.model import Decoder
 from moe_core.perf import memory
-from moe_core.perf.precision import Format, size
+from moe_core.perf.precision import Format, Precision, size
 from moe_core.runs.live import LiveBytes
 from moe_core.runs.timing import Work
 from moe_core.specs import GQA, Architecture
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 def predict(arch: Architecture, shape: Shape, form: Format) -> dict[str, int]:
     """Bytes by component of `arch` in `form`."""
     subject = memory.model(arch)
-    weights = memory.weights(subject.parameters.breakdown, memory.Precision(default=form))
+    weights = memory.weights(subject.parameters.breakdown, Precision(default=form))
     parts = {name: weights[name] for name in COMPONENTS if name in weights}
     parts["embedding"] += weights["head"]
     parts["attention"] += _rotary_bytes(arch)

@@ -19,7 +19,7 @@ from moe_core.specs import RunSpec
 OWN = "yours"
 # Unlike neighbours: a batch smaller than the corpus still reads texts that differ.
 ORDER = ("english", "python", "russian", "mathematics", "german", "markup", "french", "c")
-SLOT = 1280  # bytes between the starts of two windows: the longest sequence and the longest answer
+SLOT = 1284  # of a window: the longest sequence, the longest answer, the rest of a character before them
 
 
 class Sample(NamedTuple):
@@ -108,7 +108,7 @@ def _corpus(spec: RunSpec) -> Sample:
 
 def _start(text: np.ndarray, seed: int, domain: int, turn: int) -> int:
     """Where window number `turn` of a domain starts: a slot of its own, at the start of a character."""
-    slots = (text.size - SLOT - 4) // SLOT
+    slots = text.size // SLOT
     slot = int(np.random.default_rng([seed, domain]).permutation(slots)[turn % slots])
     start = slot * SLOT
     while text[start] & 0xC0 == 0x80:  # inside a UTF-8 character

@@ -1,0 +1,106 @@
+"""Recording: every decision of a pass once, in order; probabilities that are probabilities."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from moe_core.nn.model import Decoder, initialise
+from moe_core.nn.router import build
+from moe_core.runs.record import Recorder, probabilities_TE
+from moe_core.specs import GQA, Architecture, Experts, Router
+
+BATCH, SEQ, EXPERTS, TOP_K, LAYERS = 3, 16, 6, 2, 4
+SPARSE = (1, 2, 3)  # the first layer is dense
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    arch = Architecture(
+        hidden=16,
+        layers=LAYERS,
+        vocab=256,
+        attention=GQA(heads=2, kv_heads=1, head_dim=8),
+        ffn_width=32,
+        experts=Experts(count=EXPERTS, top_k=TOP_K, width=8),
+        first_dense=1,
+    )
+    built = Decoder(arch).eval()
+    initialise(built, 0)
+    return built
+
+
+@pytest.fixture(scope="module")
+def ids_BS() -> Tensor:
+    return torch.randint(0, 256, (BATCH, SEQ), generator=torch.Generator().manual_seed(0))
+
+
+def record(model: Decoder, ids_BS: Tensor, parts: int = 1) -> Recorder:
+    recorder = Recorder([0, 1, 0], 2, SEQ)
+    for part in ids_BS.tensor_split(parts):
+        with torch.inference_mode():
+            model(part, observer=recorder)
+        recorder.collect("softmax")
+    return recorder
+
+
+def test_decisions_are_conserved_and_sorted(model: Decoder, ids_BS: Tensor):
+    columns = record(model, ids_BS).decisions().columns()
+    assert len(columns["layer"]) == BATCH * SEQ * TOP_K * len(SPARSE)
+    order = list(zip(columns["layer"], columns["token"], columns["slot"], strict=True))
+    assert order == sorted(set(order))
+    assert set(columns["layer"].tolist()) == set(SPARSE)
+
+
+def test_recorded_pairs_are_the_ones_routers_chose(model: Decoder, ids_BS: Tensor):
+    class Witness(Recorder):
+        seen: dict[int, set[tuple[int, int]]] = {}  # noqa: RUF012
+
+        def routing(self, layer, routing):  # type: ignore[no-untyped-def]
+            self.seen[layer] = set(
+                zip(routing.token_ids_N.tolist(), routing.expert_ids_N.tolist(), strict=True)
+            )
+            super().routing(layer, routing)
+
+    witness = Witness([0, 1, 0], 2, SEQ)
+    with torch.inference_mode():
+        model(ids_BS, observer=witness)
+    witness.collect("softmax")
+    columns = witness.decisions().columns()
+    for layer, pairs in witness.seen.items():
+        mask = columns["layer"] == layer
+        assert (
+            set(zip(columns["token"][mask].tolist(), columns["expert"][mask].tolist(), strict=True)) == pairs
+        )
+
+
+def test_chunks_join_into_one_recording(model: Decoder, ids_BS: Tensor):
+    whole, pieces = record(model, ids_BS).decisions(), record(model, ids_BS, parts=3).decisions()
+    np.testing.assert_array_equal(whole.expert_LTK, pieces.expert_LTK)
+    np.testing.assert_allclose(whole.weight_LTK, pieces.weight_LTK, rtol=1e-5)
+    np.testing.assert_allclose(whole.share_LME, pieces.share_LME, rtol=1e-5)
+
+
+def test_probabilities_are_means_over_the_tokens_of_a_domain(model: Decoder, ids_BS: Tensor):
+    table = record(model, ids_BS).decisions().probabilities(("prose", "code"))
+    alone = record(model, ids_BS[1:2].expand(3, -1)).decisions()
+    assert len(table["layer"]) == len(SPARSE) * 2 * EXPERTS
+    sums = table["probability"].reshape(len(SPARSE), 2, EXPERTS).sum(-1)
+    np.testing.assert_allclose(sums, 1.0, rtol=1e-5)
+    code = table["probability"][table["domain"] == "code"].reshape(len(SPARSE), EXPERTS)
+    np.testing.assert_allclose(code, alone.share_LME[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "sqrt_softplus", "unit", "hash"])
+def test_every_router_has_probabilities_that_sum_to_one(kind: str):
+    router = build(Experts(count=6, top_k=2, width=8, router=Router(kind=kind)), 16)  # type: ignore[arg-type]
+    routing = router(torch.randn(5, 16), torch.arange(5))
+    shares_TE = probabilities_TE(routing, kind)  # type: ignore[arg-type]
+    torch.testing.assert_close(shares_TE.sum(-1), torch.ones(5))
+    assert bool((shares_TE >= 0).all())
+
+
+def test_scores_that_are_no_probabilities_are_read_through_a_softmax():
+    router = build(Experts(count=6, top_k=2, width=8, router=Router(kind="unit")), 16)
+    routing = router(torch.randn(5, 16))
+    torch.testing.assert_close(probabilities_TE(routing, "unit"), routing.logits_TE.softmax(-1))

@@ -1,0 +1,109 @@
+"""Timings: totals without spans beside components with them, weights in turn, models in turn."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from moe_core.errors import CancelledError
+from moe_core.nn.model import Decoder, initialise
+from moe_core.nn.observe import NULL
+from moe_core.runs import timing
+from moe_core.runs.timing import Rotation, Work
+from moe_core.specs import GQA, Architecture, Experts
+
+COMMON = {"hidden": 16, "layers": 2, "vocab": 64, "attention": GQA(heads=2, kv_heads=1, head_dim=8)}
+REPEATS = 5
+
+
+def build(**fields: object) -> Decoder:
+    model = Decoder(Architecture(**COMMON, **fields)).eval()  # type: ignore[arg-type]
+    initialise(model, 0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair() -> dict[str, Decoder]:
+    experts = Experts(count=4, top_k=2, width=8, shared=1)
+    return {"dense": build(ffn_width=32), "moe": build(experts=experts)}
+
+
+@pytest.fixture(scope="module")
+def work() -> Work:
+    ids_BS = torch.randint(0, 64, (2, 19), generator=torch.Generator().manual_seed(0))
+    return Work(ids_BS[:, :16], ids_BS[:, 16:], 16)
+
+
+@pytest.fixture(scope="module")
+def rows(pair: dict[str, Decoder], work: Work) -> list[timing.Row]:
+    rotations = {name: Rotation(model, 2, work) for name, model in pair.items()}
+    return timing.measure(rotations, work, REPEATS, lambda share: None)
+
+
+def test_every_model_and_phase_has_one_row_a_repeat_for_each_component(rows: list[timing.Row]):
+    found = Counter((row.model, row.phase, row.component) for row in rows)
+    assert set(found.values()) == {REPEATS}
+    for phase in ("prefill", "decode"):
+        parts = {model: {key[2] for key in found if key[:2] == (model, phase)} for model in ("dense", "moe")}
+        assert parts["dense"] == {"total", "embed", "norm", "attention", "ffn", "head"}
+        assert parts["moe"] >= {"total", "embed", "norm", "attention", "router", "shared", "head"}
+        assert "ffn" not in parts["moe"]
+
+
+def test_seconds_are_positive_and_parts_stay_near_the_total(rows: list[timing.Row]):
+    assert all(row.seconds > 0 for row in rows)
+    for model in ("dense", "moe"):
+        parts = sum(row.seconds for row in rows if row.model == model and row.component != "total")
+        total = sum(row.seconds for row in rows if row.model == model and row.component == "total")
+        assert parts < 10 * total  # a decode step that forgot to divide by its steps would show
+
+
+def test_no_copy_runs_twice_before_all_have_run(pair: dict[str, Decoder], work: Work):
+    rotation = Rotation(pair["dense"], 3, work)
+    turn = [rotation.next() for _ in range(6)]
+    assert len({id(model) for model in turn[:3]}) == 3
+    assert turn[:3] == turn[3:]
+    assert turn[0] is pair["dense"]
+    for name, weight in turn[1].named_parameters():
+        torch.testing.assert_close(weight, pair["dense"].get_parameter(name))
+        assert weight.data_ptr() != pair["dense"].get_parameter(name).data_ptr()
+
+
+def test_decode_continues_the_prompt(pair: dict[str, Decoder], work: Work):
+    """After prefill and decode the cache holds what one pass over all tokens would have left."""
+    rotation = Rotation(pair["moe"], 2, work)
+    with torch.inference_mode():
+        work.prefill(rotation, NULL)
+        work.decode(rotation, NULL)
+        whole = pair["moe"].new_cache(2, 19)
+        pair["moe"](torch.cat((work.prompt_BS, work.answer_BK), 1), whole)
+    assert rotation.cache.filled == 19
+    for stepwise, at_once in zip(rotation.cache.layers, whole.layers, strict=True):
+        torch.testing.assert_close(stepwise.keys_BGLP, at_once.keys_BGLP)
+
+
+def test_an_answer_that_would_pass_the_last_position_starts_inside_the_prompt(pair: dict[str, Decoder]):
+    ids_BS = torch.zeros(1, 16, dtype=torch.int64)
+    work = Work(ids_BS, ids_BS[:, :4], start=12)
+    assert work.positions == 16
+    rotation = Rotation(pair["dense"], 1, work)
+    with torch.inference_mode():
+        work.prefill(rotation, NULL)
+        work.decode(rotation, NULL)
+    assert rotation.cache.filled == 16
+
+
+def test_a_wish_to_stop_is_heard_between_passes(pair: dict[str, Decoder], work: Work):
+    def step(share: float) -> None:
+        if share > 0.5:
+            raise CancelledError("stop")
+
+    with pytest.raises(CancelledError):
+        timing.measure({"dense": Rotation(pair["dense"], 1, work)}, work, REPEATS, step)
+
+
+def test_the_median_is_of_plain_totals_only():
+    rows = [timing.Row("moe", "prefill", "total", repeat, float(repeat)) for repeat in range(5)]
+    rows.append(timing.Row("moe", "prefill", "attention", 0, 100.0))
+    rows.append(timing.Row("dense", "prefill", "total", 0, 100.0))
+    assert timing.median_total(rows, "moe", "prefill") == 2.0
