@@ -196,7 +196,7 @@ class Architecture(Spec):
 
     name: str = "custom"
     hidden: Size
-    layers: Size
+    layers: Annotated[int, Field(ge=1, le=10_000)]
     vocab: Annotated[int, Field(ge=1, le=100_000_000)]
     attention: Attention
     ffn_width: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # of the dense layers

@@ -33,6 +33,7 @@ _TOP_K_KEYS = (
     "num_experts_per_topk",
 )
 _TOWERS = r"(vision|visual|image|audio|video|multi_modal_projector|mm_projector|connector|embed_vision)"
+_MOST_MODULES = 10_000
 _SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -99,11 +100,20 @@ def _load(config: Mapping[str, Any]) -> Any:
         raise ConfigError("config.json: model_type is missing")
     if kind not in CONFIG_MAPPING:
         raise ConfigError(f"model_type ({kind}): transformers {__version__} has no class for it")
+    _require_sane(language(config).values)
     values = {key: value for key, value in config.items() if key not in ("model_type", *_NOT_SIZES)}
     with _quiet(), _one_sentence(kind):
         settings = CONFIG_MAPPING[kind](**values)
-        settings.get_text_config().pad_token_id = None  # a class default may lie outside the vocabulary
+        settings.get_text_config().pad_token_id = 0  # a class default may lie outside the vocabulary
         return settings
+
+
+def _require_sane(values: Mapping[str, Any]) -> None:
+    """Layers and experts are built one by one, so an absurd number of them would never end."""
+    for name, value in values.items():
+        counts = name in ("n_layer", "n_layers") or name.endswith(("_layers", "_experts"))
+        if counts and isinstance(value, int) and value > _MOST_MODULES:
+            raise ConfigError(f"{name} ({value}): must be at most {_MOST_MODULES:,}")
 
 
 def _build(settings: Any) -> nn.Module:

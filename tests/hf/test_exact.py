@@ -49,6 +49,7 @@ def test_every_record_marked_exact_can_be_built_again() -> None:
         ({"model_type": "olmoe"}, "is missing"),
         (flat("olmoe", num_experts=8, without=("intermediate_size",)), "intermediate_size is missing"),
         (flat("llama", hidden_size="wide"), "transformers rejects it"),
+        (flat("llama", num_hidden_layers=10**9), r"num_hidden_layers \(1000000000\): must be at most 10,000"),
         (flat("jamba", num_attention_heads=0), "transformers rejects it"),
     ],
 )
