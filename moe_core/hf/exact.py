@@ -33,7 +33,7 @@ _TOP_K_KEYS = (
     "num_experts_per_topk",
 )
 _TOWERS = r"(vision|visual|image|audio|video|multi_modal_projector|mm_projector|connector|embed_vision)"
-_MOST_MODULES = 10_000
+_MOST_LAYERS, _MOST_EXPERTS = 10_000, 100_000
 _SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -111,9 +111,10 @@ def _load(config: Mapping[str, Any]) -> Any:
 def _require_sane(values: Mapping[str, Any]) -> None:
     """Layers and experts are built one by one, so an absurd number of them would never end."""
     for name, value in values.items():
-        counts = name in ("n_layer", "n_layers") or name.endswith(("_layers", "_experts"))
-        if counts and isinstance(value, int) and value > _MOST_MODULES:
-            raise ConfigError(f"{name} ({value}): must be at most {_MOST_MODULES:,}")
+        layers = name in ("n_layer", "n_layers") or name.endswith("_layers")
+        most = _MOST_LAYERS if layers else _MOST_EXPERTS if name.endswith("_experts") else None
+        if most is not None and isinstance(value, int) and value > most:
+            raise ConfigError(f"{name} ({value}): must be at most {most:,}")
 
 
 def _build(settings: Any) -> nn.Module:
