@@ -6,6 +6,7 @@ Legend: B batch, S sequence, D model, V vocabulary.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from moe_core.errors import ConfigError
 from moe_core.nn.attention import KVCache, LayerCache
 from moe_core.nn.block import Block
-from moe_core.nn.layers import RMSNorm, Rotary
+from moe_core.nn.layers import FFN, RMSNorm, Rotary
+from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, Observer
 from moe_core.specs import GQA, Architecture
 
@@ -46,6 +48,11 @@ class Decoder(nn.Module):
         with observer.span("head"):
             weight_VD = self.embedding.weight if self.head is None else self.head.weight
             return F.linear(self.norm(x_BSD), weight_VD)
+
+    @property
+    def feed_forwards(self) -> list[FFN | MoE]:
+        """The feed-forward part of every layer, in order."""
+        return [cast(Block, block).ffn for block in self.blocks]
 
     def new_cache(self, batch: int, positions: int) -> KVCache:
         """An empty KV cache for `batch` sequences of up to `positions` tokens."""

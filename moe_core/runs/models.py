@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 
 from moe_core.errors import ConfigError
-from moe_core.nn import carve, checkpoint
+from moe_core.nn import calibration, carve, checkpoint, reference_routers
 from moe_core.nn.experts import KERNELS
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
-from moe_core.runs import text
+from moe_core.nn.reference_routers import with_oracle_router, with_random_router, with_top_k
 from moe_core.settings import MODELS
 from moe_core.specs import Architecture, RunSpec
 
 DENSE, TRAINED = MODELS / "scale-dense.safetensors", MODELS / "scale-moe.safetensors"
-CALIBRATION = (64, 256)  # sequences of the training split, and bytes of each
-KEPT = 4  # carved mixtures, 30 MB each in fp32
+CALIBRATION = MODELS / "scale-dense.calibration.safetensors"
+KEPT = 4  # carved mixtures, 16 MB each in bf16
 
 
 @cache
@@ -48,10 +49,21 @@ def shipped(path: Path, device: torch.device, dtype: torch.dtype) -> Decoder:
 def mixture(spec: RunSpec, device: torch.device, dtype: torch.dtype) -> Decoder:
     """The mixture that `spec` asks for, its kernel set."""
     if spec.model == "trained":
-        model = carve.with_top_k(shipped(TRAINED, device, dtype), spec.top_k)
+        model = shipped(TRAINED, device, dtype)
     else:
-        model = _carved(spec.experts, spec.top_k, spec.shared, spec.seed, device, dtype)
-    return with_kernel(model, spec.kernel)
+        model = _carved(spec.experts, spec.shared, spec.seed, device, dtype)
+    return with_kernel(with_top_k(model, spec.top_k), spec.kernel)
+
+
+def routed(moe: Decoder, spec: RunSpec) -> dict[str, Decoder]:
+    """The mixture under its own router, a random one and an oracle, by name.
+
+    The reference routers weigh every expert 1, as carved models do: a trained one has none.
+    """
+    found = {"moe": moe}
+    if spec.model == "carved":
+        found |= {"random": with_random_router(moe, spec.seed), "oracle": with_oracle_router(moe)}
+    return {name: with_kernel(model, spec.kernel) for name, model in found.items()}
 
 
 def with_kernel(model: Decoder, kernel: str) -> Decoder:
@@ -65,13 +77,17 @@ def with_kernel(model: Decoder, kernel: str) -> Decoder:
 
 
 @lru_cache(maxsize=KEPT)
-def _carved(
-    experts: int, top_k: int, shared: int, seed: int, device: torch.device, dtype: torch.dtype
-) -> Decoder:
-    """Carved in fp32, then cast: the same groups of neurons whatever the dtype of the run."""
-    ids_BS = torch.from_numpy(text.calibration(*CALIBRATION, seed)).to(device, torch.int64)
-    dense = shipped(DENSE, device, torch.float32)
-    return cast(carve.carve(dense, experts, top_k, shared, ids_BS, seed), dtype)
+def _carved(experts: int, shared: int, seed: int, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """Carved on the host in fp32: the same groups of neurons whatever the device, dtype and top-k of a run."""
+    dense = shipped(DENSE, torch.device("cpu"), torch.float32)
+    model = carve.carve(dense, calibrated(), experts, 1, shared, seed)
+    return cast(copy.deepcopy(model).to(device), dtype)  # a copy: carving shares tensors with the dense model
+
+
+@cache
+def calibrated() -> list[LayerCalibration]:
+    """What each neuron of the dense model contributes, as shipped beside it."""
+    return calibration.load(CALIBRATION)
 
 
 def cast(model: Decoder, dtype: torch.dtype) -> Decoder:

@@ -1,0 +1,111 @@
+"""Carve: turn a trained dense decoder into a mixture of any shape, without training.
+
+The feed-forward neurons of a layer are grouped into equal experts, the most active ones become the
+shared expert, and the router is the sum of its neurons' linear predictors. Grouping neurons is
+MoEfication (arXiv 2110.01786); the always-active shared expert and the balanced assignment are CMoE's
+(arXiv 2502.04416); splitting into equal parts is LLaMA-MoE's (arXiv 2406.16554). Ours is that
+neurons are grouped by what the router can predict.
+
+Every routed weight is 1, so top-k = experts adds up all neurons again: the dense model, to rounding.
+Legend: T tokens, D model, F ffn, W expert width, E experts, K top-k, X = D + 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from moe_core.errors import ConfigError
+from moe_core.nn.calibration import LayerCalibration
+from moe_core.nn.cluster import balanced
+from moe_core.nn.layers import FFN
+from moe_core.nn.model import Decoder
+from moe_core.nn.moe import MoE
+from moe_core.nn.router import LinearRouter
+from moe_core.specs import Architecture, Experts, Router
+
+
+class Grouping(NamedTuple):
+    """Which neurons go where. Equal widths are reached by padding with -1, a neuron that does nothing."""
+
+    shared_V: Tensor  # V = shared * W
+    routed_EW: Tensor
+
+
+def architecture(dense: Architecture, experts: int, top_k: int, shared: int) -> Architecture:
+    """What carving `dense` gives. Raises ConfigError when it has too few neurons."""
+    width = -(-dense.ffn_width // (experts + shared))
+    if experts + shared > dense.ffn_width:
+        raise ConfigError(f"experts ({experts}): must leave every expert a neuron of {dense.ffn_width}")
+    mixture = Experts(
+        count=experts, top_k=top_k, width=width, shared=shared, router=Router(kind="unit", bias=True)
+    )
+    name = f"{dense.name}-{experts}x{top_k}+{shared}"
+    return dense.model_copy(update={"name": name, "ffn_width": 0, "experts": mixture})
+
+
+@torch.no_grad()
+def carve(
+    dense: Decoder, calibration: list[LayerCalibration], experts: int, top_k: int, shared: int, seed: int = 0
+) -> Decoder:
+    """The mixture; attention, norms and embeddings are the dense model's own tensors, shared with it."""
+    arch = architecture(dense.arch, experts, top_k, shared)
+    mixture = sharing(dense, arch)
+    assert arch.experts is not None
+    for ffn, moe, layer in zip(dense.feed_forwards, mixture.feed_forwards, calibration, strict=True):
+        assert isinstance(ffn, FFN) and isinstance(moe, MoE), "carving starts from a dense model"
+        groups = group(layer, arch.experts, seed)
+        _fill_experts(moe, ffn, groups)
+        _fill_router(moe.router, layer, groups.routed_EW)
+    return mixture
+
+
+def group(layer: LayerCalibration, experts: Experts, seed: int = 0) -> Grouping:
+    """The neurons with the largest mean contribution are shared; the others are clustered."""
+    by_activity_F = layer.mean_F.argsort(descending=True, stable=True)
+    shared_V = by_activity_F[: experts.shared_total_width]
+    rest = by_activity_F[experts.shared_total_width :].sort().values
+    labels = balanced(layer.features_FX()[rest], experts.count, seed)
+    routed_EW = torch.full((experts.count, experts.width), -1)
+    for expert in range(experts.count):
+        members = rest[labels == expert]
+        routed_EW[expert, : len(members)] = members
+    return Grouping(shared_V, routed_EW)
+
+
+def _fill_experts(moe: MoE, ffn: FFN, groups: Grouping) -> None:
+    gate_GD, up_GD = ffn.gate_up_GD.chunk(2)
+    nowhere_EW = groups.routed_EW < 0
+    picked_EW = groups.routed_EW.clamp_min(0)
+    moe.gate_up_EGD = nn.Parameter(torch.cat((gate_GD[picked_EW], up_GD[picked_EW]), dim=1))
+    down_EWD = ffn.down_DF.T[picked_EW].masked_fill(nowhere_EW[..., None], 0.0)
+    moe.down_EDF = nn.Parameter(down_EWD.transpose(1, 2).contiguous())
+    if moe.shared is not None:
+        shared_V = groups.shared_V
+        moe.shared.gate_up_GD = nn.Parameter(torch.cat((gate_GD[shared_V], up_GD[shared_V])))
+        moe.shared.down_DF = nn.Parameter(ffn.down_DF[:, shared_V].contiguous())
+
+
+def _fill_router(router: LinearRouter, layer: LayerCalibration, routed_EW: Tensor) -> None:
+    """The predicted contribution of an expert is the sum of its neurons' predictions."""
+    padded_FX = torch.cat((layer.predictor_FX, torch.zeros(1, layer.predictor_FX.shape[1])))  # row -1
+    predictor_EX = padded_FX[routed_EW].sum(1)
+    router.weight_ED = nn.Parameter(predictor_EX[:, :-1].contiguous())
+    router.bias_E = nn.Parameter(predictor_EX[:, -1].contiguous())
+
+
+def sharing(model: Decoder, arch: Architecture) -> Decoder:
+    """A decoder of `arch` that uses `model`'s own tensors wherever the names and shapes agree."""
+    with torch.device("meta"):
+        twin = Decoder(arch)
+    tensors = model.state_dict()
+    matching = {
+        name: tensors[name]
+        for name, value in twin.state_dict().items()
+        if name in tensors and tensors[name].shape == value.shape
+    }
+    twin.load_state_dict(matching, strict=False, assign=True)
+    twin.rotary = model.rotary
+    return twin.eval()
