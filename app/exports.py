@@ -6,6 +6,7 @@ A file says on its own what the page says around the chart: title, provenance, t
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import vl_convert
@@ -18,7 +19,7 @@ WIDTH = 760  # pixels of a single view; PNG is drawn at twice that
 
 def standalone(figure: Figure, source: str, theme: str = "light") -> dict[str, Any]:
     """The figure as complete Vega-Lite: data inside, title and `source` above, colours of `theme`."""
-    spec: dict[str, Any] = {key: value for key, value in figure.spec.items() if key != "datasets"}
+    spec: dict[str, Any] = deepcopy({key: value for key, value in figure.spec.items() if key != "datasets"})
     spec["datasets"] = {
         name: json.loads(frame.to_json(orient="records", date_format="iso", double_precision=15))
         for name, frame in figure.spec.get("datasets", {}).items()

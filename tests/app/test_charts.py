@@ -1,0 +1,219 @@
+"""Charts: pure functions. Each says its finding, describes itself, keeps to the theme, and really draws."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from app import exports
+from app.charts import coactivation, compare, distinct, load, memory, quality, raster, sankey, times
+from app.charts.figure import Figure, draw, powers_of_two
+from app.theme import ROLES
+from moe_core.store import queries, routing, text
+from tests.app.conftest import Filled
+
+Make = Callable[[Filled], Figure]
+
+
+def _raster(filled: Filled) -> Figure:
+    pairs = filled.frame(text.raster, layer=1, first=256, count=64)
+    letters = filled.frame(text.text, layer=1, first=256, count=64)
+    return raster.raster(pairs.merge(letters[["token", "position", "byte"]], on="token"), 1, 16)
+
+
+def _by_domain(filled: Filled) -> pd.DataFrame:
+    return filled.frame(routing.load, by_domain=True)
+
+
+def _lift(filled: Filled) -> Figure:
+    frame = filled.frame(routing.lift)
+    return load.lift(frame[(frame["layer"] == 1) & (frame["expert"] == 3)], 1, 3)
+
+
+def _distinct(filled: Filled) -> Figure:
+    frames = [filled.frame(routing.distinct, grouping=g).assign(grouping=g) for g in distinct.GROUPINGS]
+    return distinct.distinct(pd.concat(frames), 16)
+
+
+def _against_batch(_filled: Filled) -> Figure:
+    rows = [(1, "dense", 0.01), (1, "moe", 0.02), (8, "dense", 0.03), (8, "moe", 0.02)]
+    return times.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), 8)
+
+
+def _sizes() -> pd.DataFrame:
+    parts = {"experts": 50e9, "attention": 5e9, "kv_cache": 9e9, "router": 1e6, "activations": 1e9}
+    return pd.DataFrame([{"name": "A mixture", "component": name, "bytes": size} for name, size in parts.items()])
+
+
+FIGURES: dict[str, Make] = {
+    "load": lambda f: load.heatmap(f.frame(routing.load), click=True),
+    "load of one domain": lambda f: load.heatmap(
+        _by_domain(f).query("domain == 'german'"), domain="german", compact=True
+    ),
+    "load curve": lambda f: load.curve(f.frame(routing.load_curve)),
+    "balance": lambda f: load.balance(f.frame(routing.balance)),
+    "domains": lambda f: load.domains(_by_domain(f).query("layer == 2"), 2),
+    "lift": _lift,
+    "raster": _raster,
+    "coactivation": lambda f: coactivation.coactivation(f.frame(routing.coactivation, layer=1), 1),
+    "distinct": _distinct,
+    "sankey": lambda f: sankey.sankey(f.frame(routing.flow).query("layer < 3")),
+    "phases": lambda f: times.phases(f.frame(queries.timings)),
+    "components": lambda f: times.components(f.frame(queries.timings), "decode"),
+    "against batch": _against_batch,
+    "memory": lambda f: memory.predicted(f.frame(queries.memory), "moe"),
+    "budget": lambda _: memory.budget(_sizes(), 72e9, "H100"),
+    "small": lambda _: memory.small(pd.DataFrame({"model": ["dense", "moe"], "bytes": [1e7, 2e7]}), 4e7),
+    "against k": lambda f: quality.against_k(queries.quality(f.store, f.sweep), 4),
+    "by domain": lambda f: quality.by_domain(f.frame(queries.quality)),
+    "bits": lambda _: quality.summary({"dense": 1.9, "oracle": 2.2, "moe": 2.4, "random": 3.5}),
+    "compare": lambda f: compare.ratios(queries.diff(f.store, f.bench, f.other)),
+}
+
+
+@pytest.fixture(params=FIGURES)
+def figure(request: pytest.FixtureRequest, filled: Filled) -> Figure:
+    return FIGURES[request.param](filled)
+
+
+def test_it_says_its_finding_and_describes_itself(figure: Figure) -> None:
+    assert re.search(r"\d|\bno\b|\bevery\b", figure.title, re.IGNORECASE)  # a number or a plain fact
+    assert not figure.title.endswith(".")
+    assert "nan" not in (figure.title + figure.alt).lower().split()
+    assert len(figure.alt) > len(figure.title)
+    assert len(figure.data) > 0
+
+
+def test_it_names_roles_and_leaves_the_colours_to_the_theme(figure: Figure) -> None:
+    """The only fixed colours are grey for limits and the outline of a chosen cell."""
+    spec = json.dumps({key: value for key, value in figure.spec.items() if key != "datasets"})
+    assert set(re.findall(r"#[0-9A-Fa-f]{6}", spec)) <= {"#E69F00"}
+    assert set(re.findall(r'"(?:color|fill|stroke)": "(\w+)"', spec)) <= {"gray", "transparent", "shared"}
+    assert "title" not in figure.spec  # the page prints it
+
+
+def test_nominal_colours_are_roles_or_groups(figure: Figure) -> None:
+    for scale in _scales(figure.spec):
+        if scale.get("type", "") != "log" and "domain" in scale and isinstance(scale["domain"][0], str):
+            known = {*ROLES, *memory.GROUPS, *quality.SERIES.values(), *distinct.GROUPINGS.values()}
+            assert set(scale["domain"]) <= known
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_draws_without_a_browser(figure: Figure, theme: str) -> None:
+    drawn = exports.svg(figure, "measured here: a test", theme).decode()
+    assert drawn.startswith("<svg")
+    assert "measured here: a test" in drawn
+    assert "NaN" not in drawn
+    assert "undefined" not in drawn
+
+
+def _scales(node: Any) -> Iterator[dict[str, Any]]:
+    """Every scale in a spec, data left out."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "scale" and isinstance(value, dict):
+                yield value
+            elif key != "datasets":
+                yield from _scales(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _scales(value)
+
+
+# -- the grammar -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["distinct", "against batch", "against k"])
+def test_tokens_batch_and_k_are_logarithmic_with_ticks_at_powers_of_two(name: str, filled: Filled) -> None:
+    spec = FIGURES[name](filled).spec
+    axes = [layer["encoding"]["x"] for layer in spec["layer"] if "scale" in layer["encoding"].get("x", {})]
+    assert axes
+    for axis in axes:
+        assert (axis["scale"]["type"], axis["scale"]["base"]) == ("log", 2)
+        assert all(tick & (tick - 1) == 0 for tick in axis["axis"]["values"])
+
+
+def test_load_diverges_around_fair_share(filled: Filled) -> None:
+    colour = FIGURES["load"](filled).spec["encoding"]["color"]
+    assert colour["scale"] == {"domain": [-2.0, 2.0], "domainMid": 0, "range": "diverging"}
+
+
+def test_the_heatmap_reports_the_clicked_cell(filled: Filled) -> None:
+    (parameter,) = FIGURES["load"](filled).spec["params"]
+    assert parameter["name"] == "cell"
+    assert parameter["select"]["fields"] == ["layer", "expert"]
+
+
+def test_a_dead_expert_is_drawn_and_counted() -> None:
+    frame = pd.DataFrame({"layer": 0, "expert": [0, 1], "pairs": [10, 0], "ratio": [2.0, 0.0]})
+    figure = load.heatmap(frame)
+    assert "1 of 2 experts receive nothing" in figure.alt
+    assert min(next(iter(figure.spec["datasets"].values()))["log_ratio"]) == -load.LIMIT
+
+
+def test_predicted_is_dashed_and_measured_is_solid(filled: Filled) -> None:
+    dashed, solid, _ = FIGURES["memory"](filled).spec["layer"]
+    assert dashed["mark"]["strokeDash"]
+    assert "strokeDash" not in solid["mark"]
+
+
+def test_nothing_measured_is_said() -> None:
+    frame = pd.DataFrame(
+        {"model": ["moe"], "component": ["experts"], "predicted_bytes": [10], "measured_bytes": [None]}
+    )
+    assert memory.predicted(frame, "moe").title == "Nothing of the mixture model could be measured on this device"
+
+
+@pytest.mark.parametrize(("room", "words"), [(70e9, "fits"), (60e9, "too much")])
+def test_the_budget_says_whether_it_fits(room: float, words: str) -> None:
+    assert words in memory.budget(_sizes(), room, "H100").alt
+
+
+def test_the_sankey_loses_no_bytes(filled: Filled) -> None:
+    """Shares of each gap sum to one, and a ribbon keeps its width from end to end."""
+    figure = FIGURES["sankey"](filled)
+    assert figure.data.groupby("layer")["share"].sum().to_numpy() == pytest.approx(1.0)
+    points = next(f for f in figure.spec["datasets"].values() if "ribbon" in f)
+    assert (points["bottom"] - points["top"]).to_numpy() == pytest.approx(points["share"].to_numpy())
+
+
+def test_gap_closed_is_the_share_of_the_gap() -> None:
+    rows = [("dense", 2.0), ("moe", 2.5), ("random", 4.0)]
+    frame = pd.DataFrame(rows, columns=["model", "bits_per_byte"]).assign(top_k=4, domain="all")
+    assert quality.gap_closed(frame, 4) == pytest.approx(0.75)
+    assert quality.gap_closed(frame[frame["model"] != "random"], 4) is None
+
+
+def test_two_equal_runs_agree(filled: Filled) -> None:
+    same = compare.ratios(queries.diff(filled.store, filled.bench, filled.bench))
+    assert same.title == "The two runs agree within one per cent"
+
+
+def test_two_runs_with_nothing_in_common_are_said_so(filled: Filled) -> None:
+    rows = queries.diff(filled.store, filled.bench, filled.bench).assign(ratio=float("nan"))
+    assert compare.ratios(rows).title == "The two runs have no measurement in common"
+
+
+def test_powers_of_two_cover_the_values() -> None:
+    assert powers_of_two([1, 3, 9]) == [1, 2, 4, 8, 16]
+    assert powers_of_two([]) == [1]
+
+
+def test_a_large_frame_compiles() -> None:
+    """128 experts in 64 layers are beyond Altair's default of 5,000 rows."""
+    rows = [(layer, expert, 1.0, 5) for layer in range(64) for expert in range(128)]
+    frame = pd.DataFrame(rows, columns=["layer", "expert", "ratio", "pairs"])
+    assert len(next(iter(load.heatmap(frame).spec["datasets"].values()))) == 8192
+
+
+def test_a_drawn_figure_keeps_its_rows_out_of_the_spec() -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+    figure = draw("1", "1 and more", alt.Chart(frame).mark_bar().encode(x="a:Q"), frame)
+    assert all(isinstance(rows, pd.DataFrame) for rows in figure.spec["datasets"].values())

@@ -1,0 +1,70 @@
+"""Every page, on an empty and on a filled store: an answer first, then evidence, and never a stack trace."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.conftest import PAGES, open_page, words
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_store_says_what_is_happening(app: AppTest, page: str) -> None:
+    open_page(app, page)
+    assert len(app.title) >= 1
+    assert "no worker is alive" in words(app) or "Waiting to run here" in _progress(app)
+    assert not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_filled_store_answers_first(filled: AppTest, page: str) -> None:
+    open_page(filled, page)
+    answer = filled.title[0].value
+    assert re.search(r"\d", answer)
+    assert not answer.endswith(".")
+    assert len(filled.metric) <= 4
+    assert not filled.error
+    assert not filled.warning
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_chart_has_an_alternative_text(filled: AppTest, page: str) -> None:
+    open_page(filled, page)
+    charts = filled.get("vega_lite_chart")
+    assert all(len(chart.proto.alt) > 20 for chart in charts)
+    if page != "runs":
+        assert charts
+
+
+@pytest.mark.parametrize("page", PAGES[:3])
+def test_every_number_has_a_badge(filled: AppTest, page: str) -> None:
+    open_page(filled, page)
+    badges = re.findall(r"-badge\[[^\]]*(measured here|measured elsewhere|published|modelled)", words(filled))
+    assert len(badges) >= len(filled.metric) + len(filled.get("vega_lite_chart"))
+
+
+@pytest.mark.parametrize("page", PAGES[:3])
+def test_every_label_names_its_scale(filled: AppTest, page: str) -> None:
+    open_page(filled, page)
+    assert all("scale model" in m.label or "full size" in m.label for m in filled.metric)
+    sliders = [s.label for s in filled.select_slider]
+    assert sliders
+    assert all(re.search(r"scale|tokens", label) for label in sliders)
+
+
+@pytest.mark.parametrize("view", ["Load", "Text", "Price", "Together", "Flow", "Quality against k"])
+def test_every_tab_of_routing(filled: AppTest, view: str) -> None:
+    filled.query_params["view"] = view
+    open_page(filled, "routing")
+    filled.session_state["view"] = view
+    filled.run()
+    assert not filled.exception
+    assert filled.get("vega_lite_chart")
+
+
+def _progress(app: AppTest) -> str:
+    return " ".join(str(bar.text) for bar in app.progress)
