@@ -48,7 +48,9 @@ def _against_batch(_filled: Filled) -> Figure:
 
 def _sizes() -> pd.DataFrame:
     parts = {"experts": 50e9, "attention": 5e9, "kv_cache": 9e9, "router": 1e6, "activations": 1e9}
-    return pd.DataFrame([{"name": "A mixture", "component": name, "bytes": size} for name, size in parts.items()])
+    return pd.DataFrame(
+        [{"name": "A mixture", "component": name, "bytes": size} for name, size in parts.items()]
+    )
 
 
 FIGURES: dict[str, Make] = {
@@ -168,7 +170,10 @@ def test_nothing_measured_is_said() -> None:
     frame = pd.DataFrame(
         {"model": ["moe"], "component": ["experts"], "predicted_bytes": [10], "measured_bytes": [None]}
     )
-    assert memory.predicted(frame, "moe").title == "Nothing of the mixture model could be measured on this device"
+    assert (
+        memory.predicted(frame, "moe").title
+        == "Nothing of the mixture model could be measured on this device"
+    )
 
 
 @pytest.mark.parametrize(("room", "words"), [(70e9, "fits"), (60e9, "too much")])

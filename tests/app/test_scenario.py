@@ -46,7 +46,19 @@ def test_a_bad_value_is_named_with_its_rule_and_what_is_used() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "-1", "0", "1e9", "16.0", "016", "９", "sixteen", "16; DROP TABLE runs", "<script>alert(1)</script>", "\x00"],
+    [
+        "",
+        "-1",
+        "0",
+        "1e9",
+        "16.0",
+        "016",
+        "９",
+        "sixteen",
+        "16; DROP TABLE runs",
+        "<script>alert(1)</script>",
+        "\x00",
+    ],
 )
 def test_hostile_values_get_one_short_sentence(value: str) -> None:
     (sentence,) = one("experts", value)
@@ -102,7 +114,9 @@ def test_an_upload_must_be_text() -> None:
     text, problem = decode_text("photo.png", b"\x89PNG\r\n\x1a\n\xff\xfe")
     assert text is None
     assert problem == "photo.png (10 bytes): must be text in UTF-8; byte 0 is not"
-    assert decode_text("zeros.bin", b"a\x00b")[1] == "zeros.bin (3 bytes): must be text; it contains zero bytes"
+    assert (
+        decode_text("zeros.bin", b"a\x00b")[1] == "zeros.bin (3 bytes): must be text; it contains zero bytes"
+    )
     assert "at most 10 characters" in str(decode_text("long.txt", b"x" * 11, limit=10)[1])
 
 
@@ -112,7 +126,10 @@ def test_blank_text_is_not_a_question() -> None:
 
 
 def test_formats_the_scale_model_cannot_compute_in_run_as_auto() -> None:
-    dtypes = [Scenario("DBRX", "H100", precision=p).run_spec().dtype for p in ("auto", "fp32", "bf16", "fp8", "int4")]
+    dtypes = [
+        Scenario("DBRX", "H100", precision=p).run_spec().dtype
+        for p in ("auto", "fp32", "bf16", "fp8", "int4")
+    ]
     assert dtypes == ["auto", "fp32", "bf16", "auto", "auto"]
 
 

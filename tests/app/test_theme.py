@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_continuous_palettes_have_ten_steps_and_read_in_grey(palette: Palette, s
     assert len(steps) == 10
     falls = palette is LIGHT
     assert steps == sorted(steps, reverse=falls)
-    assert min(abs(a - b) for a, b in zip(steps, steps[1:], strict=False)) > 0.004
+    assert min(abs(a - b) for a, b in pairwise(steps)) > 0.004
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
@@ -57,7 +58,11 @@ def test_roles_stand_out_from_the_background(palette: Palette) -> None:
 
 
 def test_dense_mixture_and_facts_are_okabe_and_ito() -> None:
-    assert [LIGHT.role(name) for name in ("dense", "mixture", "published")] == ["#0072B2", "#D55E00", "#009E73"]
+    assert [LIGHT.role(name) for name in ("dense", "mixture", "published")] == [
+        "#0072B2",
+        "#D55E00",
+        "#009E73",
+    ]
 
 
 def test_nothing_is_sent_anywhere_and_the_server_stays_local() -> None:

@@ -1,0 +1,145 @@
+"""Waiting, landing, failing, cancelling: what a page shows while its question is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from moe_core.jobs.queue import JobQueue
+from moe_core.settings import Settings
+from moe_core.specs import RunSpec
+from tests.pages.conftest import open_page, words
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+@pytest.fixture
+def queue(settings: Settings) -> JobQueue:
+    """The installation's queue, as a worker sees it."""
+    return JobQueue(settings)
+
+
+def take(queue: JobQueue) -> str:
+    """Claim the next job like a worker; its id."""
+    while (ticket := queue.take()) is not None:
+        if queue.claim(ticket.job_id, "worker", "Test device"):
+            return ticket.job_id
+    raise AssertionError("no job is waiting")
+
+
+def test_a_change_asks_by_itself_and_shows_the_last_answer_dimmed(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "overview")
+    assert not queue.list_jobs()  # the default question is answered in the store
+    filled.select_slider(key="experts").set_value(8).run()
+    (job,) = queue.list_jobs()
+    assert (job.spec.experts, job.status) == (8, "queued")
+    assert "Waiting to run here" in str(filled.progress[0].text)
+    assert "Dimmed below" in words(filled)
+    assert "st-key-result" in filled.html[0].value
+    assert filled.metric
+
+
+def test_what_is_no_longer_wanted_is_cancelled(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "overview")
+    for experts in (8, 64, 128):
+        filled.select_slider(key="experts").set_value(experts).run()
+    assert {job.spec.experts: job.status for job in queue.list_jobs()} == {
+        8: "cancelled",
+        64: "cancelled",
+        128: "queued",
+    }
+
+
+def test_going_back_asks_again(filled: AppTest, queue: JobQueue) -> None:
+    """A question that was superseded is not one that the user stopped."""
+    open_page(filled, "overview")
+    for experts in (8, 64, 8):
+        filled.select_slider(key="experts").set_value(experts).run()
+    assert {job.spec.experts: job.status for job in queue.list_jobs()} == {64: "cancelled", 8: "queued"}
+
+
+def test_progress_has_a_stage_and_the_time_left(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    queue.report(take(queue), "time [x](y)", 0.4, 3.21)
+    filled.run()
+    line = str(filled.progress[0].text)
+    assert "40%" in line
+    assert "about 3.2 s left" in line
+    assert "](" not in line
+    assert filled.progress[0].value == 40
+
+
+def test_the_answer_replaces_the_stand_in(
+    filled: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
+) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    job_id = take(queue)
+    run_id = bundle_dir(RunSpec(experts=8), seed=9).name
+    job = queue.get(job_id)
+    assert job is not None
+    queue.finish(job, "done", run_id=run_id)
+    filled.run()
+    assert not filled.progress
+    assert "Dimmed below" not in words(filled)
+    assert filled.session_state["live_last_bench"] == run_id
+
+
+def test_cancel_stops_and_stays_stopped_until_asked_again(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    filled.button(key="live_cancel_bench").click().run()
+    filled.run()
+    assert "You cancelled this run" in filled.info[0].value
+    assert [job.status for job in queue.list_jobs()] == ["cancelled"]
+    filled.button(key="live_again_bench").click().run()
+    assert [job.status for job in queue.list_jobs()] == ["queued"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "error"),
+    [
+        ("failed", "error", "time_limit_s (120): ran out in stage 'time'"),
+        ("infeasible", "warning", "needs 93.4 GB, the device has 80.0 GB"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_a_way_on(
+    filled: AppTest, queue: JobQueue, status: str, kind: str, error: str
+) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    job = queue.get(take(queue))
+    assert job is not None
+    queue.finish(job, status, error=error)  # type: ignore[arg-type]
+    filled.run()
+    (shown,) = filled.get(kind)
+    assert shown.value.replace("\\", "") == error
+    assert filled.button(key="live_again_bench")
+    assert not filled.exception
+    assert len(queue.list_jobs()) == 1  # it does not ask again by itself
+
+
+def test_a_shipped_run_paints_first_and_says_where_it_is_from(
+    filled: AppTest, queue: JobQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same question recorded elsewhere is shown undimmed while this device answers."""
+    from app import data
+
+    monkeypatch.setattr(data, "answer", lambda spec: None)
+    open_page(filled, "overview")
+    assert len(queue.list_jobs()) == 1
+    assert "This is the same question recorded on Synthetic CPU" in words(filled)
+    assert "st-key-result" not in "".join(html.value for html in filled.html)
+
+
+def test_the_sweep_is_asked_only_when_its_tab_is_open(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "routing")
+    assert not queue.list_jobs()
+    filled.query_params["view"] = "Quality against k"
+    filled.session_state["view"] = "Quality against k"
+    filled.select_slider(key="experts").set_value(32).run()
+    assert [job.spec.lab for job in queue.list_jobs()] == ["topk_sweep"]
