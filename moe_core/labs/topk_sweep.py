@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_core.nn.carve import with_oracle_router, with_random_router, with_top_k
-from moe_core.runs import admission, answer, quality
+from moe_core.nn.reference_routers import with_top_k
+from moe_core.runs import admission, answer, models, quality
 from moe_core.runs import question as questions
 from moe_core.runs.context import Context
 from moe_core.runs.execute import overall, prepare
@@ -55,10 +55,8 @@ def _sweep(question: Question, context: Context) -> dict[tuple[str, int], np.nda
     dense_B = quality.sequence_bits(dense, sample)
     results: dict[tuple[str, int], np.ndarray] = {}
     for number, top_k in enumerate(rungs):
-        at_k = with_top_k(moe, top_k)
-        routed = {"moe": at_k, "random": with_random_router(at_k, question.spec.seed)}
         results["dense", top_k] = dense_B
-        for name, model in (routed | {"oracle": with_oracle_router(at_k)}).items():
+        for name, model in models.routed(with_top_k(moe, top_k), question.spec).items():
             context.step("quality", 0.2 + 0.77 * number / len(rungs))
             results[name, top_k] = quality.sequence_bits(model, sample)
     return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ import torch
 
 from moe_core.device import PeakMemory, cache_bytes, pick, resolve_dtype, synchronise
 from moe_core.errors import InfeasibleError
-from moe_core.nn.carve import with_oracle_router, with_random_router
 from moe_core.nn.model import Decoder
 from moe_core.runs import admission, allocator, answer, footprint, models, quality, text, timing
 from moe_core.runs import question as questions
@@ -37,8 +35,8 @@ def warm() -> None:
     dtype = resolve_dtype("auto", device)
     for path in (models.DENSE, models.TRAINED):
         models.shipped(path, device, dtype)
-    for split in ("train", "heldout"):
-        text.load(split)
+    models.calibrated()
+    text.load("heldout")
     dense = models.shipped(models.DENSE, device, torch.float32)
     with torch.inference_mode():
         for model in (dense, models.shipped(models.DENSE, device, dtype)):
@@ -108,27 +106,24 @@ def overall(bits: dict[str, np.ndarray], question: Question) -> dict[str, float]
 
 def _judge(question: Question, pair: Pair, context: Context) -> tuple[dict[str, np.ndarray], Decisions]:
     """Bits of every sequence by model, and what the mixture's router decided on the way."""
-    sample, kind = question.sample, _router_kind(question)
+    sample = question.sample
     names = sample.domains
     recorder = Recorder([names.index(d) for d in sample.domains_B], len(names), sample.seq)
     step = partial(context.step, "record", 0.25)
 
     def after() -> None:
-        recorder.collect(kind)
+        recorder.collect()
         step()
 
     step()
     bits = {"moe": quality.sequence_bits(pair.moe, sample, recorder, after)}
-    rivals: dict[str, Callable[[], Decoder]] = {
-        "dense": lambda: pair.dense,
-        "random": lambda: with_random_router(pair.moe, question.spec.seed),
-        "oracle": lambda: with_oracle_router(pair.moe),
-    }
-    for number, (name, rival) in enumerate(rivals.items()):
-        step = partial(context.step, "quality", 0.3 + 0.06 * number)
-        step()
-        bits[name] = quality.sequence_bits(rival(), sample, after=step)
-    return {name: bits[name] for name in ("dense", "moe", "random", "oracle")}, recorder.decisions()
+    others = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
+    for number, (name, model) in enumerate(others.items()):
+        if name not in bits:
+            step = partial(context.step, "quality", 0.3 + 0.05 * number)
+            step()
+            bits[name] = quality.sequence_bits(model, sample, after=step)
+    return {name: bits[name] for name in others}, recorder.decisions()
 
 
 def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, list[Any]], dict[str, Any]]:
@@ -171,11 +166,6 @@ def _bounded(question: Question) -> None:
             f"records {decisions:,} router decisions, MOE_MAX_DECISIONS allows {limit:,}: "
             "ask for a smaller batch, seq or top_k"
         )
-
-
-def _router_kind(question: Question) -> Any:
-    assert question.moe.experts is not None
-    return question.moe.experts.router.kind
 
 
 def _total(memory: dict[str, list[Any]], model: str) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from moe_core.errors import ConfigError
-from moe_core.nn import calibration, carve, checkpoint, reference_routers
+from moe_core.nn import calibration, carve, checkpoint
+from moe_core.nn.calibration import LayerCalibration
 from moe_core.nn.experts import KERNELS
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
@@ -78,7 +79,7 @@ def with_kernel(model: Decoder, kernel: str) -> Decoder:
 
 @lru_cache(maxsize=KEPT)
 def _carved(experts: int, shared: int, seed: int, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """Carved on the host in fp32: the same groups of neurons whatever the device, dtype and top-k of a run."""
+    """Carved on the host in fp32: the same groups of neurons for every device, dtype and top-k."""
     dense = shipped(DENSE, torch.device("cpu"), torch.float32)
     model = carve.carve(dense, calibrated(), experts, 1, shared, seed)
     return cast(copy.deepcopy(model).to(device), dtype)  # a copy: carving shares tensors with the dense model

@@ -1,5 +1,8 @@
 """Record: every router decision of a pass, and how probable the router found each expert.
 
+Where a router's scores are not probabilities (sigmoid, carved), an expert's share of the token's total
+stands in for one (DeepSeek-V3, eq 19).
+
 Legend: L MoE layers, T tokens, E experts, K top-k, N = T * K pairs, M domains.
 """
 
@@ -13,10 +16,6 @@ from torch import Tensor
 
 from moe_core.nn.observe import Null
 from moe_core.nn.routing import Routing
-from moe_core.specs import RouterKind
-
-# Their scores sum to 1 over the experts; the scores of any other router are not probabilities.
-PROBABILISTIC: set[RouterKind] = {"softmax", "softmax_selected", "noisy", "switch", "expert_choice"}
 
 
 class Decisions(NamedTuple):
@@ -69,7 +68,7 @@ class Recorder(Null):
     def routing(self, layer: int, routing: Routing) -> None:
         self._seen.append((layer, routing))
 
-    def collect(self, kind: RouterKind) -> None:
+    def collect(self) -> None:
         """After a pass: its decisions to the host, its tensors let go. Passes follow in token order."""
         seen, self._seen = self._seen, []
         self._layers = tuple(layer for layer, _ in seen)
@@ -79,7 +78,7 @@ class Recorder(Null):
         member_MT = member_MT.to(seen[0][1].scores_TE.device)
         self._experts.append(_stack([_experts_TK(routing) for _, routing in seen]))
         self._weights.append(_stack([_weights_TK(routing) for _, routing in seen]))
-        self._sums.append(_stack([member_MT @ probabilities_TE(routing, kind) for _, routing in seen]))
+        self._sums.append(_stack([member_MT @ routing.probabilities_TE() for _, routing in seen]))
         self._tokens += tokens
 
     def decisions(self) -> Decisions:
@@ -89,13 +88,6 @@ class Recorder(Null):
         return Decisions(
             self._layers, np.concatenate(self._experts, 1), np.concatenate(self._weights, 1), share_LME
         )
-
-
-def probabilities_TE(routing: Routing, kind: RouterKind) -> Tensor:
-    """[T, E], rows summing to 1: the scores where they are probabilities, else a softmax of the logits."""
-    if kind in PROBABILISTIC or routing.logits_TE is None:
-        return routing.probabilities_TE()
-    return routing.logits_TE.softmax(-1)
 
 
 def _experts_TK(routing: Routing) -> Tensor:

@@ -1,6 +1,6 @@
 """Text: the bytes a run reads. The user's own, or the held-out corpus with its domains in turn.
 
-Legend: B sequences, S tokens of each, W window (S and what decoding reads after it), L calibration length.
+Legend: B sequences, S tokens of each, W window (S and what decoding reads after it).
 Bytes are tokens.
 """
 
@@ -50,16 +50,6 @@ class Sample(NamedTuple):
 def read(spec: RunSpec) -> Sample:
     """The bytes `spec` asks about: `batch` windows of `seq` tokens, and what follows each."""
     return _own(spec, spec.text) if spec.text is not None else _corpus(spec)
-
-
-def calibration(sequences: int, length: int, seed: int) -> np.ndarray:
-    """[B, L] windows of the training split, domains in turn: what carving may look at."""
-    texts, generator = load("train"), np.random.default_rng([seed, 1])
-    windows = []
-    for domain in islice(cycle(order(texts)), sequences):
-        start = int(generator.integers(0, texts[domain].size - length))
-        windows.append(texts[domain][start : start + length])
-    return np.stack(windows)
 
 
 @cache

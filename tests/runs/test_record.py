@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.router import build
-from moe_core.runs.record import Recorder, probabilities_TE
+from moe_core.runs.record import Recorder
 from moe_core.specs import GQA, Architecture, Experts, Router
 
 BATCH, SEQ, EXPERTS, TOP_K, LAYERS = 3, 16, 6, 2, 4
@@ -40,7 +40,7 @@ def record(model: Decoder, ids_BS: Tensor, parts: int = 1) -> Recorder:
     for part in ids_BS.tensor_split(parts):
         with torch.inference_mode():
             model(part, observer=recorder)
-        recorder.collect("softmax")
+        recorder.collect()
     return recorder
 
 
@@ -65,7 +65,7 @@ def test_recorded_pairs_are_the_ones_routers_chose(model: Decoder, ids_BS: Tenso
     witness = Witness([0, 1, 0], 2, SEQ)
     with torch.inference_mode():
         model(ids_BS, observer=witness)
-    witness.collect("softmax")
+    witness.collect()
     columns = witness.decisions().columns()
     for layer, pairs in witness.seen.items():
         mask = columns["layer"] == layer
@@ -93,14 +93,11 @@ def test_probabilities_are_means_over_the_tokens_of_a_domain(model: Decoder, ids
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "sqrt_softplus", "unit", "hash"])
 def test_every_router_has_probabilities_that_sum_to_one(kind: str):
-    router = build(Experts(count=6, top_k=2, width=8, router=Router(kind=kind)), 16)  # type: ignore[arg-type]
-    routing = router(torch.randn(5, 16), torch.arange(5))
-    shares_TE = probabilities_TE(routing, kind)  # type: ignore[arg-type]
-    torch.testing.assert_close(shares_TE.sum(-1), torch.ones(5))
-    assert bool((shares_TE >= 0).all())
-
-
-def test_scores_that_are_no_probabilities_are_read_through_a_softmax():
-    router = build(Experts(count=6, top_k=2, width=8, router=Router(kind="unit")), 16)
-    routing = router(torch.randn(5, 16))
-    torch.testing.assert_close(probabilities_TE(routing, "unit"), routing.logits_TE.softmax(-1))
+    router = build(Experts(count=EXPERTS, top_k=TOP_K, width=8, router=Router(kind=kind)), 16)  # type: ignore[arg-type]
+    recorder = Recorder([0], 1, 5)
+    recorder.routing(0, router(torch.randn(5, 16), torch.arange(5)))
+    with torch.no_grad():
+        recorder.collect()
+    share_LME = recorder.decisions().share_LME
+    assert share_LME.sum() == pytest.approx(1.0)
+    assert (share_LME >= 0).all()

@@ -74,15 +74,6 @@ def test_the_rule_for_own_text_says_what_became_of_it(length: int, says: str):
     assert f"{length} bytes" in rule
 
 
-def test_calibration_reads_the_training_split_only():
-    windows = text.calibration(16, 64, seed=0)
-    train = [data.tobytes() for data in text.load("train").values()]
-    heldout = [data.tobytes() for data in text.load("heldout").values()]
-    for window in windows:
-        assert any(window.tobytes() in data for data in train)
-        assert not any(window.tobytes() in data for data in heldout)
-
-
 def test_tokens_are_one_row_a_byte():
     sample = text.read(question(batch=2, seq=16))
     columns = sample.columns()

@@ -1,0 +1,185 @@
+"""A run from question to bundle: everything recorded, nothing lost, the same again when asked again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moe_core.errors import CancelledError, InfeasibleError
+from moe_core.runs import admission, bundle, execute, models
+from moe_core.runs.bundle import Bundle
+from moe_core.runs.context import Context
+from moe_core.settings import Settings
+from moe_core.specs import RunSpec
+from moe_core.version import question_id
+
+SMALL = RunSpec(experts=8, top_k=2, shared=1, batch=2, seq=32, decode_steps=2, device="cpu", dtype="fp32")
+LAYERS = 8
+
+
+def ask(spec: RunSpec, context: Context | None = None) -> Bundle:
+    return bundle.verify(execute.execute(spec, context or Context()))
+
+
+def small(**fields: object) -> RunSpec:
+    return RunSpec.parse({**SMALL.model_dump(), **fields})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOE_DATA_DIR", str(tmp_path_factory.mktemp("state")))
+        return ask(SMALL)
+
+
+def frame(found: Bundle, name: str) -> pd.DataFrame:
+    return found.table(name).to_pandas()
+
+
+def bits(found: Bundle, model: str) -> float:
+    table = frame(found, "quality")
+    return float(table[(table.model == model) & (table.domain == "all")].bits_per_byte.item())
+
+
+def test_the_bundle_is_complete_and_named_after_the_question(done: Bundle):
+    assert set(done.tables) == {"decisions", "tokens", "probabilities", "timings", "memory", "quality"}
+    assert done.manifest.question_id == question_id(SMALL)
+    assert done.path.name == done.manifest.run_id
+    assert RunSpec.parse_json(json.dumps(done.manifest.spec)) == SMALL
+
+
+def test_decisions_are_conserved(done: Bundle):
+    decisions = frame(done, "decisions")
+    tokens = SMALL.batch * SMALL.seq
+    assert len(decisions) == tokens * SMALL.top_k * LAYERS == done.manifest.summary["decisions"]
+    assert (decisions.groupby(["layer", "token"]).expert.nunique() == SMALL.top_k).all()
+    assert decisions.expert.between(0, SMALL.experts - 1).all()
+    assert (decisions.weight == 1).all()  # carved
+
+
+def test_tokens_and_probabilities_cover_the_same_domains(done: Bundle):
+    tokens, probabilities = frame(done, "tokens"), frame(done, "probabilities")
+    assert len(tokens) == SMALL.batch * SMALL.seq == done.manifest.summary["tokens"]
+    assert set(tokens.domain) == set(probabilities.domain)
+    sums = probabilities.groupby(["layer", "domain"]).probability.sum()
+    np.testing.assert_allclose(sums, 1.0, rtol=1e-5)
+
+
+def test_quality_is_ordered_as_it_must_be(done: Bundle):
+    assert bits(done, "dense") < bits(done, "moe") < bits(done, "random")
+    assert done.manifest.summary["bits_per_byte"]["moe"] == pytest.approx(bits(done, "moe"))
+
+
+def test_the_summary_is_the_median_of_the_timings(done: Bundle):
+    timings = frame(done, "timings")
+    totals = timings[timings.component == "total"].groupby(["model", "phase"]).seconds.median()
+    for phase in ("prefill", "decode"):
+        for model in ("dense", "moe"):
+            assert done.manifest.summary[f"{phase}_s"][model] == pytest.approx(totals[model, phase])
+
+
+def test_memory_adds_up(done: Bundle):
+    for model, rows in frame(done, "memory").groupby("model"):
+        parts = rows[rows.component != "total"]
+        total = rows[rows.component == "total"]
+        assert parts.predicted_bytes.sum() == total.predicted_bytes.item()
+        assert parts.measured_bytes.sum() == total.measured_bytes.item()
+        assert done.manifest.summary["peak_bytes"][model] == total.measured_bytes.item()
+
+
+def test_provenance_says_what_the_numbers_depend_on(done: Bundle):
+    facts = done.manifest.provenance
+    for name in (
+        "device", "device_kind", "device_key", "threads", "dtype", "kernel", "torch", "python", "moescope",
+        "code_version", "commit", "platform", "date", "seed", "text", "rotation", "process_peak",
+    ):  # fmt: skip
+        assert name in facts
+    assert facts["dtype"] == "fp32"
+    assert facts["rotation"]["moe"]["copies"] >= 1
+
+
+def test_the_same_question_from_the_manifest_gives_the_same_answer(done: Bundle, settings: Settings):
+    models._carved.cache_clear()
+    again = ask(RunSpec.parse_json(json.dumps(done.manifest.spec)))
+    assert again.manifest.run_id == done.manifest.run_id
+    for name in ("decisions", "tokens", "probabilities", "quality"):
+        assert again.table(name).equals(done.table(name)), name
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_all_experts_together_are_the_dense_model(settings: Settings, shared: int):
+    whole = ask(small(experts=4, top_k=4, shared=shared))
+    for name in ("moe", "random", "oracle"):
+        assert bits(whole, name) == pytest.approx(bits(whole, "dense"), rel=1e-4)
+
+
+def test_the_trained_mixture_runs_with_another_k(settings: Settings):
+    found = ask(small(model="trained", experts=16, top_k=3))
+    assert set(frame(found, "quality").model) == {"dense", "moe"}
+    assert bits(found, "moe") < 4
+    weights = frame(found, "decisions").groupby(["layer", "token"]).weight.sum()
+    np.testing.assert_allclose(weights, weights.iloc[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("own", ["x", "\0\0", "🙂 שלום", "a longer text, " * 40])
+def test_any_text_can_be_run(settings: Settings, own: str):
+    tokens = frame(ask(small(text=own, batch=1, seq=16)), "tokens")
+    assert set(tokens.domain) == {"yours"}
+    assert bytes(tokens.byte) == (own.encode() * 16)[:16]
+
+
+def test_bf16_and_the_longest_sequence_run_too(settings: Settings):
+    found = ask(small(dtype="bf16", batch=1, seq=1024, decode_steps=4))
+    assert found.manifest.provenance["decode_from"] == 1020
+    assert found.manifest.provenance["dtype"] == "bf16"
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(admission, "free_memory", lambda device: 10_000_000)
+    monkeypatch.setattr(models, "shipped", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(InfeasibleError, match=r"needs .* has 10\.0 MB free"):
+        ask(SMALL)
+    assert list(settings.runs_dir.iterdir()) == []
+
+
+def test_more_decisions_than_the_installation_records_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MOE_MAX_DECISIONS", "1000")
+    with pytest.raises(InfeasibleError, match=r"1,024 router decisions, MOE_MAX_DECISIONS allows 1,000"):
+        ask(SMALL)
+
+
+def stop_at(wanted: str) -> Callable[[str, float, float | None], None]:
+    def report(stage: str, fraction: float, eta_s: float | None) -> None:
+        if stage == wanted:
+            raise CancelledError("cancelled on request")
+
+    return report
+
+
+@pytest.mark.parametrize("stage", ["load", "carve", "record", "quality", "memory", "time", "write"])
+def test_a_cancelled_run_publishes_nothing(settings: Settings, stage: str):
+    with pytest.raises(CancelledError):
+        ask(SMALL, Context(report=stop_at(stage)))
+    assert list(settings.runs_dir.iterdir()) == []
+
+
+def test_progress_only_grows(settings: Settings):
+    seen: list[float] = []
+    ask(SMALL, Context(report=lambda stage, fraction, eta_s: seen.append(fraction)))
+    assert seen == sorted(seen)
+    assert 0.9 < seen[-1] < 1.0
+
+
+def test_warming_loads_what_a_run_needs(settings: Settings, tmp_path: Path):
+    models.shipped.cache_clear()
+    execute.warm()
+    loaded = models.shipped.cache_info().currsize
+    ask(small(dtype="auto", device="auto"))
+    assert models.shipped.cache_info().currsize == loaded
