@@ -1,23 +1,26 @@
 """Expert kernels: strategies for computing all routed experts, one signature, one table.
 
-Legend: T tokens, D model, F ffn, E experts, N routed pairs, P pairs of one expert.
-`kernel(x_TD, routing, weights, observer=None) -> y_TD`. Every kernel equals `loop`, the oracle,
-in output and in gradients (input, routing weights, expert weights).
+Legend: T tokens, D model, F ffn, G rows of gate_up (2F gated, else F), E experts, N routed pairs,
+M places of one expert, R places of all experts, P pairs of one expert.
+`kernel(x_TD, routing, weights, observer) -> y_TD`. Every kernel equals `loop`, the oracle, in
+output and in gradients (input, routing weights, expert weights). Spans: dispatch (sorting and
+gathering), experts (matrix products), combine (weighting and adding up).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from moe_core.device import supports_grouped_mm
+from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
+from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
-
-if TYPE_CHECKING:
-    from moe_core.nn.observe import Observer
+from moe_core.nn.sorted_experts import sorted_experts
+from moe_core.units import MIB
 
 
 class ExpertWeights(NamedTuple):
@@ -35,7 +38,19 @@ class ExpertWeights(NamedTuple):
     scale_input: bool = False
 
 
-Kernel = Callable[..., Tensor]
+class Kernel(Protocol):
+    """A way to compute sum over experts of weight * expert(x). [T, D] -> [T, D], same dtype."""
+
+    def __call__(
+        self, x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL
+    ) -> Tensor: ...
+
+
+# A gathered pair copies its expert's weights: at most so many bytes on a GPU. Measured on an H100: copying
+# wins while it takes less time than starting the dozen small operations of the grouped or padded kernel.
+GATHER_BYTES_GROUPED = 384 * MIB
+GATHER_BYTES_PADDED = 1024 * MIB
+MOST_PADDING = 4  # places per pair beyond which `padded` leaves the work to `grouped`
 
 
 def activate(h: Tensor, gated: bool) -> Tensor:
@@ -46,24 +61,154 @@ def activate(h: Tensor, gated: bool) -> Tensor:
     return functional.silu(gate) * up
 
 
-def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer | None = None) -> Tensor:
+def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
     """The oracle: one expert after another, its tokens gathered, its outputs added in fp32."""
     y_TD = torch.zeros_like(x_TD, dtype=torch.float32)
     for expert in range(weights.gate_up_EGD.shape[0]):
-        pairs_P = (routing.expert_ids_N == expert).nonzero().squeeze(1)
-        tokens_P, scale_P1 = routing.token_ids_N[pairs_P], routing.weights_N[pairs_P, None]
-        x_PD = x_TD[tokens_P]
-        if weights.scale_input:
-            x_PD = (x_PD * scale_P1).to(x_TD.dtype)
-        h_PF = activate(functional.linear(x_PD, weights.gate_up_EGD[expert]), weights.gated)
-        y_PD = functional.linear(h_PF, weights.down_EDF[expert]).float()
-        y_TD = y_TD.index_add(0, tokens_P, y_PD if weights.scale_input else y_PD * scale_P1)
+        with observer.span("dispatch"):
+            pairs_P = (routing.expert_ids_N == expert).nonzero().squeeze(1)
+            tokens_P, scale_P1 = routing.token_ids_N[pairs_P], routing.weights_N[pairs_P, None]
+            x_PD = x_TD[tokens_P]
+        with observer.span("experts"):
+            if weights.scale_input:
+                x_PD = (x_PD * scale_P1).to(x_TD.dtype)
+            h_PF = activate(functional.linear(x_PD, weights.gate_up_EGD[expert]), weights.gated)
+            y_PD = functional.linear(h_PF, weights.down_EDF[expert]).float()
+        with observer.span("combine"):
+            y_TD = y_TD.index_add(0, tokens_P, y_PD if weights.scale_input else y_PD * scale_P1)
     return y_TD.to(x_TD.dtype)
 
 
-def auto(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer | None = None) -> Tensor:
-    """Picks by device, dtype and shape."""
-    return loop(x_TD, routing, weights, observer)
+def grouped(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
+    """Pairs sorted by expert, two grouped products. Never waits for the device: the GPU path."""
+    with observer.span("dispatch"):
+        order = plan(routing)
+        x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
+    with observer.span("experts"):
+        h_NG = _grouped_linear(x_ND, weights.gate_up_EGD, order.ends_E)
+        y_ND = _grouped_linear(activate(h_NG, weights.gated), weights.down_EDF, order.ends_E)
+    with observer.span("combine"):
+        return _weighted_sum(y_ND, order, routing, weights)
 
 
-KERNELS: dict[str, Kernel] = {"loop": loop, "auto": auto}
+def padded(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
+    """Every expert padded to the greatest load, two batched products. `grouped` when loads are skewed."""
+    with observer.span("dispatch"):
+        order = plan(routing)
+        load_E = torch.diff(order.ends_E, prepend=order.ends_E.new_zeros(1))
+        count, most = load_E.numel(), int(load_E.max())
+    if count * most > MOST_PADDING * (routing.expert_ids_N.numel() + 16 * count):
+        return grouped(x_TD, routing, weights, observer)
+    with observer.span("dispatch"):
+        x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
+        shift_E = torch.arange(count, device=x_TD.device) * most - (order.ends_E - load_E)
+        place_N = torch.arange(x_ND.shape[0], device=x_TD.device) + shift_E.repeat_interleave(load_E)
+        x_RD = x_ND.new_zeros(count * most, x_ND.shape[1]).index_copy(0, place_N, x_ND)
+        x_EMD = x_RD.view(count, most, x_ND.shape[1])
+    with observer.span("experts"):
+        h_EMF = activate(torch.bmm(x_EMD, weights.gate_up_EGD.transpose(1, 2)), weights.gated)
+        y_EMD = torch.bmm(h_EMF, weights.down_EDF.transpose(1, 2))
+    with observer.span("combine"):
+        return _weighted_sum(y_EMD.flatten(0, 1).index_select(0, place_N), order, routing, weights)
+
+
+def gather(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
+    """Every pair with its own copy of the weights, batched: few operations, much traffic. For decoding."""
+    with observer.span("dispatch"):
+        numbers_N = torch.arange(routing.expert_ids_N.numel(), device=x_TD.device)
+        order = Plan(numbers_N, routing.token_ids_N, numbers_N)  # the pairs as they are
+        x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
+    with observer.span("experts"):
+        h_NG1 = torch.bmm(weights.gate_up_EGD[routing.expert_ids_N], x_ND.unsqueeze(2))
+        h_NF1 = activate(h_NG1.squeeze(2), weights.gated).unsqueeze(2)
+        y_ND = torch.bmm(weights.down_EDF[routing.expert_ids_N], h_NF1).squeeze(2)
+    with observer.span("combine"):
+        return _weighted_sum(y_ND, order, routing, weights, sort=False)
+
+
+def auto(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
+    """The kernel that `choose` names."""
+    gradients = _wants_gradients(x_TD, routing, weights)
+    name = choose(x_TD.device, x_TD.dtype, routing.expert_ids_N.numel(), weights, gradients)
+    return KERNELS[name](x_TD, routing, weights, observer)
+
+
+def choose(
+    device: torch.device, dtype: torch.dtype, pairs: int, weights: ExpertWeights, gradients: bool
+) -> str:
+    """The fastest kernel for `pairs` routed pairs, by measurement (benchmarks/README.md).
+
+    A CPU sorts; with gradients it pads. A GPU gathers while that is little work, then groups in
+    bf16 and pads in other dtypes, for which it has no grouped product.
+    """
+    if device.type == "cpu":
+        return "padded" if gradients else "sorted"
+    groups = supports_grouped_mm(device, dtype) and _aligned(weights)
+    expert_bytes = (weights.gate_up_EGD[0].numel() + weights.down_EDF[0].numel()) * dtype.itemsize
+    if not gradients and pairs * expert_bytes <= (GATHER_BYTES_GROUPED if groups else GATHER_BYTES_PADDED):
+        return "gather"
+    return "grouped" if groups else "padded"
+
+
+def _wants_gradients(x_TD: Tensor, routing: Routing, weights: ExpertWeights) -> bool:
+    tensors = (x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _scaled(x_ND: Tensor, routing: Routing, order: Plan, weights: ExpertWeights) -> Tensor:
+    """The inputs of the experts, multiplied by the routing weights where that is the rule."""
+    if not weights.scale_input:
+        return x_ND
+    return (x_ND * routing.weights_N[order.order_N, None]).to(x_ND.dtype)
+
+
+def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
+    """[N, O]: each expert's stretch of rows times its weight, transposed."""
+    if not _grouped_mm_takes(x_NI, weight_EOI):
+        return _linear_by_slices(x_NI, weight_EOI, ends_E)
+    y_NO: Tensor = functional.grouped_mm(x_NI, weight_EOI.transpose(1, 2), offs=ends_E)
+    return y_NO
+
+
+def _grouped_mm_takes(x_NI: Tensor, weight_EOI: Tensor) -> bool:
+    """Whether `functional.grouped_mm` (torch 2.10 and later) accepts these operands on their device."""
+    if not hasattr(functional, "grouped_mm") or x_NI.shape[0] == 0:
+        return False
+    rows_aligned = all(size * x_NI.element_size() % 16 == 0 for size in weight_EOI.shape[1:])
+    return rows_aligned and (x_NI.device.type == "cpu" or supports_grouped_mm(x_NI.device, x_NI.dtype))
+
+
+def _aligned(weights: ExpertWeights) -> bool:
+    sizes = (*weights.gate_up_EGD.shape[1:], weights.down_EDF.shape[2])
+    return all(size * weights.down_EDF.element_size() % 16 == 0 for size in sizes)
+
+
+def _linear_by_slices(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
+    """What `grouped_mm` computes, one product an expert."""
+    load = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
+    slices = zip(x_NI.split(load), weight_EOI.unbind(0), strict=True)
+    return torch.cat([functional.linear(x_PI, weight_OI) for x_PI, weight_OI in slices])
+
+
+def _weighted_sum(
+    y_ND: Tensor, order: Plan, routing: Routing, weights: ExpertWeights, sort: bool = True
+) -> Tensor:
+    """[T, D]. Without gradients and with K rows for every token: one product, in the rows' dtype."""
+    if routing.per_token is None or _wants_gradients(y_ND, routing, weights):
+        return combine(y_ND, order, routing, weighted=not weights.scale_input)
+    rows_ND = to_pair_order(y_ND, order) if sort else y_ND
+    y_TKD = rows_ND.view(routing.tokens, routing.per_token, y_ND.shape[1])
+    if weights.scale_input:
+        return y_TKD.sum(1)
+    weights_T1K = routing.weights_N.to(y_ND.dtype).view(routing.tokens, 1, routing.per_token)
+    return torch.bmm(weights_T1K, y_TKD).squeeze(1)
+
+
+KERNELS: dict[str, Kernel] = {
+    "auto": auto,
+    "loop": loop,
+    "grouped": grouped,
+    "padded": padded,
+    "gather": gather,
+    "sorted": sorted_experts,
+}
