@@ -55,7 +55,8 @@ def carve(
     mixture = sharing(dense, arch)
     assert arch.experts is not None
     for ffn, moe, layer in zip(dense.feed_forwards, mixture.feed_forwards, calibration, strict=True):
-        assert isinstance(ffn, FFN) and isinstance(moe, MoE), "carving starts from a dense model"
+        assert isinstance(ffn, FFN), "carving starts from a dense model"
+        assert isinstance(moe, MoE)
         groups = group(layer, arch.experts, seed)
         _fill_experts(moe, ffn, groups)
         _fill_router(moe.router, layer, groups.routed_EW)
@@ -88,8 +89,9 @@ def _fill_experts(moe: MoE, ffn: FFN, groups: Grouping) -> None:
         moe.shared.down_DF = nn.Parameter(ffn.down_DF[:, shared_V].contiguous())
 
 
-def _fill_router(router: LinearRouter, layer: LayerCalibration, routed_EW: Tensor) -> None:
+def _fill_router(router: nn.Module, layer: LayerCalibration, routed_EW: Tensor) -> None:
     """The predicted contribution of an expert is the sum of its neurons' predictions."""
+    assert isinstance(router, LinearRouter)
     padded_FX = torch.cat((layer.predictor_FX, torch.zeros(1, layer.predictor_FX.shape[1])))  # row -1
     predictor_EX = padded_FX[routed_EW].sum(1)
     router.weight_ED = nn.Parameter(predictor_EX[:, :-1].contiguous())

@@ -51,23 +51,23 @@ def load(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = to
 
 def read_architecture(path: Path) -> Architecture:
     """The architecture in the header of `path`, without reading weights."""
-    return Architecture.parse_json(_metadata(path)["architecture"])
+    return Architecture.parse_json(_metadata(path, "architecture"))
 
 
 def read_made(path: Path) -> dict[str, Any]:
     """How the checkpoint at `path` was made: data, steps, seed, versions, date."""
-    made: dict[str, Any] = json.loads(_metadata(path)["made"])
+    made: dict[str, Any] = json.loads(_metadata(path, "made"))
     return made
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(path: Path, key: str) -> str:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _HEADER_LIMIT:
                 raise StoreError(f"{path.name} is not a safetensors file")
-            metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
-            return metadata
+            value: str = json.loads(file.read(length))["__metadata__"][key]
+            return value
     except (OSError, struct.error, ValueError, KeyError) as error:
         raise StoreError(f"{path.name} cannot be read as one of our checkpoints") from error
 

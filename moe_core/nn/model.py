@@ -18,7 +18,7 @@ from moe_core.nn.block import Block
 from moe_core.nn.layers import FFN, RMSNorm, Rotary
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, Observer
-from moe_core.specs import GQA, Architecture
+from moe_core.specs import GQA, Architecture, Extras
 
 
 class Decoder(nn.Module):
@@ -28,6 +28,8 @@ class Decoder(nn.Module):
         super().__init__()
         if not isinstance(arch.attention, GQA):
             raise ConfigError(f"attention.kind ({arch.attention.kind}): must be gqa to be run here")
+        if arch.extras != Extras():
+            raise ConfigError(f"extras ({arch.name}): must be empty to be run here; they can be counted only")
         self.arch = arch
         self.embedding = nn.Embedding(arch.vocab, arch.hidden)
         self.rotary = Rotary(arch.attention.head_dim, arch.max_positions, arch.rope_theta)
