@@ -89,6 +89,13 @@ def supports_grouped_mm(device: torch.device, dtype: torch.dtype) -> bool:
     return known and device.type == "cuda" and dtype == torch.bfloat16 and capability(device) >= AMPERE
 
 
+def grouped_mm_takes(device: torch.device, dtype: torch.dtype, *sizes: int) -> bool:
+    """Whether `functional.grouped_mm`, as a kernel or a loop, takes weights with rows of these sizes here."""
+    aligned = all(size * dtype.itemsize % 16 == 0 for size in sizes)
+    loops = device.type == "cpu" and hasattr(functional, "grouped_mm")
+    return aligned and (loops or supports_grouped_mm(device, dtype))
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until everything asked of the device is done."""
     if device.type == "cuda":

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from moe_core.device import supports_grouped_mm
+from moe_core.device import grouped_mm_takes
 from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import sorted_experts
-from moe_core.units import MIB
+from moe_core.units import KIB, MIB
 
 
 class ExpertWeights(NamedTuple):
@@ -50,6 +50,8 @@ class Kernel(Protocol):
 # wins while it takes less time than starting the dozen small operations of the grouped or padded kernel.
 GATHER_BYTES_GROUPED = 384 * MIB
 GATHER_BYTES_PADDED = 1024 * MIB
+TINY_EXPERT = 512 * KIB  # gate_up weights, on a CPU in fp32
+PADDED_PAIRS = 64  # an expert, on a CPU in bf16 with gradients: beyond, padding costs more than it saves
 MOST_PADDING = 4  # places per pair beyond which `padded` leaves the work to `grouped`
 
 
@@ -138,16 +140,28 @@ def choose(
 ) -> str:
     """The fastest kernel for `pairs` routed pairs, by measurement (benchmarks/README.md).
 
-    A CPU sorts; with gradients it pads. A GPU gathers while that is little work, then groups in
-    bf16 and pads in other dtypes, for which it has no grouped product.
+    A GPU gathers while that is little work, then groups in bf16 and pads in other dtypes, for
+    which it has no grouped product.
     """
+    sizes = (*weights.gate_up_EGD.shape[1:], weights.down_EDF.shape[2])
+    groups = grouped_mm_takes(device, dtype, *sizes)
     if device.type == "cpu":
-        return "padded" if gradients else "sorted"
-    groups = supports_grouped_mm(device, dtype) and _aligned(weights)
+        return _choose_on_cpu(dtype, pairs, weights, gradients, groups)
     expert_bytes = (weights.gate_up_EGD[0].numel() + weights.down_EDF[0].numel()) * dtype.itemsize
     if not gradients and pairs * expert_bytes <= (GATHER_BYTES_GROUPED if groups else GATHER_BYTES_PADDED):
         return "gather"
     return "grouped" if groups else "padded"
+
+
+def _choose_on_cpu(
+    dtype: torch.dtype, pairs: int, weights: ExpertWeights, gradients: bool, groups: bool
+) -> str:
+    """Sorted, unless gradients are wanted or fp32 experts are tiny: then a loop in C++ is what counts."""
+    if dtype == torch.float32 and groups and (gradients or weights.gate_up_EGD[0].nbytes <= TINY_EXPERT):
+        return "grouped"
+    if not gradients:
+        return "sorted"
+    return "padded" if not groups or pairs < PADDED_PAIRS * weights.gate_up_EGD.shape[0] else "grouped"
 
 
 def _wants_gradients(x_TD: Tensor, routing: Routing, weights: ExpertWeights) -> bool:
@@ -164,23 +178,10 @@ def _scaled(x_ND: Tensor, routing: Routing, order: Plan, weights: ExpertWeights)
 
 def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
     """[N, O]: each expert's stretch of rows times its weight, transposed."""
-    if not _grouped_mm_takes(x_NI, weight_EOI):
+    if not grouped_mm_takes(x_NI.device, x_NI.dtype, *weight_EOI.shape[1:]) or not x_NI.numel():
         return _linear_by_slices(x_NI, weight_EOI, ends_E)
     y_NO: Tensor = functional.grouped_mm(x_NI, weight_EOI.transpose(1, 2), offs=ends_E)
     return y_NO
-
-
-def _grouped_mm_takes(x_NI: Tensor, weight_EOI: Tensor) -> bool:
-    """Whether `functional.grouped_mm` (torch 2.10 and later) accepts these operands on their device."""
-    if not hasattr(functional, "grouped_mm") or x_NI.shape[0] == 0:
-        return False
-    rows_aligned = all(size * x_NI.element_size() % 16 == 0 for size in weight_EOI.shape[1:])
-    return rows_aligned and (x_NI.device.type == "cpu" or supports_grouped_mm(x_NI.device, x_NI.dtype))
-
-
-def _aligned(weights: ExpertWeights) -> bool:
-    sizes = (*weights.gate_up_EGD.shape[1:], weights.down_EDF.shape[2])
-    return all(size * weights.down_EDF.element_size() % 16 == 0 for size in sizes)
 
 
 def _linear_by_slices(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:

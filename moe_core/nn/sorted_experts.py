@@ -16,7 +16,6 @@ A *run* is a few experts padded to equal counts. Measured on two AMX cores (benc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from moe_core.device import grouped_mm_takes
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.units import MIB
@@ -40,6 +40,7 @@ BATCH_ROWS = 128  # up to here experts share a batched product, in bf16
 BATCH_EXPERTS = 32
 HIDDEN_BYTES = 4 * MIB  # hidden activations of several experts: they stay in the second-level caches
 SMALL_EXPERT = 2 * MIB  # weights so small that starting a product costs as much as reading them
+START_COST = 8 * MIB  # of a product, in multiply-adds: some 50 microseconds
 BLOCK = 32  # rows of a weight block
 
 Index = NDArray[np.int64]
@@ -99,42 +100,47 @@ def arrange(routing: Routing, weights: ExpertWeights, dtype: torch.dtype) -> Lay
 
 
 def plan_runs(load: list[int], weights: ExpertWeights, dtype: torch.dtype) -> Iterator[Run]:
-    """Batched runs first, then the experts left over, those with few pairs together."""
-    bf16, width = dtype == torch.bfloat16, weights.gate_up_EGD.shape[1] * dtype.itemsize
-    batches = list(_batches(load, weights)) if bf16 else []
-    yield from batches
-    taken = {expert for run in batches for expert in run.experts}
-    alone = [expert for expert, rows in enumerate(load) if rows and expert not in taken]
-    alone.sort(key=lambda expert: load[expert])
-    for rows, members in groupby(alone, lambda e: _rounded(load[e]) if bf16 else max(FEW, load[e])):
-        experts, most = list(members), max(1, HIDDEN_BYTES // (rows * width)) if rows <= FEW else 1
-        for part in (experts[start : start + most] for start in range(0, len(experts), most)):
-            if rows <= FEW:
-                yield Run(part, [rows if bf16 else load[expert] for expert in part])
-            else:
-                yield from (Run(part, [min(rows, MOST_ROWS)]) for _ in range(0, rows, MOST_ROWS))
+    """Every pair in some run. Experts with few pairs share one, in bf16 padded to equal counts."""
+    if dtype == torch.bfloat16:
+        batches = list(_batches(load, weights))
+        taken = {expert for run in batches for expert in run.experts}
+        yield from batches
+        yield from _equal_counts(
+            [0 if expert in taken else rows for expert, rows in enumerate(load)], weights
+        )
+    elif few := [expert for expert, rows in enumerate(load) if 0 < rows <= FEW]:
+        yield Run(few, [load[expert] for expert in few])
+    for expert, rows in enumerate(load):
+        if rows > FEW and not (dtype == torch.bfloat16 and expert in taken):
+            yield from (Run([expert], [min(rows, MOST_ROWS)]) for _ in range(0, rows, MOST_ROWS))
 
 
-def _rounded(rows: int) -> int:
-    """Rows to compute for `rows` pairs in bf16, which reads a weight in the same time for 2 and for 16."""
-    return next((size for size in (2, 4, 8, FEW) if rows <= size), rows)
+def _equal_counts(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
+    """Experts with few pairs. bf16 reads a weight in the same time for 2 columns and for 16."""
+    for rows, low in ((2, 0), (4, 2), (8, 4), (FEW, 8)):
+        experts = [expert for expert, pairs in enumerate(load) if low < pairs <= rows]
+        most = max(1, HIDDEN_BYTES // (rows * weights.gate_up_EGD.shape[1] * 2))
+        for start in range(0, len(experts), most):
+            part = experts[start : start + most]
+            yield Run(part, [rows] * len(part))
 
 
 def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     """Stretches of neighbours worth one product: fine-grained experts, or a dozen pairs and more each.
 
-    A stretch ends where padding would exceed a third (or 16 rows an expert, which cost nothing
-    beside reading the weights) or hidden activations the cache. Idle experts inside are computed
-    too where reading them costs less than starting another product.
+    A stretch ends where padding would cost more than starting another product, or hidden
+    activations outgrow the cache. Idle experts inside are computed too, where that is cheap.
     """
-    small = weights.down_EDF[0].numel() * 6 <= SMALL_EXPERT and 2 * sum(map(bool, load)) >= len(load)
     width, expert = weights.gate_up_EGD.shape[1] * 2, 0
+    weight_count = weights.down_EDF[0].numel()
+    read_bytes = weight_count * 6 * len(load) // max(1, sum(map(bool, load)))  # for each busy expert
+    small, slack = read_bytes <= SMALL_EXPERT, max(FEW, START_COST // weight_count)
     while expert < len(load):
         end, most, total = expert, 0, 0
         for last in range(expert, min(len(load), expert + BATCH_EXPERTS)):
             rows, count = load[last], last + 1 - expert
             most, total = max(most, rows), total + rows
-            fits = count * most * width <= HIDDEN_BYTES and count * most <= 1.34 * total + 16 * count
+            fits = count * most * width <= HIDDEN_BYTES and count * (most - slack) <= 1.34 * total
             if not fits or rows > BATCH_ROWS or (not small and rows < 12) or not load[expert]:
                 break
             end = last + 1 if rows else end
@@ -170,9 +176,8 @@ def _compute(x_TD: Tensor, layout: Layout, weights: ExpertWeights, scale_R1: Ten
 def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
     """Activations on the left: x @ W^T. Experts may differ in rows."""
     h_PG = hidden.view(x_PD.shape[0], -1)
-    _right(x_PD.split(run.rows), weights.gate_up_EGD, run, h_PG.split(run.rows))
-    h_PF = _activate(h_PG, weights.gated, 1)
-    _right(h_PF.split(run.rows), weights.down_EDF, run, y_PD.split(run.rows))
+    _right(x_PD, weights.gate_up_EGD, run, h_PG)
+    _right(_activate(h_PG, weights.gated, 1), weights.down_EDF, run, y_PD)
 
 
 def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
@@ -186,7 +191,8 @@ def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_P
         _left(weights.down_EDF, h_CFP, run, y_CDP)
         y_CPD.copy_(y_CDP.transpose(1, 2))
     else:
-        _right(h_CFP.transpose(1, 2).unbind(0), weights.down_EDF, run, y_CPD.unbind(0))
+        for expert, h_FP, y_one_PD in zip(run.experts, h_CFP.unbind(0), y_CPD.unbind(0), strict=True):
+            torch.mm(h_FP.t(), weights.down_EDF[expert].t(), out=y_one_PD)
 
 
 def _left(weight_EOI: Tensor, x_CIP: Tensor, run: Run, out_COP: Tensor) -> None:
@@ -198,16 +204,22 @@ def _left(weight_EOI: Tensor, x_CIP: Tensor, run: Run, out_COP: Tensor) -> None:
         torch.mm(weight_EOI[expert], x_IP, out=out_OP)
 
 
-def _right(xs_PI: Sequence[Tensor], weight_EOI: Tensor, run: Run, outs_PO: Sequence[Tensor]) -> None:
+def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, out_PO: Tensor) -> None:
     """out = x @ W^T, expert by expert."""
-    fp32 = weight_EOI.dtype == torch.float32
-    big = fp32 and weight_EOI[0].numel() >= MIB and weight_EOI.shape[1] % BLOCK == 0
-    weight_EIO = weight_EOI.transpose(1, 2)
-    for expert, x_PI, out_PO in zip(run.experts, xs_PI, outs_PO, strict=True):
-        if big and 4 <= x_PI.shape[0] < FEW:
-            _blocked(x_PI, weight_EOI[expert], out_PO)
+    big, weight_EIO = weight_EOI[0].numel() >= MIB, weight_EOI.transpose(1, 2)
+    if not big and len(run.experts) > 1 and grouped_mm_takes(x_PI.device, x_PI.dtype, *weight_EOI.shape[1:]):
+        rows_E = np.zeros(weight_EOI.shape[0], dtype=np.int32)
+        rows_E[run.experts] = run.rows
+        ends_E = torch.from_numpy(rows_E.cumsum(dtype=np.int32))
+        out_PO.copy_(functional.grouped_mm(x_PI, weight_EIO, offs=ends_E))
+        return
+    blocks = big and weight_EOI.dtype == torch.float32 and weight_EOI.shape[1] % BLOCK == 0
+    parts = zip(run.experts, x_PI.split(run.rows), out_PO.split(run.rows), strict=True)
+    for expert, x_one_PI, out_one_PO in parts:
+        if blocks and 4 <= x_one_PI.shape[0] < FEW:
+            _blocked(x_one_PI, weight_EOI[expert], out_one_PO)
         else:
-            torch.mm(x_PI, weight_EIO[expert], out=out_PO)
+            torch.mm(x_one_PI, weight_EIO[expert], out=out_one_PO)
 
 
 def _blocked(x_PI: Tensor, weight_OI: Tensor, out_PO: Tensor) -> None:
