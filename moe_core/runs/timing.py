@@ -24,9 +24,8 @@ from moe_core.nn.attention import KVCache
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL, Null, Observer
 
-WARM_UP = 1  # untimed rounds, after the passes that measured quality and memory on the same shapes
-
-Phase = Callable[["Rotation", Observer], float]
+WARM_UP_S = 0.1  # of untimed rounds, after the passes that measured quality and memory on the same shapes
+WATCHED_STEPS = 4  # of a decode, at most, that are timed by component
 
 
 class Row(NamedTuple):
@@ -75,6 +74,10 @@ class Work(NamedTuple):
     def device(self) -> torch.device:
         return self.prompt_BS.device
 
+    def first(self, steps: int) -> Work:
+        """The same with at most so many decode steps."""
+        return self._replace(answer_BK=self.answer_BK[:, :steps])
+
     def prefill(self, rotation: Rotation, observer: Observer) -> float:
         """Seconds to read the prompt into an empty cache, logits of every position included."""
         rotation.cache.rewind(0)
@@ -112,30 +115,38 @@ def measure(
 
     Models alternate within a repeat: what disturbs the machine for a while disturbs both.
     """
+    step(0.0)
+    warm_up(rotations, work)
     rows: list[Row] = []
-    passes = list(_passes(rotations, work, repeats))
-    for number, (name, phase, repeat, run) in enumerate(passes):
-        step(number / len(passes))
-        total = run(rotations[name], NULL)
-        if repeat < 0:
-            continue
-        spans = Spans(work.device)
-        run(rotations[name], spans)
-        per = work.answer_BK.shape[1] if phase == "decode" else 1
-        rows.append(Row(name, phase, "total", repeat, total))
-        rows += [Row(name, phase, part, repeat, s / per) for part, s in spans.seconds().items()]
+    for repeat in range(repeats):
+        for number, name in enumerate(rotations):
+            step((repeat + number / len(rotations)) / repeats)
+            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat)]
     return rows
 
 
-def _passes(
-    rotations: Mapping[str, Rotation], work: Work, repeats: int
-) -> Iterator[tuple[str, str, int, Phase]]:
-    """(model, phase, repeat, how): repeats below 0 warm up. Prefill first: it fills the cache for decode."""
-    phases: list[tuple[str, Phase]] = [("prefill", work.prefill), ("decode", work.decode)]
-    for repeat in range(-WARM_UP, repeats):
-        for phase, run in phases:
-            for name in rotations:
-                yield name, phase, repeat, run
+def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
+    """Untimed: a decode step of each model, then whole rounds where they are short."""
+    spent = sum(work.first(1).decode(rotation, NULL) for rotation in rotations.values())
+    for _ in range(100):
+        if spent > WARM_UP_S:
+            return
+        for rotation in rotations.values():
+            spent += work.prefill(rotation, NULL) + work.decode(rotation, NULL)
+
+
+def _one(rotation: Rotation, work: Work, repeat: int) -> Iterator[tuple[str, str, int, float]]:
+    """Both phases of one repeat. Prefill comes first: it fills the cache that decode reads."""
+    watched = work.first(WATCHED_STEPS)
+    for phase, plain, spied in (
+        ("prefill", work.prefill, work.prefill),
+        ("decode", work.decode, watched.decode),
+    ):
+        yield phase, "total", repeat, plain(rotation, NULL)
+        spans = Spans(work.device)
+        spied(rotation, spans)
+        steps = watched.answer_BK.shape[1] if phase == "decode" else 1
+        yield from ((phase, part, repeat, seconds / steps) for part, seconds in spans.seconds().items())
 
 
 def columns(rows: list[Row]) -> dict[str, list[Any]]:
