@@ -75,7 +75,7 @@ def _expert(run: Run, here: Source) -> None:
     if frame[(frame["layer"] == layer) & (frame["expert"] == expert)].empty:
         st.info(f"Expert {expert} of layer {layer} received nothing in this run: it is dead on this text.")
         return
-    left, right = st.columns([2, 3], gap="small")
+    left, right = panels.pair()
     with left:
         panels.show(
             data.figure("lift", run, layer=layer, expert=expert, by=by), "lift", here, caveat="scale model"
@@ -102,8 +102,9 @@ def snippets(frame: pd.DataFrame) -> str:
 
 
 def _visible(text: str) -> str:
-    """Escaped, with line ends shown as a sign so that one span stays one line."""
-    return html.escape(text).replace("\n", "⏎").replace("\t", "⇥")
+    """Escaped, long spans cut, line ends shown as a sign so that one span stays one line."""
+    short = text if len(text) <= 160 else text[:80] + " … " + text[-70:]
+    return html.escape(short).replace("\n", "⏎").replace("\t", "⇥")
 
 
 # -- text ------------------------------------------------------------------------------------------
@@ -114,12 +115,12 @@ def text(run: Run, here: Source) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         layer = pick("Layer", layers(run), "layer", width=120)
         rows = data.frame("sequences", run).to_dict("records")
-        names = {int(row["sequence"]): f"{row['sequence']}: {row['domain']}" for row in rows}
-        sequence = pick("Sequence", list(names), "sequence", width=220)
-    first = next(int(row["first"]) for row in rows if row["sequence"] == sequence)
+        names = {f"{row['sequence']}: {row['domain']}": row for row in rows}
+        chosen = pick("Sequence", list(names), "sequence", width=220)
+    sequence, first = (int(names[chosen][field]) for field in ("sequence", "first"))
     letters = data.frame("text", run, layer=layer, first=first, count=raster.SHOWN)
     letters = letters[letters["sequence"] == sequence]
-    with panels.aside(f"First choice of every byte in layer {layer}, {names[sequence]}"):
+    with panels.aside(f"First choice of every byte in layer {layer}, sequence {chosen}"):
         st.html(coloured(letters))
         st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
     panels.show(data.figure("raster", run, layer=layer, first=first), "raster", here, caveat="scale model")

@@ -19,7 +19,7 @@ import streamlit as st
 from safetensors import safe_open
 
 from app import fullsize, machines
-from app.charts import memory
+from app.charts import memory, times
 from app.charts.figure import Figure
 from app.fullsize import Full, Room
 from app.machines import Device
@@ -123,6 +123,31 @@ def _figure(name: str, identity: tuple[str, ...], options: tuple[Any, ...], _of:
 def history(lab: str | None = None) -> pd.DataFrame:
     """Every run, newest first. Not cached: it changes with every run, and takes 2 ms."""
     return queries.history(door().store, lab)
+
+
+def against_batch(of: Run) -> Figure | None:
+    """Decode time against batch, from runs like this one on its device; None with fewer than two batches."""
+    rows = _like(of)
+    return _against_batch(rows, int(of.spec["batch"])) if len({row[0] for row in rows}) > 1 else None
+
+
+def _like(of: Run) -> tuple[tuple[int, str, float], ...]:
+    """batch, model and decode seconds of runs that differ in batch only: same device, dtype and code."""
+    table, spec = history("bench"), of.spec
+    same = {name: spec[name] for name in ("model", "experts", "top_k", "shared", "seq")}
+    same |= {name: of.provenance[name] for name in ("device", "dtype", "code_version")}
+    for name, value in same.items():
+        table = table[table[name] == value]
+    rows = table[~table["own_text"]].drop_duplicates("batch").to_dict("records")
+    models = ("dense", "moe")
+    return tuple(
+        (int(row["batch"]), model, float(row[f"decode_{model}_s"])) for row in rows for model in models
+    )
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _against_batch(rows: tuple[tuple[int, str, float], ...], batch: int) -> Figure:
+    return times.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), batch)
 
 
 def diff(run_id_a: str, run_id_b: str) -> pd.DataFrame:

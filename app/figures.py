@@ -64,6 +64,13 @@ def top_k(run: Run) -> int:
     return int(run.architectures["moe"]["experts"]["top_k"])
 
 
+def _peak(run: Run) -> Figure:
+    peaks = run.summary["peak_bytes"]
+    return memory.small(
+        pd.DataFrame({"model": list(peaks), "bytes": [float(v) for v in peaks.values()]}), None
+    )
+
+
 FIGURES: dict[str, Callable[..., Figure]] = {
     "load": _load,
     "load_curve": lambda run: load.curve(data.frame("load_curve", run)),
@@ -77,6 +84,8 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "phases": lambda run: times.phases(data.frame("timings", run)),
     "components": lambda run, phase: times.components(data.frame("timings", run), phase),
     "memory": lambda run, model: memory.predicted(data.frame("memory", run), model),
+    "peak": _peak,
+    "bits": lambda run: quality.summary(run.summary["bits_per_byte"]),
     "quality_by_domain": lambda run: quality.by_domain(data.frame("quality", run)),
     "quality_against_k": lambda run, k: quality.against_k(data.frame("quality", run), k),
 }

@@ -54,7 +54,7 @@ def _queue(was_active: bool) -> None:
             if job.run_id:
                 data.take_in_quietly(job.run_id)
         st.rerun()
-    left, right = st.columns([3, 2], gap="small")
+    left, right = panels.pair()
     with left, panels.aside("Queue"):
         shown = [job for job in jobs if job.active] or jobs[:3]
         if not shown:

@@ -22,6 +22,16 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 POLL_S = 0.5
+STAGES = {
+    "check": "checking what it needs",
+    "load": "loading the models",
+    "carve": "carving the mixture",
+    "record": "recording every decision",
+    "quality": "measuring quality",
+    "memory": "weighing memory",
+    "time": "timing both models",
+    "write": "writing it down",
+}
 SOON = 0.7  # a run that is further than this may finish, even if nobody waits for it
 
 
@@ -136,7 +146,7 @@ def _stage(job: Job) -> str:
         line = f"{ahead} ahead of this one" if ahead else "next in line"
         return f"Waiting to run here, {line}" + (f": {health}" if health else "")
     left = "" if job.eta_s is None else f", about {quantity(max(job.eta_s, 0.1), 's', 2)} left"
-    return f"Running here now: {escape(job.stage)}, {job.fraction:.0%}{left}"
+    return f"Running here now: {escape(STAGES.get(job.stage, job.stage))}, {job.fraction:.0%}{left}"
 
 
 def _stop(job_id: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import exports
 from app.charts.figure import Figure
@@ -130,7 +131,7 @@ def nothing_yet(waiting: bool) -> None:
     st.caption("Change a setting in the sidebar to start one, or open Runs to see what happened.")
 
 
-def aside(title: str) -> Any:
+def aside(title: str) -> DeltaGenerator:
     """A bordered card with a heading, beside the main chart."""
     card = st.container(border=True, gap="small", height="stretch")
     card.markdown(f"**{escape(title)}**")
@@ -140,3 +141,9 @@ def aside(title: str) -> Any:
 def link(page: str, label: str) -> None:
     """A link to another page of the dashboard; the scenario goes along."""
     st.page_link(str(PAGES / f"{page}.py"), label=label, icon=":material/arrow_forward:")
+
+
+def pair() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two panels side by side where there is room for both, else one below the other."""
+    grid = st.grid(2, min_column_width=400, gap="small")
+    return grid.cell(), grid.cell()

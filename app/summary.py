@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
-from app.charts import memory, quality, times
-from app.charts.figure import Figure, percent
+from app.charts import memory
+from app.charts.figure import percent
 from app.charts.figure import times as ratio
 from app.machines import Device
 from app.panels import Number, Source
@@ -108,7 +108,7 @@ def verdict_card(facts: Overview, scenario: Scenario, run: Run) -> None:
     found = facts.verdict
     with panels.aside("Verdict"):
         colour = {"dense": "blue", "mixture": "orange", "close": "gray"}[found.choice]
-        st.subheader(f":{colour}[{WINNERS[found.choice]}]", anchor=False)
+        st.header(f":{colour}[{WINNERS[found.choice]}]", anchor=False)
         lines = {
             "memory": f"full size fills {percent(found.memory)} of a {data.device(scenario).name}",
             "time": f"{ratio(found.time.median)} the dense time; the limit is {ratio(1 - SAVES)}",
@@ -148,51 +148,17 @@ _MARKS = {
 }
 
 
-def quality_figure(run: Run) -> Figure:
-    """Bits per byte of the four ways through this run."""
-    return quality.summary(run.summary["bits_per_byte"])
-
-
-def memory_figure(run: Run) -> Figure:
-    """Peak memory of both scale models."""
-    peaks = run.summary["peak_bytes"]
-    frame = pd.DataFrame({"model": list(peaks), "bytes": [float(value) for value in peaks.values()]})
-    return memory.small(frame, None)
-
-
-def batch_runs(run: Run) -> pd.DataFrame:
-    """Decode times of every run like this one, same device and code: batch, model, seconds."""
-    table = data.history("bench")
-    spec, facts = run.spec, run.provenance
-    same = {name: spec[name] for name in ("model", "experts", "top_k", "shared", "seq")}
-    same |= {"device": facts["device"], "dtype": facts["dtype"], "code_version": facts["code_version"]}
-    for name, value in same.items():
-        if name != "experts" or spec["model"] != "trained":
-            table = table[table[name] == value]
-    table = table[~table["own_text"]].drop_duplicates("batch")
-    parts = [
-        pd.DataFrame({"batch": table["batch"], "model": model, "seconds": table[f"decode_{model}_s"]})
-        for model in ("dense", "moe")
-    ]
-    return pd.concat(parts, ignore_index=True).dropna()
-
-
-def batch_figure(runs: pd.DataFrame, run: Run) -> Figure:
-    """Decode time against batch, measured so far."""
-    return times.against_batch(runs, int(run.spec["batch"]))
-
-
 def routing(run: Run) -> tuple[str, Source]:
     """The routing page's answer: is the work shared fairly, and who does most of it."""
     stats, load = data.frame("balance", run), data.frame("load", run)
     worst = stats.nlargest(1, "max_over_mean").to_dict("records")[0]
-    even = float(stats["effective_share"].mean())
     busy = load.assign(rank=load.groupby("layer")["pairs"].rank(ascending=False, method="first"))
-    quarter = busy[busy["rank"] <= busy.groupby("layer")["expert"].transform("size") / 4]
+    quarter = busy[busy["rank"] <= (busy.groupby("layer")["expert"].transform("size") / 4).clip(lower=1)]
+    fair = len(quarter) / len(load)
     share = float(quarter["pairs"].sum()) / float(load["pairs"].sum())
     return (
-        f"The busiest quarter of the experts does {percent(share)} of the work, as if {percent(even)} of "
-        f"them shared it equally; layer {int(worst['layer'])} has the busiest one"
+        f"The busiest quarter of the experts does {percent(share)} of the work, where an even load would "
+        f"give it {percent(fair)}; layer {int(worst['layer'])} has the busiest one"
     ), panels.source_of(run)
 
 

@@ -82,7 +82,7 @@ DARK = Palette(
     text="#F2F0F5",
     faded="#B3AFBD",
     grid="#34313D",
-    primary="#9C6FCB",
+    primary="#B08ADB",
     categorical=(
         "#56B4E9",
         "#FF8A3D",

@@ -20,7 +20,7 @@ if answer.run is None:
 
 here = panels.source_of(answer.run)
 with live.result(answer):
-    left, right = st.columns(2, gap="small")
+    left, right = panels.pair()
     with left:
         panels.show(
             data.figure("memory", answer.run, model="moe"), "moe", here, caveat="scale model, mixture"

@@ -29,7 +29,7 @@ with live.result(answer):
             browse.text(run, here)
     if price.open:
         with price:
-            left, right = st.columns(2, gap="small")
+            left, right = panels.pair()
             with left:
                 panels.show(
                     data.figure("distinct", run),

@@ -48,7 +48,8 @@ def phases(timings: pd.DataFrame) -> Figure:
 
 def _panel(part: pd.DataFrame, name: str) -> alt.LayerChart:
     y = alt.Y("model:N", title=None, sort=["dense", "mixture"], axis=alt.Axis(labels=False))
-    x = alt.X("median_s:Q", title=None, axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=4))
+    room = alt.Scale(domain=[0, float(part[["median_s", "p90_s"]].max().max()) * 1.2], nice=False)
+    x = alt.X("median_s:Q", title=None, axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=4), scale=room)
     base = alt.Chart(part).encode(y=y)
     tip = ["model:N", alt.Tooltip("text:N", title="median"), alt.Tooltip("spread:N", title="spread")]
     bars = base.mark_bar(height=26, opacity=0.85).encode(x=x, color=roles(), tooltip=tip)

@@ -1,0 +1,119 @@
+"""The dashboard in a browser: it draws in both themes, stays local, and can be used without a mouse."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page
+
+from app.theme import PALETTES
+from tests.browser.conftest import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+EXPERTS = "input[type=range][aria-label='Experts, scale model']"
+PAGES = ("", "routing", "memory", "runs")
+Visit = Callable[..., Page]
+
+# Violations of Streamlit's own markup, reviewed 2026-11; ours must not be added here.
+ALLOWED: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("theme", PALETTES)
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_draws_in_both_themes(server: Server, visit: Visit, path: str, theme: str) -> None:
+    page = visit(server, path, theme=theme)
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    background = tuple(int(PALETTES[theme].background[i : i + 2], 16) for i in (1, 3, 5))
+    colours = image.getcolors(maxcolors=image.width * image.height) or []
+    assert max(colours)[1] == background
+    assert len(colours) > 60
+    assert page.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_fits_900_pixels(server: Server, visit: Visit, path: str) -> None:
+    """Nothing sticks out to the right, and the answer is on the first screen."""
+    page = visit(server, path, width=900)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 900
+    over = page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid=stMain] [data-testid=stVegaLiteChart]')]
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"""
+    )
+    assert over == 0
+    title = page.locator("[data-testid=stMain] h1").first.bounding_box()
+    assert title is not None
+    assert title["y"] < 500
+
+
+def test_no_request_leaves_the_machine(server: Server, visit: Visit) -> None:
+    """A tour through pages and tabs, with every request recorded."""
+    page = visit(server)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    for path in (*PAGES, "routing?view=Text", "routing?view=Flow", "routing?view=Price"):
+        page.goto(f"{server.address}/{path}")
+        page.wait_for_selector("[data-testid=stMain] h1")
+        page.wait_for_timeout(1_000)
+    local = (server.address, server.address.replace("http", "ws"), "data:", "blob:")
+    assert len(requests) > 20
+    assert [url for url in requests if not url.startswith(local)] == []
+
+
+def test_a_hostile_url_loads_nothing_and_says_so(server: Server, visit: Visit) -> None:
+    page = visit(server, "?hardware=![x](https://example.org/x.png)&experts=<img src=x onerror=alert(1)>")
+    assert page.locator("[data-testid=stSidebar] [data-testid=stAlert]").count() == 2
+    assert page.locator("img[src*='example.org'], [data-testid=stSidebar] img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("theme", PALETTES)
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_no_violation_of_ours(server: Server, visit: Visit, path: str, theme: str) -> None:
+    page = visit(server, path, theme=theme)
+    found = Axe().run(page).response["violations"]
+    ours = {v["id"]: [node["html"][:160] for node in v["nodes"]] for v in found if v["id"] not in ALLOWED}
+    assert ours == {}
+
+
+def test_a_slider_moves_by_keyboard_and_the_url_follows(server: Server, visit: Visit) -> None:
+    page = visit(server)
+    slider = page.locator(EXPERTS)
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.search.includes('experts=32')")
+    page.goto(f"{server.address}/memory{page.evaluate('location.search')}")
+    page.wait_for_selector("[data-testid=stMain] h1")
+    assert page.locator(EXPERTS).get_attribute("aria-valuetext") == "32"
+
+
+def test_clicking_a_cell_opens_its_expert(server: Server, visit: Visit) -> None:
+    page = visit(server, "routing")
+    chart = page.locator(".st-key-chart_cell").first
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.45)
+    page.wait_for_url(re.compile("(layer|expert)="))
+    query = page.evaluate("location.search")
+    layer, expert = (_number(query, name) for name in ("layer", "expert"))
+    page.get_by_text(f"Text that went to expert {expert} of layer {layer}").wait_for()
+
+
+def test_the_data_view_offers_files(server: Server, visit: Visit) -> None:
+    page = visit(server, "memory")
+    page.get_by_role("button", name="Data").first.click()
+    page.get_by_role("button", name="CSV", exact=True).wait_for()
+    for name in ("PNG", "SVG", "CSV"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename.endswith(f".{name.lower()}")
+
+
+def _number(query: str, name: str) -> int:
+    """A number from the query; the first choice is not written there."""
+    parts = dict(part.split("=") for part in query.lstrip("?").split("&"))
+    return int(parts.get(name, 0))
