@@ -131,22 +131,28 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     A stretch ends where padding would cost more than starting another product, or hidden
     activations outgrow the cache. Idle experts inside are computed too, where that is cheap.
     """
-    width, expert = weights.gate_up_EGD.shape[1] * 2, 0
-    weight_count = weights.down_EDF[0].numel()
-    read_bytes = weight_count * 6 * len(load) // max(1, sum(map(bool, load)))  # for each busy expert
-    small, slack = read_bytes <= SMALL_EXPERT, max(FEW, START_COST // weight_count)
-    while expert < len(load):
-        end, most, total = expert, 0, 0
-        for last in range(expert, min(len(load), expert + BATCH_EXPERTS)):
-            rows, count = load[last], last + 1 - expert
-            most, total = max(most, rows), total + rows
-            fits = count * most * width <= HIDDEN_BYTES and count * (most - slack) <= 1.34 * total
-            if not fits or rows > BATCH_ROWS or (not small and rows < 12) or not load[expert]:
-                break
-            end = last + 1 if rows else end
-        if end > expert + 1:
-            yield Run(range(expert, end), [max(2, *load[expert:end])] * (end - expert), batched=True)
-        expert = max(end, expert + 1)
+    width, size = weights.gate_up_EGD.shape[1] * 2, weights.down_EDF[0].numel()
+    busy = [expert for expert, rows in enumerate(load) if rows]
+    small = size * 6 * len(load) <= SMALL_EXPERT * len(busy)  # bytes to read for each busy expert
+    slack = max(FEW, START_COST // size)
+    stretch, most, total = range(0), 0, 0
+    for expert in [e for e in busy if load[e] <= BATCH_ROWS and (small or load[e] >= 12)]:
+        longer, rows = range(stretch.start, expert + 1), load[expert]
+        joins = stretch and len(longer) <= BATCH_EXPERTS and (small or expert == stretch.stop)
+        most, total = max(most, rows), total + rows
+        fits = len(longer) * most * width <= HIDDEN_BYTES and len(longer) * (most - slack) <= 1.34 * total
+        if joins and fits:
+            stretch = longer
+            continue
+        yield from _batch(stretch, load)
+        stretch, most, total = range(expert, expert + 1), rows, rows
+    yield from _batch(stretch, load)
+
+
+def _batch(stretch: range, load: list[int]) -> Iterator[Run]:
+    """The run over a stretch; none for a single expert."""
+    if len(stretch) > 1:
+        yield Run(stretch, [max(2, *load[stretch.start : stretch.stop])] * len(stretch), batched=True)
 
 
 def _input_scale(layout: Layout, routing: Routing, dtype: torch.dtype) -> Tensor:
@@ -207,7 +213,8 @@ def _left(weight_EOI: Tensor, x_CIP: Tensor, run: Run, out_COP: Tensor) -> None:
 def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, out_PO: Tensor) -> None:
     """out = x @ W^T, expert by expert."""
     big, weight_EIO = weight_EOI[0].numel() >= MIB, weight_EOI.transpose(1, 2)
-    if not big and len(run.experts) > 1 and grouped_mm_takes(x_PI.device, x_PI.dtype, *weight_EOI.shape[1:]):
+    many = 3 * len(run.experts) > weight_EOI.shape[0]
+    if many and not big and grouped_mm_takes(x_PI.device, x_PI.dtype, *weight_EOI.shape[1:]):  # a loop in C++
         rows_E = np.zeros(weight_EOI.shape[0], dtype=np.int32)
         rows_E[run.experts] = run.rows
         ends_E = torch.from_numpy(rows_E.cumsum(dtype=np.int32))
