@@ -1,0 +1,176 @@
+"""The rules of the house, executable: which way imports point, where SQL lives, how large things grow."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(path for room in ("app", "moe_core", "pages") for path in (ROOT / room).rglob("*.py"))
+HEAVY = {"torch", "transformers"}
+
+# Modules under the path on the left must not import anything on the right.
+FORBIDDEN = {
+    "moe_core": {"streamlit", "app", "pages"},
+    "pages": {"moe_core", "duckdb", "altair", "plotly", "pandas", *HEAVY},
+    "app": {"duckdb", *HEAVY, "moe_core.nn", "moe_core.device", "moe_core.labs"},
+    "app/charts": {"streamlit"},
+    "moe_core/nn": {"moe_core.perf", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb"},
+    "moe_core/perf": {"moe_core.nn", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb", *HEAVY},
+    "moe_core/store": {"moe_core.nn", "moe_core.perf", "moe_core.jobs", *HEAVY},
+    "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
+    "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
+}
+SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
+FILE_LINES, PAGE_LINES, FUNCTION_LINES = 350, 120, 70
+
+
+def imports(path: Path) -> set[str]:
+    """Every module `path` names in an import, wherever in the file it stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_one_way(room):
+    wrong = [
+        f"{name(path)} imports {module}"
+        for path in SOURCES
+        if name(path) == room or name(path).startswith(room + "/")
+        for module in imports(path)
+        for package in FORBIDDEN[room]
+        if inside(module, package)
+    ]
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+def test_pages_import_streamlit_and_app_only():
+    allowed = sys.stdlib_module_names | {"streamlit", "app"}
+    wrong = [
+        f"{name(path)}: {module}"
+        for path in SOURCES
+        if name(path).startswith("pages/")
+        for module in imports(path)
+        if module.split(".")[0] not in allowed
+    ]
+    assert not wrong, wrong
+
+
+def test_the_web_process_never_loads_torch():
+    script = (
+        "import sys; import app.data, app.server, app.controls, app.panels;"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_sql_lives_in_the_store():
+    """The queue's own records are the one other table; they never meet the data."""
+    allowed = ("moe_core/store/", "moe_core/jobs/")
+    wrong = [
+        name(path)
+        for path in SOURCES
+        if not name(path).startswith(allowed)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
+    ]
+    assert not wrong, wrong
+
+
+def test_files_and_functions_stay_small():
+    wrong = []
+    for path in SOURCES:
+        lines = len(path.read_text().splitlines())
+        limit = PAGE_LINES if name(path).startswith("pages/") else FILE_LINES
+        if lines > limit:
+            wrong.append(f"{name(path)}: {lines} lines (at most {limit})")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > FUNCTION_LINES:
+                wrong.append(f"{name(path)}:{node.lineno} {node.name} is longer than {FUNCTION_LINES} lines")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_says_what_it_is():
+    wrong = [
+        name(path)
+        for path in SOURCES
+        if path.name != "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not wrong, wrong
+
+
+def test_nothing_unpickles_or_trusts_remote_code():
+    banned = re.compile(r"pickle\.load|trust_remote_code\s*=\s*True|torch\.load\(|allow_pickle\s*=\s*True")
+    assert not [name(path) for path in SOURCES if banned.search(path.read_text())]
+
+
+def test_every_page_is_in_the_table_and_every_row_has_its_page():
+    table = ast.parse((ROOT / "app" / "main.py").read_text())
+    pages = next(
+        ast.literal_eval(node.value)
+        for node in table.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PAGES"
+    )
+    assert set(pages) == {path.stem for path in (ROOT / "pages").glob("*.py")}
+
+
+def test_every_command_is_documented_in_the_readme():
+    from moe_core.cli import COMMANDS
+
+    readme = (ROOT / "README.md").read_text()
+    assert not [command.__name__ for command in COMMANDS if f"`{command.__name__}`" not in readme]
+
+
+def test_benchmark_results_carry_their_circumstances():
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        text = json.dumps(record)
+        for word in ("commit", "date", "python"):
+            assert f'"{word}"' in text, f"{path.name} lacks {word}"
+
+
+def test_requirements_are_pinned():
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / file).read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert "==" in line, f"{file}: {line}"
+
+
+def test_top_level_is_the_floor_plan():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    top = {line.split("/")[0] for line in tracked}
+    rooms = {
+        "app",
+        "moe_core",
+        "pages",
+        "data",
+        "tests",
+        "benchmarks",
+        ".streamlit",
+        ".ci",
+        "requirements.txt",
+    }
+    files = {"README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "Makefile", "pyproject.toml"}
+    assert top <= rooms | files | {"requirements-dev.txt", ".gitignore", "docs"}, top
