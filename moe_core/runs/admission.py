@@ -21,7 +21,7 @@ from moe_core.specs import Architecture
 from moe_core.units import MIB, quantity
 
 MARGIN = 2.5  # live tensors were measured at up to this many times the closed form of activations
-ROTATED = 128 * MIB  # the most that copies of one model may take
+ROTATED = 64 * MIB  # the most that copies of one model may take
 HOST = torch.device("cpu")
 DECISION_BYTES = 40  # int16 and float32 as recorded, the columns of the table, its encoded file
 PAIR_BYTES, SCORE_BYTES = 20, 8  # kept on the device while a pass runs: ids and weight; score and logit
