@@ -31,3 +31,12 @@ with live.result(answer):
     over_batch = data.against_batch(run)
     if over_batch:
         panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
+    details = st.expander("Where the time goes, component by component", key="components", on_change="rerun")
+    if details.open:
+        with details:
+            left, right = panels.pair()
+            for place, phase in ((left, "prefill"), (right, "decode")):
+                with place:
+                    panels.show(
+                        data.figure("components", run, phase=phase), phase, here, caveat="scale model, median"
+                    )

@@ -6,31 +6,23 @@
 from __future__ import annotations
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, times
+from app.charts.figure import Figure, around_one, diverging, draw, largest, times
 
 
 def coactivation(together: pd.DataFrame, layer: int) -> Figure:
     """Expert x expert, coloured around chance; the diagonal is left empty."""
     data = together[together["expert_a"] != together["expert_b"]]
-    data = data.assign(
-        log_lift=np.log2(data["lift"].clip(lower=1e-9)).clip(-2, 2), over_chance=data["lift"].map(times)
-    )
-    legend = alt.Legend(
-        title="over chance",
-        values=[-2, -1, 0, 1, 2],
-        labelExpr="datum.value == 0 ? 'chance' : (format(pow(2, datum.value), '~r') + '×')",
-    )
-    scale = alt.Scale(domain=[-2, 2], domainMid=0, range="diverging")
+    powers, limit = around_one(data["lift"])
+    data = data.assign(log_lift=powers, over_chance=data["lift"].map(times))
     chart = (
         alt.Chart(data)
         .mark_rect()
         .encode(
             x=alt.X("expert_b:O", title="expert", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("expert_a:O", title="expert", axis=alt.Axis(labelOverlap=True)),
-            color=alt.Color("log_lift:Q", scale=scale, legend=legend),
+            color=diverging("log_lift", "over chance", "chance", limit),
             tooltip=[
                 alt.Tooltip("expert_a:O", title="expert"),
                 alt.Tooltip("expert_b:O", title="with expert"),

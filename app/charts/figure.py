@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from app.theme import ROLES
@@ -60,6 +61,28 @@ def paint(chart: alt.Chart, role: str, stroke: bool = False) -> alt.Chart:
     scale = alt.Scale(domain=list(ROLES), range="category")
     channel = (alt.Stroke if stroke else alt.Fill)("role:N", scale=scale, legend=None)
     return chart.transform_calculate(role=f"'{role}'").encode(channel)
+
+
+def around_one(ratios: pd.Series[float]) -> tuple[pd.Series[float], float]:
+    """Ratios as powers of two, cut where the colour scale ends: 1.41, 2 or 4 times, what the data need."""
+    powers = pd.Series(np.log2(ratios.clip(lower=1e-9).to_numpy(dtype=float)), index=ratios.index)
+    widest = float(powers[ratios > 0].abs().max()) if (ratios > 0).any() else 0.0
+    limit = next((step for step in (0.5, 1.0) if widest <= step), 2.0)
+    return powers.clip(-limit, limit), limit
+
+
+def diverging(field: str, title: str, middle: str, limit: float, top: bool = False) -> alt.Color:
+    """Colour of `around_one`: changes hue at one, which is called `middle`."""
+    legend = alt.Legend(
+        title=title,
+        values=[-limit, 0, limit] if limit < 2 else [-2, -1, 0, 1, 2],
+        labelExpr=f"datum.value == 0 ? '{middle}' : (format(pow(2, datum.value), '.3~r') + '×')",
+        orient="top" if top else "right",
+        gradientLength=180,
+        labelOverlap=False,
+    )
+    scale = alt.Scale(domain=[-limit, limit], domainMid=0, range="diverging")
+    return alt.Color(f"{field}:Q", scale=scale, legend=legend)
 
 
 def powers_of_two(values: Iterable[float]) -> list[int]:

@@ -9,18 +9,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, paint, times
-
-LIMIT = 2.0  # the colour scale ends at a quarter and at four times fair share
-_RATIO_LEGEND = "datum.value == 0 ? 'fair' : (format(pow(2, datum.value), '~r') + '×')"
+from app.charts.figure import Figure, around_one, diverging, draw, largest, paint, times
 
 
 def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, compact: bool = False) -> Figure:
     """Layer x expert, coloured around fair share. `click` adds a selection named `cell`."""
-    data = load.assign(
-        log_ratio=np.log2(load["ratio"].clip(lower=1e-9)).clip(-LIMIT, LIMIT),
-        share=load["ratio"].map(times),
-    )
+    powers, limit = around_one(load["ratio"])
+    data = load.assign(log_ratio=powers, share=load["ratio"].map(times))
     layers = int(data["layer"].nunique())
     chart = (
         alt.Chart(data)
@@ -28,7 +23,7 @@ def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, com
         .encode(
             x=alt.X("expert:O", title="expert", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("layer:O", title="layer"),
-            color=_diverging("log_ratio", "load", horizontal=compact),
+            color=diverging("log_ratio", "load", "fair", limit, top=compact),
             tooltip=[
                 alt.Tooltip("layer:O"),
                 alt.Tooltip("expert:O"),
@@ -46,18 +41,6 @@ def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, com
     return draw(
         _heatmap_title(data, domain), _heatmap_alt(data, domain), chart, data.drop(columns="log_ratio")
     )
-
-
-def _diverging(field: str, title: str, horizontal: bool) -> alt.Color:
-    legend = alt.Legend(
-        title=title,
-        values=[-2, -1, 0, 1, 2],
-        labelExpr=_RATIO_LEGEND,
-        orient="top" if horizontal else "right",
-        gradientLength=140 if horizontal else 180,
-    )
-    scale = alt.Scale(domain=[-LIMIT, LIMIT], domainMid=0, range="diverging")
-    return alt.Color(f"{field}:Q", scale=scale, legend=legend)
 
 
 def _heatmap_title(data: pd.DataFrame, domain: str) -> str:
@@ -86,7 +69,7 @@ def curve(ranked: pd.DataFrame) -> Figure:
         .encode(
             x=alt.X("rank:O", title="experts of the layer, busiest first", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("ratio:Q", title="load over fair share", axis=alt.Axis(labelExpr="datum.label + '×'")),
-            color=alt.Color("layer:Q", scale=alt.Scale(range="ramp"), legend=_layer_legend(data)),
+            color=alt.Color("layer:Q", scale=_layer_scale(data), legend=_layer_legend(data)),
             detail="layer:N",
             tooltip=["layer:O", "expert:O", "rank:O", alt.Tooltip("share:N", title="of fair share")],
         )
@@ -99,6 +82,12 @@ def curve(ranked: pd.DataFrame) -> Figure:
     )
     chart = (fair.encode(y="fair:Q") + lines).properties(height=300)
     return draw(title, f"Sorted load of the experts, one line a layer. {title}.", chart, data)
+
+
+def _layer_scale(data: pd.DataFrame) -> alt.Scale:
+    """Layers on the ramp without its faintest third, which is too near the background for a line."""
+    first, last = int(data["layer"].min()), int(data["layer"].max())
+    return alt.Scale(range="ramp", domain=[first - 0.5 * (last - first + 1), last], nice=False)
 
 
 def _layer_legend(data: pd.DataFrame) -> alt.Legend:
@@ -124,7 +113,9 @@ def balance(stats: pd.DataFrame) -> Figure:
         paint(alt.Chart(long[long["measure"] == name]).mark_bar(), "mixture")
         .encode(
             x=alt.X("layer:O", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4)),
+            y=alt.Y(
+                "value:Q", title=None, axis=alt.Axis(tickCount=4, format="~g"), scale=_from_zero(long, name)
+            ),
             tooltip=["layer:O", "measure:N", alt.Tooltip("value:Q", format=".3~g")],
         )
         .properties(title=alt.Title(name, fontSize=13, fontWeight="normal", offset=6), height=110)
@@ -140,6 +131,12 @@ def balance(stats: pd.DataFrame) -> Figure:
         alt.vconcat(*panels).resolve_scale(color="shared"),
         stats,
     )
+
+
+def _from_zero(long: pd.DataFrame, measure: str) -> alt.Scale:
+    """Zero to the largest value, and at least to one where all is zero."""
+    top = float(long.loc[long["measure"] == measure, "value"].max())
+    return alt.Scale(domain=[0, top or 1.0])
 
 
 def lift(frame: pd.DataFrame, layer: int, expert: int) -> Figure:
@@ -165,16 +162,15 @@ def lift(frame: pd.DataFrame, layer: int, expert: int) -> Figure:
 
 def domains(load: pd.DataFrame, layer: int) -> Figure:
     """Domain x expert of one layer, around fair share. `load` has a `domain` column."""
-    data = load.assign(
-        log_ratio=np.log2(load["ratio"].clip(lower=1e-9)).clip(-LIMIT, LIMIT), share=load["ratio"].map(times)
-    )
+    powers, limit = around_one(load["ratio"])
+    data = load.assign(log_ratio=powers, share=load["ratio"].map(times))
     chart = (
         alt.Chart(data)
         .mark_rect()
         .encode(
             x=alt.X("expert:O", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("domain:N", title=None),
-            color=_diverging("log_ratio", "load", horizontal=False),
+            color=diverging("log_ratio", "load", "fair", limit),
             tooltip=[
                 "domain:N",
                 "expert:O",

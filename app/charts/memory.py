@@ -83,7 +83,24 @@ GROUPS = {
     "activations": ("activations",),
     "embedding and head": ("embedding", "head"),
     "KV cache and state": ("kv_cache", "state"),
+    "gradients and optimizer": ("gradients", "optimizer"),
 }
+STACK = (  # from the left: weights, what serving adds, what training adds
+    "experts",
+    "dense FFN",
+    "shared experts",
+    "attention, router, norms",
+    "embedding and head",
+    "KV cache and state",
+    "activations",
+    "gradients and optimizer",
+)
+_REST = "attention, router, norms"
+
+
+def part_of(component: str) -> str:
+    """The group a component is drawn with."""
+    return next((name for name, parts in GROUPS.items() if component in parts), _REST)
 
 
 def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
@@ -145,11 +162,9 @@ def fits(name: str, need: float, room: float, device: str) -> str:
 
 def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
     """Components folded into `GROUPS`, in drawing order: weights, then cache, then activations."""
-    group = {component: name for name, parts in GROUPS.items() for component in parts}
-    order = ["experts", "dense FFN", "shared experts", "attention, router, norms", "embedding and head"]
-    parts = sizes.assign(part=sizes["component"].map(group).fillna("attention, router, norms"))
+    parts = sizes.assign(part=sizes["component"].map(part_of))
     data = parts.groupby(["name", "part"], sort=False, as_index=False)["bytes"].sum()
-    rank = {name: index for index, name in enumerate([*order, "KV cache and state", "activations"])}
+    rank = {name: index for index, name in enumerate(STACK)}
     text = data["bytes"].map(lambda b: quantity(float(b), "B"))
     return data.assign(order=data["part"].map(rank), text=text)
 

@@ -30,32 +30,36 @@ def against_k(quality: pd.DataFrame, top_k: int) -> Figure:
     data = _named(quality[quality["domain"] == "all"])
     x = log2_axis("top_k", "experts per byte (k)", data["top_k"].tolist())
     names = [name for name in SERIES.values() if name in set(data["series"])]
-    dash = alt.StrokeDash(
-        "series:N",
-        scale=alt.Scale(domain=names, range=[_DASHES[name] for name in names]),
-        legend=alt.Legend(
-            orient="top", title=None, columns=2, symbolType="stroke", symbolStrokeColor="gray", labelLimit=240
-        ),
+    dashes = alt.Scale(domain=names, range=[_DASHES[name] for name in names])
+    base = alt.Chart(data).encode(
+        x=x,
+        y=alt.Y("bits_per_byte:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False)),
+        detail="series:N",
     )
-    lines = (
-        alt.Chart(data)
-        .mark_line(point=alt.OverlayMarkDef(size=45), strokeWidth=2)
-        .encode(
-            x=x,
-            y=alt.Y("bits_per_byte:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False)),
-            color=roles("role", legend=False),
-            strokeDash=dash,
-            detail="series:N",
-            tooltip=[
-                "series:N",
-                alt.Tooltip("top_k:Q", title="k"),
-                alt.Tooltip("bits_per_byte:Q", format=".3f"),
-            ],
-        )
+    tip = ["series:N", alt.Tooltip("top_k:Q", title="k"), alt.Tooltip("bits_per_byte:Q", format=".3f")]
+    colour = roles("role", legend=False)
+    lines = base.mark_line(strokeWidth=2).encode(
+        color=colour, strokeDash=alt.StrokeDash("series:N", scale=dashes, legend=None)
     )
+    dots = base.mark_point(filled=True, size=45, opacity=1).encode(color=colour, tooltip=tip)
+    labels = [_label(base, name, sorted(int(k) for k in data["top_k"].unique())) for name in names]
     here = alt.Chart(pd.DataFrame({"top_k": [top_k]})).mark_rule(strokeDash=[2, 3], color="gray").encode(x=x)
     title = _sweep_title(data, top_k)
-    return draw(title, f"Bits per byte against k. {title}.", (here + lines).properties(height=340), data)
+    return draw(
+        title,
+        f"Bits per byte against k. {title}.",
+        alt.layer(here, lines, dots, *labels).properties(height=340),
+        data,
+    )
+
+
+def _label(base: alt.Chart, series: str, ks: list[int]) -> alt.Chart:
+    """The name of a line, written on it: above its left end, or below where a line is close above."""
+    below = series == SERIES["oracle"] and len(ks) > 1
+    align, dx, dy = ("right", -4, 16) if below else ("left", 8, -9)
+    here = base.transform_filter(f"datum.series === '{series}' && datum.top_k == {ks[1 if below else 0]}")
+    text = here.mark_text(align=align, dx=dx, dy=dy, fontSize=12)
+    return text.encode(text="series:N", color=roles("role", legend=False))
 
 
 def _sweep_title(data: pd.DataFrame, top_k: int) -> str:

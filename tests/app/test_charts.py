@@ -13,7 +13,7 @@ import pytest
 
 from app import exports
 from app.charts import coactivation, compare, distinct, load, memory, quality, raster, sankey, times
-from app.charts.figure import Figure, draw, powers_of_two
+from app.charts.figure import Figure, around_one, draw, powers_of_two
 from app.theme import ROLES
 from moe_core.store import queries, routing, text
 from tests.app.conftest import Filled
@@ -143,8 +143,19 @@ def test_tokens_batch_and_k_are_logarithmic_with_ticks_at_powers_of_two(name: st
 
 
 def test_load_diverges_around_fair_share(filled: Filled) -> None:
-    colour = FIGURES["load"](filled).spec["encoding"]["color"]
+    colour = FIGURES["load of one domain"](filled).spec["encoding"]["color"]
     assert colour["scale"] == {"domain": [-2.0, 2.0], "domainMid": 0, "range": "diverging"}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "limit"),
+    [([1.0, 1.4], 0.5), ([0.5, 1.0], 1.0), ([0.2, 9.0], 2.0), ([0.0, 1.2], 0.5), ([0.0], 0.5)],
+)
+def test_the_colour_scale_is_as_wide_as_the_data_need(ratios: list[float], limit: float) -> None:
+    """Experts without work do not widen it: they take the lowest colour."""
+    powers, found = around_one(pd.Series(ratios))
+    assert found == limit
+    assert powers.between(-limit, limit).all()
 
 
 def test_the_heatmap_reports_the_clicked_cell(filled: Filled) -> None:
@@ -157,7 +168,7 @@ def test_a_dead_expert_is_drawn_and_counted() -> None:
     frame = pd.DataFrame({"layer": 0, "expert": [0, 1], "pairs": [10, 0], "ratio": [2.0, 0.0]})
     figure = load.heatmap(frame)
     assert "1 of 2 experts receive nothing" in figure.alt
-    assert min(next(iter(figure.spec["datasets"].values()))["log_ratio"]) == -load.LIMIT
+    assert min(next(iter(figure.spec["datasets"].values()))["log_ratio"]) == -1.0
 
 
 def test_predicted_is_dashed_and_measured_is_solid(filled: Filled) -> None:

@@ -1,0 +1,44 @@
+"""Block: what one token passes through, from embedding to head, as boxes.
+
+Rectangles in Vega-Lite, so that it follows the theme and is exported like any other chart.
+`boxes` frame: label, note, exact (weights in words), part (of `memory.GROUPS`), x, x2, y (one unit a box).
+`cells` frame: x, x2, y, on (chosen for a token): the experts of one layer.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from app.charts.figure import Figure, draw, paint
+from app.charts.memory import GROUPS
+
+
+def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
+    """The stack of boxes; where a layer has experts, a row of squares with the chosen ones solid."""
+    boxes = boxes.assign(low=boxes["y"] + 0.09, high=boxes["y"] + 0.91, middle=boxes["y"] + 0.5)
+    top = float(boxes["high"].max())
+    axis = alt.Axis(labels=False, ticks=False, grid=False, title=None, domain=False)
+    x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=[0, 10], nice=False))
+    y = alt.Y("low:Q", axis=axis, scale=alt.Scale(domain=[top + 0.1, -0.1], nice=False))
+    base = alt.Chart(boxes).encode(tooltip=[alt.Tooltip("label:N"), alt.Tooltip("exact:N", title="weights")])
+    colour = alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=None)
+    solid = base.mark_rect(opacity=0.22, cornerRadius=4).encode(
+        x=x, x2="x2:Q", y=y, y2="high:Q", color=colour
+    )
+    edge = base.mark_rect(filled=False, strokeWidth=1.5, cornerRadius=4).encode(
+        x=x, x2="x2:Q", y=y, y2="high:Q", stroke=alt.Stroke("part:N", scale=colour.scale, legend=None)
+    )
+    left = base.mark_text(align="left", dx=10, fontWeight="bold").encode(x=x, y="middle:Q", text="label:N")
+    right = base.mark_text(align="right", dx=-10).encode(x="x2:Q", y="middle:Q", text="note:N")
+    layers = [solid, edge, paint(left, "ink"), paint(right, "ink")]
+    if len(cells):
+        squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78))
+        strength = alt.condition("datum.on", alt.value(0.95), alt.value(0.25))
+        drawn = squares.mark_rect(cornerRadius=2).encode(x=x, x2="x2:Q", y=y, y2="high:Q", opacity=strength)
+        layers.append(paint(drawn, "mixture"))
+    chart = alt.layer(*layers).properties(height=int(44 * top) + 12)
+    named = boxes[boxes["label"] != ""]
+    words = "; ".join(f"{label}: {note}" for label, note in zip(named["label"], named["note"], strict=True))
+    data = named[["label", "note", "exact"]].rename(columns={"exact": "parameters"})
+    return draw(title, f"Block diagram, from input to output. {title}. {words}.", chart, data)
