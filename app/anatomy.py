@@ -1,4 +1,4 @@
-"""Anatomy: one layer of a model in words and boxes, for the block diagram and the detail. No Streamlit here."""
+"""Anatomy: one layer of a model in words and boxes. No Streamlit here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Row = dict[str, Any]
 def boxes(arch: Architecture, parts: Breakdown) -> tuple[pd.DataFrame, pd.DataFrame]:
     """From top to bottom: embedding, one layer with experts if there is one, the other kind, head; cells."""
     middle, cells = _experts(arch)
-    rows = [_row("Embedding", f"{arch.vocab:,} × {arch.hidden:,}", parts.embedding, "embedding and head", True)]
+    rows = [
+        _row("Embedding", f"{arch.vocab:,} × {arch.hidden:,}", parts.embedding, "embedding and head", True)
+    ]
     rows.append(
         _row(
             "Norm and attention",

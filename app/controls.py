@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import data, scenario
+from app import catalogue, data, scenario
 from app.scenario import CHOICES, DEFAULTS, WORDS, Scenario
 from app.words import escape
 
@@ -26,7 +26,8 @@ def current() -> Scenario:
 
 def sidebar() -> None:
     """Draw the widgets, say what could not be used, and remember the scenario for the page."""
-    names = {"architecture": data.architectures(), "hardware": data.devices()}
+    architectures = (*data.architectures(), *catalogue.usable())
+    names = {"architecture": architectures, "hardware": data.devices(), "subject": catalogue.names()}
     if _URL not in st.session_state:
         parameters = {key: st.query_params.get_all(key) for key in st.query_params}
         st.session_state[_URL] = scenario.read(parameters, names)
@@ -34,7 +35,8 @@ def sidebar() -> None:
         _notices()
         values = _model(names["architecture"]) | _work() | _machine(names["hardware"])
         text = _text()
-    found = Scenario(**{**values, "text": text})
+    own = catalogue.mine().get(values["architecture"])
+    found = Scenario(**{**values, "text": text, "own": own.architecture if own else None})
     previous = st.session_state.get(_STATE)
     if previous is not None and previous != found:
         st.session_state[_URL] = []  # the user moved on
@@ -99,7 +101,7 @@ def _model(architectures: tuple[str, ...]) -> dict[str, Any]:
 
 def _adopt() -> None:
     """A newly chosen architecture sets the knobs to its own mixture, as near as they go."""
-    for field, value in data.mixture_of(st.session_state["architecture"]).items():
+    for field, value in catalogue.mixture_of(st.session_state["architecture"]).items():
         st.session_state[field] = scenario.nearest(field, value)
 
 

@@ -67,26 +67,49 @@ def mixture_of(name: str) -> dict[str, int]:
     return {}
 
 
+class Subject(NamedTuple):
+    """What the scenario's architecture is: published, or the session's own (`record` None)."""
+
+    name: str
+    standing: str
+    architecture: Architecture | None
+    record: Record | None
+
+    @property
+    def source(self) -> str:
+        """Where its sizes come from."""
+        if self.record is None:
+            return "from the configuration given here (closed form)"
+        return f"from {self.record.sources[0]} ({self.record.verified.method})"
+
+
+def subject(scenario: Scenario) -> Subject:
+    """The scenario's architecture, before the scenario's own edit."""
+    if scenario.own is not None:
+        return Subject(scenario.own.name, "as given", scenario.own, None)
+    record = registry.get(scenario.architecture)
+    return Subject(record.name, "as published", record.architecture, record)
+
+
 def full(scenario: Scenario) -> Full:
     """The mixture at full size: as published, or with the scenario's experts where it says so."""
-    record = registry.get(scenario.architecture)
-    return _full(_label(scenario, record), _model(scenario, record), scenario, record)
+    chosen = subject(scenario)
+    return _full(label(scenario, chosen), model(scenario, chosen), scenario, chosen)
 
 
 def twins(scenario: Scenario) -> list[Full]:
     """Dense models that differ in the feed-forward only, as large as the active part and as the whole."""
-    record = registry.get(scenario.architecture)
-    mixture = _architecture(scenario, record)
+    chosen = subject(scenario)
+    mixture = architecture(scenario, chosen)
     if mixture is None or mixture.experts is None:
         return []
     found = [twin for twin in dense_equivalent.twins(mixture) if twin.rule in TWINS]
-    return [_full(TWINS[twin.rule], memory.model(twin.architecture), scenario, record) for twin in found]
+    return [_full(TWINS[twin.rule], memory.model(twin.architecture), scenario, chosen) for twin in found]
 
 
 def room(scenario: Scenario, device: Device) -> Room:
     """How far the scenario goes on `device`."""
-    record = registry.get(scenario.architecture)
-    setting, work = Setting(_model(scenario, record), _precision(scenario)), _work(scenario)
+    setting, work = Setting(model(scenario, subject(scenario)), _precision(scenario)), _work(scenario)
     capacity = int(device.capacity)
     context = batch = number = None
     with suppress(InfeasibleError):
@@ -98,18 +121,18 @@ def room(scenario: Scenario, device: Device) -> Room:
     return Room(usable(capacity), context, batch, number)
 
 
-def sizes(subjects: list[Full]) -> list[dict[str, str | int]]:
+def sizes(cases: list[Full]) -> list[dict[str, str | int]]:
     """Rows for the memory chart: name, component, bytes."""
     return [
         {"name": one.label, "component": component, "bytes": size}
-        for one in subjects
+        for one in cases
         for component, size in one.footprint.components().items()
     ]
 
 
-def _architecture(scenario: Scenario, record: Record) -> Architecture | None:
+def architecture(scenario: Scenario, chosen: Subject) -> Architecture | None:
     """The architecture, edited if the scenario says so; None where only a record of sizes exists."""
-    found = record.architecture
+    found = chosen.architecture
     if found is None or found.experts is None or not scenario.edit:
         return found
     changes = {"experts": scenario.experts, "top_k": scenario.top_k, "shared": scenario.shared}
@@ -121,15 +144,21 @@ def _architecture(scenario: Scenario, record: Record) -> Architecture | None:
         return edit(found.model_copy(update={"experts": bank.model_copy(update={"router": router})}), changes)
 
 
-def _label(scenario: Scenario, record: Record) -> str:
-    if scenario.edit and record.architecture is not None:
-        return f"{record.name} edited: {describe(scenario.experts, scenario.top_k, scenario.shared)}"
-    return f"{record.name} as published"
+def label(scenario: Scenario, chosen: Subject) -> str:
+    """Its name, and whether it is as published, as given, or edited."""
+    bank = chosen.architecture.experts if chosen.architecture else None
+    if scenario.edit and bank is not None:
+        return f"{chosen.name} edited: {describe(scenario.experts, scenario.top_k, scenario.shared)}"
+    return f"{chosen.name} {chosen.standing}"
 
 
-def _model(scenario: Scenario, record: Record) -> Model:
-    found = _architecture(scenario, record)
-    return registry.model(record) if found is None else memory.model(found)
+def model(scenario: Scenario, chosen: Subject) -> Model:
+    """What the memory functions take."""
+    found = architecture(scenario, chosen)
+    if found is not None:
+        return memory.model(found)
+    assert chosen.record is not None, "what has no architecture has a record"
+    return registry.model(chosen.record)
 
 
 def _precision(scenario: Scenario) -> Precision:
@@ -140,11 +169,11 @@ def _work(scenario: Scenario) -> Workload:
     return Workload(batch=scenario.batch, context=scenario.context)
 
 
-def _full(label: str, subject: Model, scenario: Scenario, record: Record) -> Full:
+def _full(name: str, sized: Model, scenario: Scenario, chosen: Subject) -> Full:
     source = (
-        f"{subject.name}: counted from {record.sources[0]} ({record.verified.method}); "
+        f"{sized.name}: counted {chosen.source}; "
         f"weights in {WEIGHTS[scenario.precision]}, cache in bf16, {scenario.batch} sequences of "
         f"{scenario.context:,} tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
     )
-    found = memory.footprint(subject, _work(scenario), _precision(scenario))
-    return Full(label, subject.parameters, found, source)
+    found = memory.footprint(sized, _work(scenario), _precision(scenario))
+    return Full(name, sized.parameters, found, source)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from moe_core.specs import RunSpec
+from moe_core.specs import Architecture, RunSpec
 
 Precision = Literal["auto", "fp32", "bf16", "fp8", "int4"]
 Model = Literal["carved", "trained"]
@@ -43,7 +43,11 @@ WORDS: dict[str, tuple[str, ...]] = {
     "edit": ("false", "true"),
 }
 # What pages keep in the URL for themselves, and what Streamlit reserves.
-PAGE_KEYS = ("layer", "expert", "domain", "sequence", "view", "embed", "embed_options")
+PAGE_KEYS = (
+    *("layer", "expert", "domain", "sequence", "view"),  # Routing
+    *("look", "convention", "rumours", "changes"),  # Architectures
+    *("embed", "embed_options"),
+)
 
 
 class Scenario(NamedTuple):
@@ -62,6 +66,7 @@ class Scenario(NamedTuple):
     precision: Precision = "auto"
     edit: bool = False  # the full size takes the scale model's mixture too
     text: str | None = None
+    own: Architecture | None = None  # imported or edited in this session; None: a published model
 
     def run_spec(self, lab: Literal["bench", "topk_sweep"] = "bench") -> RunSpec:
         """What the scale model is asked. Raises ConfigError; formats it cannot compute in run as auto."""

@@ -18,6 +18,7 @@ from moe_core.errors import ConfigError
 from moe_core.hf import config as configs
 from moe_core.hf import reader
 from moe_core.perf import memory
+from moe_core.perf.dense_equivalent import Rule, Twin
 from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
@@ -34,6 +35,12 @@ CONVENTIONS = {
     "incl_embeddings": "embeddings included",
     "excl_input_embedding": "input embedding left out",
     "excl_embedding_and_head": "embedding and head left out",
+}
+TWINS: dict[Rule, str] = {
+    "active": "dense, equal active",
+    "total": "dense, equal total",
+    "sqrt": "dense, √(active × total)",
+    "epoch": "dense, Epoch's heuristic",
 }
 DETAILS = {  # what each convention means, for a tooltip
     "incl_embeddings": "everything a token passes through; the whole embedding table is counted",
@@ -60,6 +67,11 @@ class Subject(NamedTuple):
             return (bank.count, bank.top_k, bank.shared) if bank else None
         found = self.record.routing if self.record else None
         return (found.experts, found.top_k, found.shared) if found else None
+
+    def renamed(self, name: str) -> Subject:
+        """The same model under another name."""
+        arch = self.architecture.model_copy(update={"name": name}) if self.architecture else None
+        return self._replace(name=name, architecture=arch)
 
     @property
     def source(self) -> str:
@@ -101,6 +113,11 @@ def own(arch: Architecture, standing: Standing, notes: tuple[str, ...] = ()) -> 
     return Subject(arch.name, standing, count(arch), arch, None, notes)
 
 
+def twin(found: Twin) -> Subject:
+    """A dense twin as a model of its own."""
+    return own(found.architecture.model_copy(update={"name": TWINS[found.rule]}), "edited", found.caveats)
+
+
 def model(subject: Subject) -> memory.Model:
     """What the memory functions take. Raises ConfigError where too little is known."""
     if subject.architecture is not None:
@@ -125,7 +142,7 @@ def _row(subject: Subject) -> dict[str, Any]:
     experts, top_k, shared = routing or (None, None, None)
     return {
         "name": subject.name,
-        "kind": "moe" if routing else "dense",
+        "kind": "moe" if routing or counted.breakdown.experts else "dense",
         "total": counted.total,
         "active": counted.active.incl_embeddings,
         **counted.active._asdict(),
@@ -165,6 +182,51 @@ def parts(subjects: list[Subject]) -> pd.DataFrame:
                 {"name": subject.name, "component": component, "parameters": size, "active": max(used, 0)}
             )
     return pd.DataFrame(rows)
+
+
+def side_by_side(chosen: list[Subject]) -> pd.DataFrame:
+    """A column a model, exact integers, a dash where a model has nothing of the kind."""
+    return pd.DataFrame({one.name: _facts(one) for one in chosen})
+
+
+def _facts(one: Subject) -> dict[str, str]:
+    counted, arch, routing = one.parameters, one.architecture, one.routing
+    facts = {"total": f"{counted.total:,}"}
+    facts |= {f"active, {CONVENTIONS[n]}": f"{size:,}" for n, size in counted.active._asdict().items()}
+    facts["active of total"] = f"{100 * counted.active.incl_embeddings / counted.total:.3g} %"
+    experts, top_k, shared = routing or (None, None, None)
+    facts["experts, top-k, shared"] = f"{experts}, {top_k}, {shared}" if routing else "-"
+    facts["sets of experts"] = f"{one.sets:,}" if one.sets else "-"
+    facts["attention"] = one.record.attention if one.record else attention_kind(arch)
+    if arch is not None:
+        facts["layers, hidden"] = f"{arch.layers}, {arch.hidden:,}"
+        facts["expert width"] = f"{arch.experts.width:,}" if arch.experts else "-"
+        facts["vocabulary"] = f"{arch.vocab:,}"
+    facts["KV cache a token, bf16"] = _cache_words(one)
+    facts["released"] = one.record.released if one.record else "-"
+    facts["counted by"] = METHODS[counted.method]
+    return facts
+
+
+def _cache_words(one: Subject) -> str:
+    try:
+        return f"{model(one).cache.token_bytes('bf16'):,} bytes"
+    except ConfigError:
+        return "-"
+
+
+_GITHUB = re.compile(r"^github:([\w.-]+/[\w.-]+)(?:@([0-9a-f]{7,40}) ([\w./-]+))?")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+
+
+def link(source: str) -> str | None:
+    """The address of a source in our own data: a file at a commit on GitHub, a paper on arXiv."""
+    if found := _GITHUB.match(source):
+        repository, commit, path = found.groups()
+        return f"https://github.com/{repository}" + (f"/blob/{commit}/{path}" if commit else "")
+    if found := _ARXIV.search(source):
+        return f"https://arxiv.org/abs/{found.group(1)}"
+    return None
 
 
 # -- import ----------------------------------------------------------------------------------------
@@ -270,7 +332,9 @@ def read_changes(text: str, arch: Architecture) -> tuple[dict[str, int], str, li
         elif name in found and re.fullmatch(r"\d{1,9}", value) and _within(name, int(value)):
             found[name] = int(value)
         else:
-            problems.append(f"changes ({shorten(item)}): must be a field, a colon and a number; it is ignored")
+            problems.append(
+                f"changes ({shorten(item)}): must be a field, a colon and a number; it is ignored"
+            )
     return found, kind, problems[:3]
 
 

@@ -22,12 +22,13 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=[0, 10], nice=False))
     y = alt.Y("low:Q", axis=axis, scale=alt.Scale(domain=[top + 0.1, -0.1], nice=False))
     base = alt.Chart(boxes).encode(tooltip=[alt.Tooltip("label:N"), alt.Tooltip("exact:N", title="weights")])
-    colour = alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=None)
+    groups = alt.Scale(domain=list(GROUPS), range="category")
+    colour = alt.Color("part:N", scale=groups, legend=None)
     solid = base.mark_rect(opacity=0.22, cornerRadius=4).encode(
         x=x, x2="x2:Q", y=y, y2="high:Q", color=colour
     )
     edge = base.mark_rect(filled=False, strokeWidth=1.5, cornerRadius=4).encode(
-        x=x, x2="x2:Q", y=y, y2="high:Q", stroke=alt.Stroke("part:N", scale=colour.scale, legend=None)
+        x=x, x2="x2:Q", y=y, y2="high:Q", stroke=alt.Stroke("part:N", scale=groups, legend=None)
     )
     left = base.mark_text(align="left", dx=10, fontWeight="bold").encode(x=x, y="middle:Q", text="label:N")
     right = base.mark_text(align="right", dx=-10).encode(x="x2:Q", y="middle:Q", text="note:N")

@@ -68,7 +68,9 @@ def _uncrowded(data: pd.DataFrame) -> set[str]:
     order = data.sort_values(["shown", "standing", "released"], ascending=[False, False, False])
     for row in order.to_dict("records"):
         x, y = ((math.log(row[axis]) - low) / (high - low) for axis in ("total", "active"))
-        if (all(abs(x - a) > _ROOM[0] or abs(y - b) > _ROOM[1] for a, b, _ in kept) and x < 0.9) or row["shown"]:
+        if (all(abs(x - a) > _ROOM[0] or abs(y - b) > _ROOM[1] for a, b, _ in kept) and x < 0.9) or row[
+            "shown"
+        ]:
             kept.append((x, y, str(row["name"])))
     return {name for _, _, name in kept}
 
@@ -131,7 +133,7 @@ def over_years(models: pd.DataFrame, field: str) -> Figure:
     grouped["bin"] = grouped["bin"].map(_words)
     base.data = grouped
     tip = ["year:O", alt.Tooltip("bin:O", title=YEARS[field]), "models:Q", "names:N"]
-    cells = base.mark_rect(opacity=0.75).encode(
+    cells = base.mark_rect(opacity=0.5).encode(
         color=alt.Color("models:Q", scale=alt.Scale(range="ramp", domainMin=0), legend=None), tooltip=tip
     )
     tall = paint(base.mark_text(fontSize=12, fontWeight="bold"), "ink").encode(text="models:Q")
