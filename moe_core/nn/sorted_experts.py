@@ -8,7 +8,9 @@ A *run* is a few experts padded to equal counts. Measured on two AMX cores (benc
 * Weights stand on the left (W @ x^T): oneDNN then repacks the few activations and not the weights,
   1.2-1.6 times faster than `linear` below 256 pairs. Two equal columns beat a single one.
 * In bf16, neighbouring fine-grained experts share a batched product: 2 times faster from 16 tokens on.
-* In fp32, MKL reads weights at full speed for up to 3 pairs, and for 4-15 only in blocks of rows.
+* oneDNN compiles a kernel for every new number of rows (3 ms in bf16): counts are rounded up.
+* In fp32, MKL reads weights at full speed for up to 3 pairs, for 4-15 only in blocks of rows; beyond,
+  oneDNN is faster than MKL, which `torch.mm` calls.
 * Results are written once and added up by `embedding_bag`, which gathers, weights and sums in fp32.
 * Fresh memory costs 0.25 ms a megabyte, so hidden activations reuse one buffer.
 """
@@ -20,7 +22,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,17 +34,17 @@ if TYPE_CHECKING:
     from moe_core.nn.experts import ExpertWeights
 
 MOST_ROWS = 2048  # of one product: bounds the buffer
-FEW = 16  # up to here a product is bound by reading the weights
-# rows for which the weights stand on the left
-COLUMN_ROWS = {torch.bfloat16: range(1, 257), torch.float32: range(FEW + 1, 49)}
+FEW = 16  # rows up to which a product is bound by reading the weights
 BATCH_ROWS = 128  # up to here experts share a batched product, in bf16
 BATCH_EXPERTS = 32
 HIDDEN_BYTES = 4 * MIB  # hidden activations of several experts: they stay in the second-level caches
 SMALL_EXPERT = 2 * MIB  # weights so small that starting a product costs as much as reading them
 START_COST = 8 * MIB  # of a product, in multiply-adds: some 50 microseconds
 BLOCK = 32  # rows of a weight block
+TRANSPOSE = 10  # writing D x rows transposed is cheaper than repacking D x F weights up to F / rows
 
-Index = NDArray[np.int64]
+# x @ w^T by oneDNN, as torch's own compiler calls it; fp32 has no public way to it. None: not in this build.
+_onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class Run(NamedTuple):
@@ -101,18 +102,27 @@ def arrange(routing: Routing, weights: ExpertWeights, dtype: torch.dtype) -> Lay
 
 def plan_runs(load: list[int], weights: ExpertWeights, dtype: torch.dtype) -> Iterator[Run]:
     """Every pair in some run. Experts with few pairs share one, in bf16 padded to equal counts."""
-    if dtype == torch.bfloat16:
+    bf16, alone = dtype == torch.bfloat16, load
+    if bf16:
         batches = list(_batches(load, weights))
         taken = {expert for run in batches for expert in run.experts}
+        alone = [0 if expert in taken else rows for expert, rows in enumerate(load)]
         yield from batches
-        yield from _equal_counts(
-            [0 if expert in taken else rows for expert, rows in enumerate(load)], weights
-        )
-    elif few := [expert for expert, rows in enumerate(load) if 0 < rows <= FEW]:
+        yield from _equal_counts(alone, weights)
+    elif few := [expert for expert, rows in enumerate(load) if 0 < rows < FEW]:
         yield Run(few, [load[expert] for expert in few])
-    for expert, rows in enumerate(load):
-        if rows > FEW and not (dtype == torch.bfloat16 and expert in taken):
-            yield from (Run([expert], [min(rows, MOST_ROWS)]) for _ in range(0, rows, MOST_ROWS))
+    for expert, rows in enumerate(alone):
+        if rows > FEW or (rows == FEW and not bf16):
+            for done in range(0, rows, MOST_ROWS):
+                yield Run([expert], [rounded(min(MOST_ROWS, rows - done), dtype)])
+
+
+def rounded(rows: int, dtype: torch.dtype) -> int:
+    """Rows to compute for `rows` pairs, so that few different numbers occur."""
+    if dtype == torch.bfloat16 and rows <= FEW:
+        return next(size for size in (2, 4, 8, FEW) if rows <= size)
+    step = 8 if dtype == torch.float32 else 16 if rows <= 512 else 64
+    return -(-rows // step) * step
 
 
 def _equal_counts(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
@@ -134,14 +144,16 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     width, size = weights.gate_up_EGD.shape[1] * 2, weights.down_EDF[0].numel()
     busy = [expert for expert, rows in enumerate(load) if rows]
     small = size * 6 * len(load) <= SMALL_EXPERT * len(busy)  # bytes to read for each busy expert
+    if not small and sum(load) < 12 * len(busy):
+        return
     slack = max(FEW, START_COST // size)
     stretch, most, total = range(0), 0, 0
-    for expert in [e for e in busy if load[e] <= BATCH_ROWS and (small or load[e] >= 12)]:
+    for expert in busy:
         longer, rows = range(stretch.start, expert + 1), load[expert]
         joins = stretch and len(longer) <= BATCH_EXPERTS and (small or expert == stretch.stop)
         most, total = max(most, rows), total + rows
         fits = len(longer) * most * width <= HIDDEN_BYTES and len(longer) * (most - slack) <= 1.34 * total
-        if joins and fits:
+        if joins and fits and most <= BATCH_ROWS:
             stretch = longer
             continue
         yield from _batch(stretch, load)
@@ -152,7 +164,8 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
 def _batch(stretch: range, load: list[int]) -> Iterator[Run]:
     """The run over a stretch; none for a single expert."""
     if len(stretch) > 1:
-        yield Run(stretch, [max(2, *load[stretch.start : stretch.stop])] * len(stretch), batched=True)
+        rows = rounded(max(load[stretch.start : stretch.stop]), torch.bfloat16)
+        yield Run(stretch, [rows] * len(stretch), batched=True)
 
 
 def _input_scale(layout: Layout, routing: Routing, dtype: torch.dtype) -> Tensor:
@@ -173,10 +186,18 @@ def _compute(x_TD: Tensor, layout: Layout, weights: ExpertWeights, scale_R1: Ten
         x_PD = x_TD.index_select(0, layout.source_R[start:end])
         if scale_R1 is not None:
             x_PD.mul_(scale_R1[start:end])
-        compute = _columns if run.batched or run.rows[0] in COLUMN_ROWS[x_TD.dtype] else _rows
+        compute = _columns if _weights_left(run, weights) else _rows
         compute(x_PD, run, weights, buffer[: run.places * width], y_RD[start:end])
         start = end
     return y_RD
+
+
+def _weights_left(run: Run, weights: ExpertWeights) -> bool:
+    """Whether the weights stand on the left: while repacking them would cost more than it brings."""
+    rows = run.rows[0]
+    if weights.down_EDF.dtype == torch.float32:
+        return FEW <= rows <= 384
+    return run.batched or rows <= 128 or rows * 14 <= weights.down_EDF.shape[2]
 
 
 def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
@@ -189,25 +210,28 @@ def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: 
 def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
     """Weights on the left: W @ x^T. Experts have equal rows."""
     count, rows = len(run.experts), run.rows[0]
-    h_CGP = hidden.view(count, -1, rows)
-    _left(weights.gate_up_EGD, x_PD.view(count, rows, -1).transpose(1, 2), run, h_CGP)
-    h_CFP, y_CPD = _activate(h_CGP, weights.gated, 1), y_PD.view(count, rows, -1)
-    if run.batched or rows * 14 < h_CFP.shape[1]:  # transposing the result is cheaper than repacking weights
-        y_CDP = y_PD.new_empty(count, y_PD.shape[1], rows)
-        _left(weights.down_EDF, h_CFP, run, y_CDP)
+    x_CPD, y_CPD = x_PD.view(count, rows, -1), y_PD.view(count, rows, -1)
+    h_CGP = _left(weights.gate_up_EGD, x_CPD, run, hidden.view(count, -1, rows))
+    h_CPF = _activate(h_CGP, weights.gated, 1).transpose(1, 2)
+    if run.batched or rows * TRANSPOSE < h_CPF.shape[2]:
+        y_CDP = _left(weights.down_EDF, h_CPF, run, y_PD.new_empty(count, y_PD.shape[1], rows))
         y_CPD.copy_(y_CDP.transpose(1, 2))
     else:
-        for expert, h_FP, y_one_PD in zip(run.experts, h_CFP.unbind(0), y_CPD.unbind(0), strict=True):
-            torch.mm(h_FP.t(), weights.down_EDF[expert].t(), out=y_one_PD)
+        for expert, h_PF, y_one_PD in zip(run.experts, h_CPF.unbind(0), y_CPD.unbind(0), strict=True):
+            torch.mm(h_PF, weights.down_EDF[expert].t(), out=y_one_PD)
 
 
-def _left(weight_EOI: Tensor, x_CIP: Tensor, run: Run, out_COP: Tensor) -> None:
-    """out = W @ x, expert by expert or all at once."""
+def _left(weight_EOI: Tensor, x_CPI: Tensor, run: Run, buffer_COP: Tensor) -> Tensor:
+    """[C, O, P]: W @ x^T, all at once, or expert by expert; in the buffer or not."""
+    first, last = run.experts[0], run.experts[-1]
     if run.batched:
-        torch.bmm(weight_EOI[run.experts[0] : run.experts[-1] + 1], x_CIP, out=out_COP)
-        return
-    for expert, x_IP, out_OP in zip(run.experts, x_CIP.unbind(0), out_COP.unbind(0), strict=True):
-        torch.mm(weight_EOI[expert], x_IP, out=out_OP)
+        return torch.bmm(weight_EOI[first : last + 1], x_CPI.transpose(1, 2), out=buffer_COP)
+    if first == last and weight_EOI.dtype == torch.float32 and _onednn_linear is not None:
+        product: Tensor = _onednn_linear(weight_EOI[first], x_CPI[0], None, "none", [], "")
+        return product[None]
+    for expert, x_PI, out_OP in zip(run.experts, x_CPI.unbind(0), buffer_COP.unbind(0), strict=True):
+        torch.mm(weight_EOI[expert], x_PI.t(), out=out_OP)
+    return buffer_COP
 
 
 def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, out_PO: Tensor) -> None:
@@ -237,11 +261,15 @@ def _blocked(x_PI: Tensor, weight_OI: Tensor, out_PO: Tensor) -> None:
 
 
 def _activate(h: Tensor, gated: bool, dim: int) -> Tensor:
-    """silu(gate) * up in place, gate being the first half along `dim`; silu(h) when not gated."""
+    """silu(gate) * up, gate being the first half along `dim`; silu(h) when not gated. Overwrites h.
+
+    Halves of columns are strided: the result is then a tensor of its own, which products read faster.
+    """
     if not gated:
         return functional.silu(h, inplace=True)
     gate, up = h.chunk(2, dim)
-    return functional.silu(gate, inplace=True).mul_(up)
+    gate = functional.silu(gate, inplace=True)
+    return gate.mul_(up) if dim == 1 and h.dim() == 3 else gate * up
 
 
 def _add_up(y_RD: Tensor, place_N: Tensor, routing: Routing, weighted: bool) -> Tensor:

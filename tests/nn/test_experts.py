@@ -163,7 +163,7 @@ def test_runs_hold_every_pair_and_bound_the_buffer(load: list[int], bf16: bool, 
     for expert, rows in enumerate(load):
         assert places[expert] >= rows
     spare = max(sorted_experts.FEW, sorted_experts.START_COST // (256 * width))
-    assert sum(places.values()) <= 2 * sum(load) + (spare + 2) * len(load)
+    assert sum(places.values()) <= 2 * sum(load) + (spare + 64) * len(load)
 
 
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
