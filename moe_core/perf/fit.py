@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
-from moe_core.perf.memory import Footprint, Model, Workload, footprint
+from moe_core.perf.memory import Footprint, Model, Workload, footprint, working
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import quantity
@@ -100,13 +100,15 @@ def largest_batch(
 
 
 def _largest(setting: Setting, workload: Workload, capacity: int, parallel: Parallel, field: str) -> int:
-    def holds(value: int) -> bool:
-        asked = workload.model_copy(update={field: value})
-        return fit(setting, asked, capacity, parallel).fits
-
-    if not holds(1):
-        least = fit(setting, workload.model_copy(update={field: 1}), capacity, parallel)
+    least = fit(setting, workload.model_copy(update={field: 1}), capacity, parallel)
+    if not least.fits:
         raise InfeasibleError(_sentence(least, capacity))
+    held, spare = shard(setting.model, parallel), least.usable - least.footprint.weights_total
+
+    def holds(value: int) -> bool:
+        asked = share(workload.model_copy(update={field: value}), parallel)
+        return sum(working(held, asked, setting.kv)) <= spare  # the weights are the same for every value
+
     return bisect(holds, _MOST)
 
 

@@ -96,12 +96,16 @@ def footprint(
     subject: Model, workload: Workload, precision: Precision = Precision(), kv: Format = "bf16"
 ) -> Footprint:
     """Bytes to serve `workload` with `subject`, all of it on one device."""
+    return Footprint(weights(subject.parameters.breakdown, precision), *working(subject, workload, kv))
+
+
+def working(subject: Model, workload: Workload, kv: Format = "bf16") -> tuple[int, int, int]:
+    """Bytes beside the weights: cache, recurrent state, activations. What grows with the workload."""
     kept = subject.cache
-    return Footprint(
-        weights=weights(subject.parameters.breakdown, precision),
-        kv_cache=workload.batch * kept.sequence_bytes(workload.context, kv),
-        state=workload.batch * kept.state_bytes(),
-        activations=activations(subject.inner, workload),
+    return (
+        workload.batch * kept.sequence_bytes(workload.context, kv),
+        workload.batch * kept.state_bytes(),
+        activations(subject.inner, workload),
     )
 
 
