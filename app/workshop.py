@@ -184,8 +184,26 @@ def edit(model: Subject, scenario: Scenario) -> None:
     left, right = panels.pair()
     with left:
         wanted, kind = _knobs(model.architecture)
+    new, problem = _edited(model, model.architecture, wanted, kind)
     with right:
-        _consequences(model, wanted, kind, scenario)
+        if problem:
+            st.error(escape(problem), title="That model cannot be", icon=":material/block:")
+            st.caption("Shown is the model as it is.")
+        facts = Source("modelled", new.source)
+        panels.show(catalogue.parameters(model, new), "edited", facts, caveat="full size, closed form")
+        st.button(
+            "Look at the edited model",
+            key="edit_keep",
+            on_click=_adopt,
+            args=(new,),
+            disabled=new.parameters == model.parameters,
+            icon=":material/visibility:",
+            help="Keeps it for this session: compare it, see it on the chart, use it in the scenario.",
+        )
+    with panels.aside("What it changes"):
+        rows = pd.DataFrame([one.row() for one in _measures(model, new, scenario)])
+        st.dataframe(rows, hide_index=True, alt="The model as it is beside the edited one")
+        panels.badge(facts)
 
 
 def _seed(name: str, arch: Architecture) -> None:
@@ -239,31 +257,15 @@ def _reset() -> None:
     st.session_state["edit_of"] = ""
 
 
-def _consequences(model: Subject, wanted: dict[str, int], kind: str, scenario: Scenario) -> None:
-    """What the change does, live; a change that cannot be is one sentence."""
-    assert model.architecture is not None, "the caller checks"
+def _edited(
+    model: Subject, arch: Architecture, wanted: dict[str, int], kind: str
+) -> tuple[Subject, str | None]:
+    """The edited model; or the model as it is, and the sentence that says what cannot be."""
+    name = f"{model.name.removesuffix(', edited')}, edited"
     try:
-        arch = subjects.edited(model.architecture, wanted, kind)
+        return subjects.own(subjects.edited(arch, wanted, kind), "edited").renamed(name), None
     except ConfigError as error:
-        st.error(escape(catalogue.problem_of(error)), title="That model cannot be", icon=":material/block:")
-        st.caption("Below: the model as it is.")
-        arch = model.architecture
-    new = subjects.own(arch, "edited").renamed(f"{model.name}, edited")
-    figure = catalogue.parameters(model, new)
-    panels.show(figure, "edited", Source("modelled", new.source), caveat="full size, closed form")
-    with panels.aside("What it changes"):
-        rows = pd.DataFrame([one.row() for one in _measures(model, new, scenario)])
-        st.dataframe(rows, hide_index=True, alt="The model as it is beside the edited one")
-        panels.badge(Source("modelled", "both sides by the same formulas"))
-    st.button(
-        "Look at the edited model",
-        key="edit_keep",
-        on_click=_adopt,
-        args=(new,),
-        disabled=arch == model.architecture,
-        icon=":material/visibility:",
-        help="Keeps it for this session: compare it, place it on the chart, use it in the scenario.",
-    )
+        return subjects.own(arch, "edited").renamed(name), catalogue.problem_of(error)
 
 
 def _adopt(new: Subject) -> None:

@@ -67,15 +67,16 @@ def several(parts: pd.DataFrame) -> Figure:
     totals = data.groupby("name", sort=False, as_index=False)["parameters"].sum()
     totals = totals.assign(text=totals["parameters"].map(count))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=210, minExtent=130))
+    room = alt.Scale(domain=[0, float(totals["parameters"].max()) * 1.12], nice=False)
     ticks = alt.Axis(labelExpr=COUNT_AXIS, tickCount=6)
     present = [name for name in GROUPS if name in set(data["part"])]
-    key = alt.Legend(orient="top", title=None, columns=4, values=present, labelLimit=200)
+    key = alt.Legend(orient="top", title=None, columns=3, values=present, labelLimit=200)
     bars = (
         alt.Chart(data)
         .mark_bar(height=26)
         .encode(
             y=y,
-            x=alt.X("parameters:Q", title="parameters", stack="zero", axis=ticks),
+            x=alt.X("parameters:Q", title="parameters", stack="zero", axis=ticks, scale=room),
             color=alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=key),
             order="order:Q",
             tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="has")],
@@ -83,7 +84,7 @@ def several(parts: pd.DataFrame) -> Figure:
     )
     words = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
     chart = (bars + words.encode(y=y, x="parameters:Q", text="text:N")).properties(
-        height=46 * len(names) + 90
+        height=46 * len(names) + 130
     )
     title = _title(totals)
     return draw(title, f"Parameters by component, one bar a model. {title}.", chart, data)
