@@ -6,7 +6,8 @@ Every function answers for the fullest device.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
@@ -70,16 +71,29 @@ def devices(setting: Setting, workload: Workload, capacity: int, most: int = 512
 
     Raises InfeasibleError when `most` are not enough.
     """
-    best: Fit | None = None
+    return first(setting, needs(setting, workload, most), capacity)
+
+
+def needs(setting: Setting, workload: Workload, most: int = 512) -> Iterator[tuple[Parallel, Footprint]]:
+    """What the fullest device holds in every layout of up to `most` devices, fewest devices first.
+
+    It does not depend on the device: a list of it serves any number of capacities.
+    """
     for number in (2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most):
         for parallel in _layouts(number):
-            try:
-                found = fit(setting, workload, capacity, parallel)
-            except InfeasibleError:
-                continue  # heads or experts do not divide so
-            if found.fits:
-                return found
-            best = found if best is None or found.spare > best.spare else best
+            with suppress(InfeasibleError):  # heads or experts do not divide so
+                held = shard(setting.model, parallel)
+                yield parallel, footprint(held, share(workload, parallel), setting.precision, setting.kv)
+
+
+def first(setting: Setting, held: Iterable[tuple[Parallel, Footprint]], capacity: int) -> Fit:
+    """The first of `needs` that fits a capacity. Raises InfeasibleError, naming the one that came nearest."""
+    best: Fit | None = None
+    for parallel, need in held:
+        found = Fit(parallel, need, usable(capacity, setting.headroom))
+        if found.fits:
+            return found
+        best = found if best is None or found.spare > best.spare else best
     if best is None:
         raise InfeasibleError(f"{setting.model.name} cannot be split over devices")
     raise InfeasibleError(f"{_sentence(best, capacity)}, even split over {best.parallel.devices}")
