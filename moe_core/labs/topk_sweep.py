@@ -25,7 +25,7 @@ def execute(spec: RunSpec, context: Context) -> Path:
     """
     context.step("check", 0.0)
     question = questions.resolve(_cut(spec))
-    wanted = admission.need(question.dense, question.moe, question.shape, question.form)
+    wanted = question.need()
     admission.admit(wanted, question.device)
     with admission.memory_guarded(wanted):
         results = _sweep(question, context)

@@ -14,13 +14,17 @@ import torch
 
 from moe_core.device import cache_bytes, free_memory
 from moe_core.errors import InfeasibleError
-from moe_core.perf.precision import Format
+from moe_core.perf.params import ffn
+from moe_core.perf.precision import Format, size
 from moe_core.runs import footprint, quality
 from moe_core.runs.footprint import Shape
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Experts
 from moe_core.units import MIB, quantity
 
-MARGIN = 2.5  # live tensors were measured at up to this many times the closed form of activations
+# Live tensors were measured at up to so many times the closed form of activations, for any other kernel 2.8.
+MARGINS = {"padded": 5.0}
+MARGIN = 3.0
+PADDED_ROWS = 128  # of an expert, that a kernel may add to fill a product, whatever the tokens
 ROTATED = 64 * MIB  # the most that copies of one model may take
 HOST = torch.device("cpu")
 DECISION_BYTES = 40  # int16 and float32 as recorded, the columns of the table, its encoded file
@@ -34,19 +38,20 @@ class Need(NamedTuple):
     host: dict[str, int]
 
 
-def need(dense: Architecture, moe: Architecture, shape: Shape, form: Format) -> Need:
+def need(dense: Architecture, moe: Architecture, shape: Shape, form: Format, kernel: str = "sorted") -> Need:
     """What both models need together. Caches of both live at once; activations of one."""
+    assert moe.experts is not None
     parts = [footprint.predict(arch, shape, form) for arch in (dense, moe)]
     work = ("kv_cache", "activations")
     device = {
-        "weights": sum(size for part in parts for name, size in part.items() if name not in work),
+        "weights": sum(part[name] for part in parts for name in part if name not in work),
         "KV cache": sum(part["kv_cache"] for part in parts),
-        "activations": ceil(MARGIN * max(part["activations"] for part in parts)),
-        "routing": _routing_bytes(moe, shape),
+        "activations": ceil(MARGINS.get(kernel, MARGIN) * max(part["activations"] for part in parts)),
+        "expert products": _product_bytes(moe, moe.experts, shape, form, kernel),
+        "routing": _routing_bytes(moe, moe.experts, shape),
     }
-    assert moe.experts is not None
-    pairs = shape.batch * shape.seq * moe.experts.top_k * len(moe.moe_layers)
-    return Need(device, {"recording": pairs * DECISION_BYTES})
+    decisions = shape.batch * shape.seq * moe.experts.top_k * len(moe.moe_layers)
+    return Need(device, {"recording": decisions * DECISION_BYTES})
 
 
 def admit(wanted: Need, device: torch.device) -> None:
@@ -90,16 +95,23 @@ def _admit(parts: dict[str, int], free: int, where: str) -> None:
     if total <= free:
         return
     largest = sorted(parts.items(), key=lambda item: -item[1])[:3]
-    listed = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in largest)
+    listed = ", ".join(f"{name} {quantity(part, 'B')}" for name, part in largest)
     raise InfeasibleError(
         f"needs {quantity(total, 'B')} ({listed}), {where} has {quantity(free, 'B')} free: "
         "ask for a smaller batch or seq"
     )
 
 
-def _routing_bytes(moe: Architecture, shape: Shape) -> int:
+def _product_bytes(moe: Architecture, bank: Experts, shape: Shape, form: Format, kernel: str) -> int:
+    """What a kernel adds to the activations: padding, or a copy of an expert's weights for every pair."""
+    if kernel == "gather":
+        pairs = shape.batch * shape.seq * bank.top_k
+        return pairs * size(ffn(moe.hidden, bank.width, moe.gated), form)
+    return size(bank.count * PADDED_ROWS * 4 * moe.hidden, form)
+
+
+def _routing_bytes(moe: Architecture, bank: Experts, shape: Shape) -> int:
     """What the recorder's references keep alive, of one chunk of sequences at a time."""
-    assert moe.experts is not None
     together = max(part.stop - part.start for part in quality.chunks(shape.batch, shape.seq))
-    per_token = moe.experts.top_k * PAIR_BYTES + moe.experts.count * SCORE_BYTES
+    per_token = bank.top_k * PAIR_BYTES + bank.count * SCORE_BYTES
     return together * shape.seq * per_token * len(moe.moe_layers)

@@ -23,7 +23,6 @@ def publish(
 ) -> Path:
     """The directory of the published bundle. `rules`: what the lab did that the spec does not say."""
     identity = question_id(question.spec)
-    facts = provenance.of(question.spec, question.info, question.dtype, question.asked)
     manifest = Manifest(
         run_id=run_id(identity, question.info.key),
         question_id=identity,
@@ -31,7 +30,7 @@ def publish(
         created=question.asked,
         duration_s=context.elapsed_s,
         stages=context.stages,
-        provenance=facts | {"text": question.sample.rule} | dict(rules),
+        provenance=provenance.of(question) | dict(rules),
         architectures={
             "dense": question.dense.model_dump(mode="json"),
             "moe": question.moe.model_dump(mode="json"),

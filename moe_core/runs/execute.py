@@ -33,13 +33,12 @@ def warm() -> None:
     allocator.keep_pages()
     device = pick("auto")
     dtype = resolve_dtype("auto", device)
-    for path in (models.DENSE, models.TRAINED):
-        models.shipped(path, device, dtype)
+    models.shipped(models.DENSE, torch.device("cpu"), torch.float32)  # what carving starts from
     models.calibrated()
     text.load("heldout")
-    dense = models.shipped(models.DENSE, device, torch.float32)
-    with torch.inference_mode():
-        for model in (dense, models.shipped(models.DENSE, device, dtype)):
+    for path in (models.DENSE, models.TRAINED):
+        model = models.shipped(path, device, dtype)
+        with torch.inference_mode():
             model(torch.zeros(1, 16, dtype=torch.int64, device=device))
     synchronise(device)
 
@@ -52,7 +51,7 @@ def execute(spec: RunSpec, context: Context) -> Path:
     context.step("check", 0.0)
     question = questions.resolve(spec)
     _bounded(question)
-    wanted = admission.need(question.dense, question.moe, question.shape, question.form)
+    wanted = question.need()
     admission.admit(wanted, question.device)
     with admission.memory_guarded(wanted):
         pair = prepare(question, context)

@@ -11,7 +11,7 @@ import torch
 from moe_core.errors import ConfigError
 from moe_core.nn import calibration, carve, checkpoint
 from moe_core.nn.calibration import LayerCalibration
-from moe_core.nn.experts import KERNELS
+from moe_core.nn.experts import KERNELS, choose
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.reference_routers import with_oracle_router, with_random_router, with_top_k
@@ -67,10 +67,25 @@ def routed(moe: Decoder, spec: RunSpec) -> dict[str, Decoder]:
     return {name: with_kernel(model, spec.kernel) for name, model in found.items()}
 
 
+def kernel_for(
+    spec: RunSpec, moe: Architecture, device: torch.device, dtype: torch.dtype, tokens: int
+) -> str:
+    """The kernel that computes the experts of `moe` for `tokens` tokens at once: "auto" resolved.
+
+    Raises ConfigError when there is no such kernel.
+    """
+    if spec.kernel not in KERNELS:
+        raise ConfigError(f"kernel ({spec.kernel}) must be one of {', '.join(KERNELS)}")
+    if spec.kernel != "auto":
+        return spec.kernel
+    with torch.device("meta"):
+        assert moe.experts is not None
+        weights = MoE(moe.experts, moe.hidden, moe.gated).to(dtype).weights
+    return choose(device, dtype, tokens * moe.experts.top_k, weights, gradients=False)
+
+
 def with_kernel(model: Decoder, kernel: str) -> Decoder:
-    """`model`, computing its experts with `kernel`. Raises ConfigError when there is no such kernel."""
-    if kernel not in KERNELS:
-        raise ConfigError(f"kernel ({kernel}) must be one of {', '.join(KERNELS)}")
+    """`model`, computing its experts with `kernel`, a name in `KERNELS`."""
     for module in model.modules():
         if isinstance(module, MoE):
             module.kernel = kernel

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime
 from typing import Any
 
 import torch
 
-from moe_core.device import DeviceInfo, dtype_name
-from moe_core.specs import RunSpec
+from moe_core.device import dtype_name
+from moe_core.runs.question import Question
 from moe_core.version import __version__, code_version, commit
 
 
-def of(spec: RunSpec, info: DeviceInfo, dtype: torch.dtype, created: datetime) -> dict[str, Any]:
+def of(question: Question) -> dict[str, Any]:
     """Device, versions, commit, date and seed. A lab adds the rules it followed."""
+    info = question.info
     return {
         "device": info.name,
         "device_kind": info.kind,
@@ -24,14 +24,16 @@ def of(spec: RunSpec, info: DeviceInfo, dtype: torch.dtype, created: datetime) -
         "capability": info.capability,
         "driver": info.driver,
         "cuda": info.cuda,
-        "dtype": dtype_name(dtype),
-        "kernel": spec.kernel,
+        "dtype": dtype_name(question.dtype),
+        "kernel": question.kernels.prefill,
+        "decode_kernel": question.kernels.decode,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "moescope": __version__,
         "code_version": code_version(),
         "commit": commit(),
         "platform": platform.platform(terse=True),
-        "date": created.date().isoformat(),
-        "seed": spec.seed,
+        "date": question.asked.date().isoformat(),
+        "seed": question.spec.seed,
+        "text": question.sample.rule,
     }

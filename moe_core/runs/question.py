@@ -9,11 +9,18 @@ import torch
 
 from moe_core.device import DeviceInfo, describe, dtype_name, pick, resolve_dtype
 from moe_core.perf.precision import Format
-from moe_core.runs import models, text
+from moe_core.runs import admission, models, text
 from moe_core.runs.footprint import Shape
 from moe_core.runs.text import Sample
 from moe_core.runs.timing import Work
 from moe_core.specs import Architecture, RunSpec
+
+
+class Kernels(NamedTuple):
+    """The kernels that compute the experts, "auto" resolved."""
+
+    prefill: str
+    decode: str
 
 
 class Question(NamedTuple):
@@ -27,6 +34,7 @@ class Question(NamedTuple):
     dense: Architecture
     moe: Architecture
     sample: Sample
+    kernels: Kernels
 
     @property
     def form(self) -> Format:
@@ -49,6 +57,10 @@ class Question(NamedTuple):
         positions = max(self.spec.seq, self.start + self.spec.decode_steps)
         return Shape(self.spec.batch, self.spec.seq, positions)
 
+    def need(self) -> admission.Need:
+        """The memory that has to be free."""
+        return admission.need(self.dense, self.moe, self.shape, self.form, self.kernels.prefill)
+
     def work(self) -> Work:
         """Prompt and answer, on the device."""
         window_BW = torch.from_numpy(self.sample.window_BW).to(self.device, torch.int64)
@@ -60,6 +72,8 @@ def resolve(spec: RunSpec) -> Question:
     """Raises ConfigError for a device, dtype, kernel or mixture that cannot be had here."""
     device = pick(spec.device)
     dtype = resolve_dtype(spec.dtype, device)
+    moe = models.mixture_architecture(spec)
+    kernels = (models.kernel_for(spec, moe, device, dtype, spec.batch * length) for length in (spec.seq, 1))
     return Question(
         spec=spec,
         asked=datetime.now(UTC),
@@ -67,6 +81,7 @@ def resolve(spec: RunSpec) -> Question:
         dtype=dtype,
         info=describe(device),
         dense=models.architecture(models.DENSE),
-        moe=models.mixture_architecture(spec),
+        moe=moe,
         sample=text.read(spec),
+        kernels=Kernels(*kernels),
     )

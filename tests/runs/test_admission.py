@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from moe_core import device as devices
 from moe_core.errors import CancelledError, InfeasibleError
-from moe_core.runs import admission
+from moe_core.runs import admission, footprint, models
 from moe_core.runs.footprint import Shape
-from moe_core.specs import GQA, Architecture, Experts
+from moe_core.runs.question import resolve
+from moe_core.specs import GQA, Architecture, Experts, RunSpec
 from moe_core.units import GIB, MIB
 
 CPU = torch.device("cpu")
@@ -18,8 +19,8 @@ DENSE = Architecture(ffn_width=1024, **COMMON)
 MOE = Architecture(experts=Experts(count=16, top_k=4, width=64), **COMMON)
 
 
-def need(batch: int = 8, seq: int = 256) -> admission.Need:
-    return admission.need(DENSE, MOE, Shape(batch, seq, seq + 8), "bf16")
+def need(batch: int = 8, seq: int = 256, kernel: str = "sorted") -> admission.Need:
+    return admission.need(DENSE, MOE, Shape(batch, seq, seq + 8), "bf16", kernel)
 
 
 def test_the_refusal_names_what_it_needs_what_fills_it_and_what_there_is(monkeypatch: pytest.MonkeyPatch):
@@ -40,6 +41,23 @@ def test_a_host_that_cannot_hold_the_recording_refuses_too(monkeypatch: pytest.M
         admission.admit(need(), cuda)
 
 
+def test_a_kernel_that_copies_weights_for_every_pair_is_charged_for_them():
+    expert = 3 * 256 * 64 * 2
+    assert need(kernel="gather").device["expert products"] == 8 * 256 * 4 * expert
+    assert sum(need(kernel="padded").device.values()) > sum(need(kernel="loop").device.values())
+
+
+@pytest.mark.parametrize("kernel", ["loop", "grouped", "padded", "gather", "auto"])
+@pytest.mark.parametrize(("experts", "top_k", "shared"), [(4, 4, 1), (16, 4, 1), (128, 1, 0)])
+def test_what_is_admitted_covers_what_is_measured(kernel: str, experts: int, top_k: int, shared: int):
+    shape = {"experts": experts, "top_k": top_k, "shared": shared, "batch": 2, "seq": 64}
+    spec = RunSpec.parse({**shape, "kernel": kernel, "dtype": "bf16", "device": "cpu"})
+    question = resolve(spec)
+    measured = footprint.measure(models.mixture(spec, CPU, question.dtype), question.work())
+    wanted = question.need().device
+    assert measured["activations"] < wanted["activations"] + wanted["expert products"]
+
+
 @given(st.integers(1, 128), st.integers(1, 4))
 def test_more_work_never_needs_less(batch: int, factor: int):
     small, large = need(batch), need(batch * factor)
@@ -48,9 +66,9 @@ def test_more_work_never_needs_less(batch: int, factor: int):
 
 
 def test_copies_overflow_the_cache_within_their_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(admission, "cache_bytes", lambda device: 50 * MIB)
+    monkeypatch.setattr(admission, "cache_bytes", lambda device: 20 * MIB)
     monkeypatch.setattr(admission, "free_memory", lambda device: 80 * GIB)
-    assert admission.copies(16 * MIB, CPU) == 8  # 2 x 50 MiB needs 7 and one more
+    assert admission.copies(8 * MIB, CPU) == 6  # 2 x 20 MiB needs 5 and one more
     monkeypatch.setattr(admission, "cache_bytes", lambda device: 1 * GIB)
     assert admission.copies(16 * MIB, CPU) * 16 * MIB == admission.ROTATED
     monkeypatch.setattr(admission, "free_memory", lambda device: 40 * MIB)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from moe_core.errors import ConfigError
+from moe_core.nn.experts import KERNELS
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.perf.params import count
@@ -39,10 +40,26 @@ def test_the_trained_mixture_with_another_k_leaves_the_shared_one_alone():
 
 
 def test_an_unknown_kernel_is_named():
-    model = models.mixture(RunSpec(experts=4, top_k=1), CPU, torch.float32)
+    spec = RunSpec().model_copy(update={"kernel": "warp"})
     with pytest.raises(ConfigError, match=r"kernel \(warp\) must be one of .*loop"):
-        models.with_kernel(model, "warp")
-    assert {m.kernel for m in models.with_kernel(model, "loop").modules() if isinstance(m, MoE)} == {"loop"}
+        models.kernel_for(spec, models.mixture_architecture(spec), CPU, torch.float32, 8)
+
+
+def test_auto_is_resolved_as_the_layer_itself_would(monkeypatch: pytest.MonkeyPatch):
+    spec = RunSpec(experts=4, top_k=2)
+    told = models.kernel_for(spec, models.mixture_architecture(spec), CPU, torch.float32, tokens=16)
+    used: list[str] = []
+    for name, kernel in KERNELS.items():
+        spy = lambda *args, _name=name, _kernel=kernel: (used.append(_name), _kernel(*args))[1]  # noqa: E731
+        monkeypatch.setitem(KERNELS, name, spy)
+    with torch.inference_mode():
+        models.mixture(spec, CPU, torch.float32)(torch.zeros(1, 16, dtype=torch.int64))
+    assert set(used) == {"auto", told}
+
+
+def test_a_kernel_asked_for_is_used_in_every_layer():
+    model = models.mixture(RunSpec(experts=4, top_k=1, kernel="loop"), CPU, torch.float32)
+    assert {m.kernel for m in model.modules() if isinstance(m, MoE)} == {"loop"}
 
 
 def test_a_cast_spares_buffers():
