@@ -52,8 +52,9 @@ def test_auto_is_resolved_as_the_layer_itself_would(monkeypatch: pytest.MonkeyPa
     for name, kernel in KERNELS.items():
         spy = lambda *args, _name=name, _kernel=kernel: (used.append(_name), _kernel(*args))[1]  # noqa: E731
         monkeypatch.setitem(KERNELS, name, spy)
+    model = models.mixture(spec, CPU, torch.float32)
     with torch.inference_mode():
-        models.mixture(spec, CPU, torch.float32)(torch.zeros(1, 16, dtype=torch.int64))
+        model(torch.zeros(1, 16, dtype=torch.int64))
     assert set(used) == {"auto", told}
 
 
