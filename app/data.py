@@ -19,7 +19,7 @@ import streamlit as st
 from safetensors import safe_open
 
 from app import fullsize, machines
-from app.charts import memory, times
+from app.charts import times
 from app.charts.figure import Figure
 from app.fullsize import Full, Room
 from app.machines import Device
@@ -310,19 +310,6 @@ def full_size(scenario: Scenario) -> Full:
 def device(scenario: Scenario) -> Device:
     """The hardware of the scenario."""
     return machines.get(scenario.hardware)
-
-
-def memory_budget(scenario: Scenario) -> Figure:
-    """Full size against the scenario's hardware: the mixture, as published if edited, its dense twins."""
-    return _budget(scenario._replace(text=None), device(scenario))
-
-
-@st.cache_resource(show_spinner=False, max_entries=128)
-def _budget(scenario: Scenario, on: Device) -> Figure:
-    published = [fullsize.full(scenario._replace(edit=False))] if scenario.edit else []
-    subjects = [fullsize.full(scenario), *published, *fullsize.twins(scenario)]
-    usable = fullsize.room(scenario, on).usable
-    return memory.budget(pd.DataFrame(fullsize.sizes(subjects)), usable, on.name)
 
 
 def room(scenario: Scenario) -> Room:

@@ -13,7 +13,7 @@ from app.machines import Device
 from app.scenario import Scenario, describe
 from moe_core import registry
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf import dense_equivalent, memory
+from moe_core.perf import memory
 from moe_core.perf.edit import edit
 from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
 from moe_core.perf.memory import Footprint, Model, Workload
@@ -97,16 +97,6 @@ def full(scenario: Scenario) -> Full:
     return _full(label(scenario, chosen), model(scenario, chosen), scenario, chosen)
 
 
-def twins(scenario: Scenario) -> list[Full]:
-    """Dense models that differ in the feed-forward only, as large as the active part and as the whole."""
-    chosen = subject(scenario)
-    mixture = architecture(scenario, chosen)
-    if mixture is None or mixture.experts is None:
-        return []
-    found = [twin for twin in dense_equivalent.twins(mixture) if twin.rule in TWINS]
-    return [_full(TWINS[twin.rule], memory.model(twin.architecture), scenario, chosen) for twin in found]
-
-
 def room(scenario: Scenario, device: Device) -> Room:
     """How far the scenario goes on `device`."""
     setting, work = Setting(model(scenario, subject(scenario)), _precision(scenario)), _work(scenario)
@@ -119,15 +109,6 @@ def room(scenario: Scenario, device: Device) -> Room:
     with suppress(InfeasibleError):
         batch = largest_batch(setting, work, capacity)
     return Room(usable(capacity), context, batch, number)
-
-
-def sizes(cases: list[Full]) -> list[dict[str, str | int]]:
-    """Rows for the memory chart: name, component, bytes."""
-    return [
-        {"name": one.label, "component": component, "bytes": size}
-        for one in cases
-        for component, size in one.footprint.components().items()
-    ]
 
 
 def architecture(scenario: Scenario, chosen: Subject) -> Architecture | None:

@@ -46,6 +46,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 PAGE_KEYS = (
     *("layer", "expert", "domain", "sequence", "view"),  # Routing
     *("look", "convention", "rumours", "changes"),  # Architectures
+    *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
     *("embed", "embed_options"),
 )
 

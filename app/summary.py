@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
-from app.charts import memory
 from app.charts.figure import percent
 from app.charts.figure import times as ratio
 from app.machines import Device
@@ -17,7 +16,6 @@ from app.scenario import Scenario
 from app.words import escape, size
 from moe_core.decide.verdict import PAYS, RULE, SAVES, Memory, Span, Times, Verdict, verdict
 from moe_core.store.queries import Run
-from moe_core.units import count
 
 WINNERS = {"dense": "Dense", "mixture": "Mixture", "close": "Too close to call"}
 
@@ -200,33 +198,3 @@ def _log2(stats: pd.DataFrame) -> float:
 def device_source(device: Device) -> Source:
     """Where a device's capacity comes from."""
     return Source("measured here" if device.kind == "measured here" else "published", device.source)
-
-
-def memory_numbers(scenario: Scenario, modelled: Source) -> tuple[Number, ...]:
-    """Weights, cache, and how far context and batch could go on this device."""
-    full, name, room = data.full_size(scenario), data.device(scenario).name, data.room(scenario)
-    parts, foot = full.parameters, full.footprint
-    active = f"{count(parts.total)} parameters, {count(parts.active.incl_embeddings)} active"
-    each = f"{size(foot.kv_cache / (scenario.batch * scenario.context))} a token"
-    context, batch = _limit(room.context, "tokens"), _limit(room.batch, "sequences")
-    return (
-        Number("Weights, full size", size(foot.weights_total), active, modelled),
-        Number("KV cache, full size", size(foot.kv_cache), f"{each}, {scenario.batch} sequences", modelled),
-        Number("Longest context, full size", context, f"batch {scenario.batch} on one {name}", modelled),
-        Number("Largest batch, full size", batch, f"{scenario.context:,} tokens on one {name}", modelled),
-    )
-
-
-def _limit(value: int | None, unit: str) -> str:
-    if value is None:
-        return "does not fit"
-    return f"{value:,} {unit}" if value < 1_000_000 else f"over 1 M {unit}"
-
-
-def memory_sentence(scenario: Scenario) -> str:
-    """The memory page's answer: fits or not, by what number, and how many devices it takes."""
-    full, name, room = data.full_size(scenario), data.device(scenario).name, data.room(scenario)
-    words = memory.fits(full.label, full.total, room.usable, name)
-    if full.total <= room.usable:
-        return words
-    return f"{words}; it takes {room.devices} of them" if room.devices else words

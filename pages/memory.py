@@ -2,15 +2,46 @@
 
 import streamlit as st
 
-from app import controls, data, live, panels, summary
+from app import budget, capacity, controls, data, live, panels, summary
+from app.panels import Source
 
-scenario = controls.current()
-modelled = panels.Source("modelled", data.full_size(scenario).source)
-device = summary.device_source(data.device(scenario))
+scenario, device = controls.current(), data.device(controls.current())
+head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+with tools:
+    plan = budget.plan(scenario)
+case = budget.case(scenario, plan)
+modelled = Source("modelled", capacity.source(case))
+far = budget.reach(scenario, case.plan, device)
+with head:
+    panels.lead(budget.sentence(case, far, device), modelled, summary.device_source(device))
+    panels.numbers(budget.numbers(case, far, device, modelled))
+where = "all of it on one device" if case.plan.devices == 1 else f"the fullest of {case.plan.devices} devices"
+panels.show(budget.main(scenario, case.plan, device), "budget", modelled, caveat=f"full size, {where}")
 
-panels.lead(summary.memory_sentence(scenario), modelled, device)
-panels.numbers(summary.memory_numbers(scenario, modelled))
-panels.show(data.memory_budget(scenario), "budget", modelled, caveat="full size, all of it on one device")
+every, formats, split, cache, offload, training = st.tabs(
+    ["Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training"],
+    on_change="rerun",
+    key="budget",
+    bind="query-params",
+)
+if every.open:
+    with every:
+        budget.devices(scenario, case, modelled)
+if formats.open:
+    with formats:
+        budget.formats(scenario, case, device, modelled)
+if split.open:
+    with split:
+        budget.split(scenario, case, device, modelled)
+if cache.open:
+    with cache:
+        budget.cache(scenario, case, modelled)
+if offload.open:
+    with offload:
+        budget.offload(scenario, case, device, modelled)
+if training.open:
+    with training:
+        budget.training(scenario, case, device, modelled)
 
 answer = live.follow(scenario.run_spec())
 live.strip(answer)

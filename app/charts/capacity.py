@@ -1,0 +1,158 @@
+"""Capacity: how many of each device a model takes, what its cache grows to, what offloading changes."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from app.charts.figure import BYTE_AXIS, TIME_AXIS, Figure, draw, largest, log2_axis, paint, percent, times
+from moe_core.units import quantity, significant
+
+
+def devices(every: pd.DataFrame, name: str) -> Figure:
+    """Solid: what one device can give; lighter: as many as it takes; the rule is what the model needs.
+
+    `every`: device, usable, need, devices (missing: no number is enough), cost (US dollars an hour).
+    """
+    data = every.assign(
+        number=every["devices"].fillna(0).astype(int),
+        together=every["usable"] * every["devices"].fillna(1),
+        text=[_takes(n, c) for n, c in zip(every["devices"], every["cost"], strict=True)],
+        one=every["usable"].map(lambda b: quantity(float(b), "B")),
+    )
+    need = float(data["need"].iloc[0])
+    room = alt.Scale(domain=[0, max(need, float(data["together"].max())) * 1.3], nice=False)
+    y = alt.Y("device:N", sort=data["device"].tolist(), title=None, axis=alt.Axis(labelLimit=180))
+    x = alt.X("usable:Q", title="usable memory", scale=room, axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6))
+    tip = ["device:N", alt.Tooltip("one:N", title="one can give"), alt.Tooltip("text:N", title="takes")]
+    base = alt.Chart(data).encode(y=y, tooltip=tip)
+    light = paint(base.mark_bar(height=15, opacity=0.3), "limit").encode(x=alt.X("together:Q", scale=room))
+    solid = paint(base.mark_bar(height=15, opacity=0.9), "limit").encode(x=x)
+    words = paint(alt.Chart(data).mark_text(align="left", dx=6), "ink")
+    words = words.encode(y=y, x=alt.X("together:Q", scale=room), text="text:N")
+    line = alt.Chart(pd.DataFrame({"need": [need], "text": [f"needs {quantity(need, 'B')}"]}))
+    rule = paint(line.mark_rule(strokeWidth=2.5), "mixture", stroke=True).encode(x="need:Q")
+    label = paint(line.mark_text(align="left", dx=5), "mixture")
+    label = label.encode(x="need:Q", y=alt.value(-8), text="text:N")
+    chart = alt.layer(light, solid, rule, label, words).properties(height=26 * len(data) + 70)
+    title = _devices_title(data, name)
+    return draw(title, f"Devices that {name} takes. {title}.", chart, every)
+
+
+def _takes(number: float, cost: float) -> str:
+    if pd.isna(number):
+        return "not on 512"
+    return f"{int(number)}" + ("" if pd.isna(cost) else f", ${significant(float(cost))} an hour")
+
+
+def _devices_title(data: pd.DataFrame, name: str) -> str:
+    alone = int((data["number"] == 1).sum())
+    words = f"{name} fits on one of {alone} of {len(data)} kinds of device"
+    priced = data.dropna(subset="cost")
+    if priced.empty:
+        return words
+    cheap = priced.nsmallest(1, "cost").to_dict("records")[0]
+    number = f"{cheap['number']} × " if cheap["number"] > 1 else "one "
+    return f"{words}; the cheapest by the hour is {number}{cheap['device']}, ${significant(cheap['cost'])}"
+
+
+def contexts(kept: pd.DataFrame, context: int, form: str) -> Figure:
+    """Cache of one sequence against its length, log against log. `kept`: kind, context, bytes."""
+    data = kept[kept["bytes"] > 0].assign(text=lambda f: f["bytes"].map(lambda b: quantity(float(b), "B")))
+    x = log2_axis("context", "tokens in the sequence", data["context"].tolist())
+    x.axis = alt.Axis(values=[2**i for i in range(9, 21)], format=",d", labelOverlap=True)
+    y = alt.Y(
+        "bytes:Q", title=f"cache of one sequence, {form}", scale=alt.Scale(type="log"), axis=_bytes_axis()
+    )
+    base = alt.Chart(data).encode(x=x, y=y, detail="kind:N", tooltip=["kind:N", "context:Q", "text:N"])
+    mine, others = "datum.kind == 'as it is'", "datum.kind != 'as it is'"
+    own = paint(base.transform_filter(mine).mark_line(strokeWidth=3), "mixture", stroke=True)
+    rest = base.transform_filter(others).mark_line(strokeDash=[6, 4], strokeWidth=1.5, color="gray")
+    ends = alt.Chart(_apart(data[data["context"] == data["context"].max()]))
+    names = paint(ends.mark_text(align="left", dx=6), "ink").encode(x=x, y="place:Q", text="kind:N")
+    here = alt.Chart(pd.DataFrame({"context": [context]})).mark_rule(strokeDash=[2, 3], color="gray")
+    chart = alt.layer(here.encode(x=x), rest, own, names).properties(
+        height=340, padding={"right": 130, "left": 5, "top": 5, "bottom": 5}
+    )
+    title = _contexts_title(data, context)
+    return draw(
+        title, f"Cache of one sequence against its length, by kind of attention. {title}.", chart, data
+    )
+
+
+def _apart(ends: pd.DataFrame) -> pd.DataFrame:
+    """Labels at the right end, moved up where they would touch the one below; equal curves share one."""
+    merged = ends.groupby("bytes", as_index=False).agg(
+        kind=("kind", " = ".join), context=("context", "first")
+    )
+    places: list[float] = []
+    for value in merged["bytes"].sort_values():
+        places.append(max(float(value), places[-1] * 1.45) if places else float(value))
+    return merged.sort_values("bytes").assign(place=places)
+
+
+def _bytes_axis() -> alt.Axis:
+    return alt.Axis(labelExpr=BYTE_AXIS, values=[10**e for e in range(3, 14)])
+
+
+def _contexts_title(data: pd.DataFrame, context: int) -> str:
+    at = data[data["context"] == context]
+    own = at[at["kind"] == "as it is"]
+    if own.empty:
+        return f"Nothing is kept of a sequence of {context:,} tokens"
+    kept = float(own["bytes"].iloc[0])
+    words = f"One sequence of {context:,} tokens keeps {quantity(kept, 'B')}"
+    full = at[at["kind"] == "MHA"]
+    if full.empty or float(full["bytes"].iloc[0]) == kept:
+        return words
+    return f"{words}; with MHA in every layer it would be {times(float(full['bytes'].iloc[0]) / kept)} that"
+
+
+def offload(shares: pd.DataFrame, room: float, device: str, tokens: int) -> Figure:
+    """Above: bytes on the device; below: the least time a decode step waits for the link.
+
+    `shares`: share (of the experts in host memory), device, host, crossing (bytes), seconds.
+    """
+    data = shares.assign(
+        on=shares["device"].map(lambda b: quantity(float(b), "B")),
+        off=shares["host"].map(lambda b: quantity(float(b), "B")),
+        wait=shares["seconds"].map(lambda s: quantity(float(s), "s")),
+    )
+    share = alt.X("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
+    tip = [alt.Tooltip("share:Q", format=".0%"), alt.Tooltip("on:N"), alt.Tooltip("off:N"), "wait:N"]
+    base = alt.Chart(data).encode(tooltip=tip)
+    held = paint(base.mark_line(strokeWidth=2, strokeDash=[6, 4], point=True), "mixture", stroke=True)
+    held = held.encode(x=share, y=alt.Y("device:Q", title="on the device", axis=_linear(BYTE_AXIS)))
+    limit = alt.Chart(pd.DataFrame({"room": [room], "share": [1.0], "text": [f"usable of {device}"]}))
+    rule = limit.mark_rule(strokeWidth=2, color="gray").encode(y="room:Q")
+    word = paint(limit.mark_text(align="right", dy=-8), "limit").encode(
+        x="share:Q", y="room:Q", text="text:N"
+    )
+    waits = paint(base.mark_line(strokeWidth=2, strokeDash=[6, 4], point=True), "mixture", stroke=True)
+    waits = waits.encode(
+        x=share.copy().title("share of the routed experts in host memory"),
+        y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)),
+    )
+    upper = alt.layer(held, rule, word).properties(height=190, width="container")
+    chart = alt.vconcat(upper, waits.properties(height=150, width="container"))
+    title = _offload_title(data, room, device, tokens)
+    return draw(title, f"Experts in host memory. {title}.", chart, data)
+
+
+def _linear(expression: str) -> alt.Axis:
+    return alt.Axis(labelExpr=expression, tickCount=4)
+
+
+def _offload_title(data: pd.DataFrame, room: float, device: str, tokens: int) -> str:
+    fits = data[data["device"] <= room]
+    step = f"a step of {tokens} token{'' if tokens == 1 else 's'}"
+    if fits.empty:
+        least = largest(data, "share")
+        return f"Even with every expert on the host, {least['on']} stay: more than {device} can give"
+    first = fits.nsmallest(1, "share").to_dict("records")[0]
+    if first["share"] == 0:
+        all_out = largest(data, "share")
+        out = f"with every expert on the host, {step} waits {all_out['wait']} or more"
+        return f"It fits {device} as it is; {out}"
+    enough = f"With {percent(first['share'])} of the experts on the host it fits {device}"
+    return f"{enough}; {step} waits {first['wait']} or more"
