@@ -25,7 +25,7 @@ def test_moving_the_experts_slider_changes_the_heatmap(tmp_path: Path, visit: Ca
     with serve(tmp_path / "state", "managed") as server:
         page = visit(server, "?batch=1&seq=32")
         page.set_default_timeout(RUN_MS)
-        heatmap = page.locator(".st-key-chart_load svg, .st-key-chart_load canvas").first
+        heatmap = page.locator(".st-key-figure_load svg, .st-key-figure_load canvas").first
         _landed(page, 16)
         before = heatmap.screenshot()
         slider = page.locator(EXPERTS)
@@ -40,7 +40,7 @@ def _landed(page: Page, experts: int) -> None:
     """Wait until this device's own answer for so many experts is on the page, and nothing is dimmed."""
     page.wait_for_function(
         """experts => {
-            const chart = document.querySelector('.st-key-chart_load');
+            const chart = document.querySelector('.st-key-figure_load');
             const label = chart && chart.querySelector('[aria-label*="experts in"]');
             const styles = [...document.querySelectorAll('style')];
             const dimmed = styles.some(style => style.textContent.includes('st-key-result'));
