@@ -6,6 +6,7 @@ Routes of Streamlit answer to these headers too. `on_error` keeps stack traces o
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,8 +46,8 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
         async with supervise(opened.settings):
             yield {}
     except MoEScopeError as error:
-        print(f"MoEScope cannot start: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        print(f"MoEScope cannot start: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # an exception here would bury the sentence under three frameworks' stack traces
 
 
 class SecurityHeaders:
