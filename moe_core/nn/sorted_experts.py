@@ -40,6 +40,8 @@ BATCH_EXPERTS = 32
 HIDDEN_BYTES = 4 * MIB  # hidden activations of several experts: they stay in the second-level caches
 SMALL_EXPERT = 2 * MIB  # weights so small that starting a product costs as much as reading them
 START_COST = 8 * MIB  # of a product, in multiply-adds: some 50 microseconds
+SLACK_ROWS = 16
+PADDING = 1.25
 BLOCK = 32  # rows of a weight block
 TRANSPOSE = 10  # writing D x rows transposed is cheaper than repacking D x F weights up to F / rows
 
@@ -146,13 +148,13 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     small = size * 6 * len(load) <= SMALL_EXPERT * len(busy)  # bytes to read for each busy expert
     if not small and sum(load) < 12 * len(busy):
         return
-    slack = max(FEW, START_COST // size)
+    slack = max(SLACK_ROWS, START_COST // size)
     stretch, most, total = range(0), 0, 0
     for expert in busy:
         longer, rows = range(stretch.start, expert + 1), load[expert]
         joins = stretch and len(longer) <= BATCH_EXPERTS and (small or expert == stretch.stop)
         most, total = max(most, rows), total + rows
-        fits = len(longer) * most * width <= HIDDEN_BYTES and len(longer) * (most - slack) <= 1.34 * total
+        fits = len(longer) * most * width <= HIDDEN_BYTES and len(longer) * (most - slack) <= PADDING * total
         if joins and fits and most <= BATCH_ROWS:
             stretch = longer
             continue
@@ -226,12 +228,17 @@ def _left(weight_EOI: Tensor, x_CPI: Tensor, run: Run, buffer_COP: Tensor) -> Te
     first, last = run.experts[0], run.experts[-1]
     if run.batched:
         return torch.bmm(weight_EOI[first : last + 1], x_CPI.transpose(1, 2), out=buffer_COP)
-    if first == last and weight_EOI.dtype == torch.float32 and _onednn_linear is not None:
+    if weight_EOI.dtype == torch.float32 and _onednn_linear is not None and _onednn_wins(weight_EOI, run):
         product: Tensor = _onednn_linear(weight_EOI[first], x_CPI[0], None, "none", [], "")
         return product[None]
     for expert, x_PI, out_OP in zip(run.experts, x_CPI.unbind(0), buffer_COP.unbind(0), strict=True):
         torch.mm(weight_EOI[expert], x_PI.t(), out=out_OP)
     return buffer_COP
+
+
+def _onednn_wins(weight_EOI: Tensor, run: Run) -> bool:
+    """Whether oneDNN beats MKL in fp32."""
+    return run.rows[0] <= 160 and (run.rows[0] >= 48 or weight_EOI[0].numel() >= MIB)
 
 
 def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, out_PO: Tensor) -> None:
