@@ -124,7 +124,7 @@ def table(runs: pd.DataFrame) -> list[str]:
     event: Any = st.dataframe(
         shown,
         hide_index=True,
-        height=min(38 * (len(shown) + 1), 380),
+        height=min(33 * (len(shown) + 1) + 3, 380),
         on_select="rerun",
         selection_mode="multi-row",
         key="runs_table",

@@ -18,11 +18,15 @@ KEPT = {
 }
 
 
+_ORDER = {"timings": 0, "quality": 1, "memory": 2, "balance": 3}
+
+
 def ratios(rows: pd.DataFrame) -> Figure:
     """Second run over first: left of 1 is less, right is more. The table behind has every measurement."""
     data = label_models(rows).dropna(subset=["ratio"])
+    data = data.sort_values("section", key=lambda names: names.map(_ORDER), kind="stable")
     data = data.assign(
-        what=data["section"] + ": " + data["item"],
+        what=data["section"] + ": " + data["item"].str.replace("kv_cache", "KV cache"),
         change=data["ratio"].map(times),
         first=[_value(v, unit) for v, unit in zip(data["a"], data["unit"], strict=True)],
         second=[_value(v, unit) for v, unit in zip(data["b"], data["unit"], strict=True)],
@@ -43,7 +47,7 @@ def ratios(rows: pd.DataFrame) -> Figure:
     offset = alt.YOffset("model:N", sort=["dense", "mixture"])
     tip = ["what:N", "model:N", "first:N", "second:N", alt.Tooltip("change:N", title="second over first")]
     sticks = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-        y=y, yOffset=offset, x=x, x2="one:Q", color=roles(legend=False)
+        y=y, yOffset=offset, x=x, x2="one:Q", color=roles()
     )
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=y, yOffset=offset, x=x, color=roles(), tooltip=tip
@@ -77,4 +81,4 @@ def _title(drawn: pd.DataFrame) -> str:
     row = far.to_dict("records")[0]
     if row["distance"] < 0.01:
         return "The two runs agree within one per cent"
-    return f"They differ most in {row['item']} ({row['model']}): {row['change']}"
+    return f"They differ most in {row['what']}, {row['model']}: {row['change']}"
