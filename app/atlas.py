@@ -233,14 +233,14 @@ def _links(model: Subject) -> list[str]:
 _COLUMNS: dict[str, Any] = {
     "name": st.column_config.TextColumn("model", pinned=True),
     "kind": "kind",
+    "experts": st.column_config.NumberColumn("experts", format="%d"),
+    "top_k": st.column_config.NumberColumn("top-k", format="%d"),
+    "shared": st.column_config.NumberColumn("shared", format="%d"),
     "total": st.column_config.NumberColumn("total", format="localized", help="exact parameters"),
     **{
         name: st.column_config.NumberColumn(f"active: {words}", format="localized", help=DETAILS[name])
         for name, words in CONVENTIONS.items()
     },
-    "experts": st.column_config.NumberColumn("experts", format="%d"),
-    "top_k": st.column_config.NumberColumn("top-k", format="%d"),
-    "shared": st.column_config.NumberColumn("shared", format="%d"),
     "attention": "attention",
     "released": "released",
     "method": "counted by",
@@ -258,6 +258,7 @@ def table(rumours: bool) -> None:
         key="catalogue",
         hide_index=True,
         height=560,
+        placeholder="–",
         column_config=_COLUMNS,
         column_order=list(_COLUMNS),
         on_select=_row_clicked,
@@ -270,7 +271,7 @@ def table(rumours: bool) -> None:
         every = catalogue.table(rumours=True)
         with panels.aside("Rumoured: never among the facts, never used in a verdict"):
             hearsay = every[every["standing"] == "rumoured"]
-            shown = hearsay[["name", "total", "active", "experts", "top_k", "released", "source"]]
+            shown = hearsay[["name", "total", "incl_embeddings", "experts", "top_k", "released", "source"]]
             st.dataframe(shown, hide_index=True, column_config=_COLUMNS, alt="Rumoured models")
 
 

@@ -13,7 +13,7 @@ from app.browse import pick
 from app.capacity import WAYS, Case, Plan, Reach
 from app.charts import capacity as drawn
 from app.charts import memory
-from app.charts.figure import Figure
+from app.charts.figure import Figure, times
 from app.fullsize import WEIGHTS
 from app.machines import Device
 from app.panels import Number, Source
@@ -217,8 +217,8 @@ def formats(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None
 
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _formats(scenario: Scenario, one: Plan, on: Device) -> Figure:
-    rows = capacity.by_format(capacity.case(scenario, one))
-    return memory.budget(rows, usable(int(on.capacity)), on.name)
+    rows, room = capacity.by_format(capacity.case(scenario, one)), usable(int(on.capacity))
+    return memory.budget(rows, room, on.name, drawn.smallest(rows, room, on.name))
 
 
 def split(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None:
@@ -233,7 +233,8 @@ def split(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None:
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _split(scenario: Scenario, one: Plan, on: Device) -> Figure:
     rows = capacity.by_split(capacity.case(scenario, one._replace(tensor=1, expert=1)))
-    return memory.budget(rows, usable(int(on.capacity)), on.name)
+    room = usable(int(on.capacity))
+    return memory.budget(rows, room, on.name, drawn.first_split(rows, room, on.name))
 
 
 def cache(scenario: Scenario, one: Case, modelled: Source) -> None:
@@ -259,20 +260,23 @@ def offload(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None
         )
         return
     try:
-        figure = _offload(_key(scenario), one.plan, on, link)
+        held, waits = _offload(_key(scenario), one.plan, on, link)
     except ConfigError as error:
         st.info(escape(f"{error}."), icon=":material/info:")
         return
     source = Source("modelled", f"{modelled.detail}; link to the host {size(link)}/s, {on.source}")
-    panels.show(
-        figure, "offload", source, caveat=f"one {on.name}; a lower bound: the link at its peak, no overlap"
-    )
+    left, right = panels.pair()
+    with left:
+        panels.show(held, "offload", source, caveat=f"one {on.name}")
+    with right:
+        panels.show(waits, "waits", source, caveat="a lower bound: the link at its peak, nothing kept")
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def _offload(scenario: Scenario, one: Plan, on: Device, link: float) -> Figure:
+def _offload(scenario: Scenario, one: Plan, on: Device, link: float) -> tuple[Figure, Figure]:
     rows = capacity.offloaded(capacity.case(scenario, one._replace(tensor=1, expert=1)), link)
-    return drawn.offload(rows, usable(int(on.capacity)), on.name, scenario.batch)
+    held = drawn.offload(rows, usable(int(on.capacity)), on.name, scenario.batch)
+    return held, drawn.waiting(rows, scenario.batch)
 
 
 def training(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None:
@@ -298,4 +302,5 @@ def _training(
     asked = capacity.case(scenario, one._replace(tensor=1, expert=1))
     held = capacity.trained(asked, optimizer, gradients, again)
     rows = capacity.rows([(f"train with {optimizer}", held), ("serve", asked.footprint)])
-    return memory.budget(rows, usable(int(on.capacity)), on.name)
+    title = f"Training it takes {times(held.total / asked.footprint.total)} the memory of serving it"
+    return memory.budget(rows, usable(int(on.capacity)), on.name, title)

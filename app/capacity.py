@@ -201,7 +201,8 @@ def by_split(one: Case, most: int = 64) -> pd.DataFrame:
     """The fullest device in every layout of up to `most` devices."""
     seen: dict[str, Footprint] = {}
     for parallel, held in fit.needs(_setting(one), one.work, most):
-        seen.setdefault(f"{parallel.devices}: {layout(parallel)}", held)
+        if parallel.tensor == 1 or parallel.expert == 1 or parallel.devices > parallel.tensor:
+            seen.setdefault(f"{parallel.devices}: {layout(parallel)}", held)
     return rows(seen.items())
 
 

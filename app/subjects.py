@@ -142,7 +142,7 @@ def _row(subject: Subject) -> dict[str, Any]:
     experts, top_k, shared = routing or (None, None, None)
     return {
         "name": subject.name,
-        "kind": "moe" if routing or counted.breakdown.experts else "dense",
+        "kind": "mixture" if routing or counted.breakdown.experts else "dense",
         "total": counted.total,
         "active": counted.active.incl_embeddings,
         **counted.active._asdict(),

@@ -42,7 +42,7 @@ def devices(every: pd.DataFrame, name: str) -> Figure:
 def _takes(number: float, cost: float) -> str:
     if pd.isna(number):
         return "not on 512"
-    return f"{int(number)}" + ("" if pd.isna(cost) else f", ${significant(float(cost))} an hour")
+    return f"{int(number)} needed" + ("" if pd.isna(cost) else f", ${significant(float(cost))} an hour")
 
 
 def _devices_title(data: pd.DataFrame, name: str) -> str:
@@ -54,6 +54,27 @@ def _devices_title(data: pd.DataFrame, name: str) -> str:
     cheap = priced.nsmallest(1, "cost").to_dict("records")[0]
     number = f"{cheap['number']} × " if cheap["number"] > 1 else "one "
     return f"{words}; the cheapest by the hour is {number}{cheap['device']}, ${significant(cheap['cost'])}"
+
+
+def smallest(rows: pd.DataFrame, room: float, device: str) -> str:
+    """The finding of a chart of formats: the smallest one, and how many fit. `rows`: name, bytes."""
+    totals = rows.groupby("name", sort=False)["bytes"].sum()
+    least, most = str(totals.idxmin()), float(totals.max())
+    fits = int((totals <= room).sum())
+    words = f"{least} is the smallest, {times(most / float(totals.min()))} below the largest"
+    return f"{words}; {fits} of {len(totals)} fit {device}"
+
+
+def first_split(rows: pd.DataFrame, room: float, device: str) -> str:
+    """The finding of a chart of layouts, fewest devices first: the first that fits. `rows`: name, bytes."""
+    totals = rows.groupby("name", sort=False)["bytes"].sum()
+    fits = [str(name) for name, held in totals.items() if held <= room]
+    if not fits:
+        return f"No layout of up to 64 devices brings it below what {device} can give"
+    number, layout = fits[0].split(": ")
+    if number == "1":
+        return f"It fits on one {device}; splitting it makes room for longer contexts"
+    return f"It takes {number} × {device}, split as {layout}"
 
 
 def contexts(kept: pd.DataFrame, context: int, form: str) -> Figure:
@@ -80,6 +101,9 @@ def contexts(kept: pd.DataFrame, context: int, form: str) -> Figure:
     )
 
 
+_LINE = 2.0  # a line of text is so much of a logarithmic axis over six decades
+
+
 def _apart(ends: pd.DataFrame) -> pd.DataFrame:
     """Labels at the right end, moved up where they would touch the one below; equal curves share one."""
     merged = ends.groupby("bytes", as_index=False).agg(
@@ -87,7 +111,7 @@ def _apart(ends: pd.DataFrame) -> pd.DataFrame:
     )
     places: list[float] = []
     for value in merged["bytes"].sort_values():
-        places.append(max(float(value), places[-1] * 1.45) if places else float(value))
+        places.append(max(float(value), places[-1] * _LINE) if places else float(value))
     return merged.sort_values("bytes").assign(place=places)
 
 
@@ -109,34 +133,63 @@ def _contexts_title(data: pd.DataFrame, context: int) -> str:
 
 
 def offload(shares: pd.DataFrame, room: float, device: str, tokens: int) -> Figure:
-    """Above: bytes on the device; below: the least time a decode step waits for the link.
+    """Bytes left on the device against the share of the experts in host memory.
 
     `shares`: share (of the experts in host memory), device, host, crossing (bytes), seconds.
     """
-    data = shares.assign(
-        on=shares["device"].map(lambda b: quantity(float(b), "B")),
-        off=shares["host"].map(lambda b: quantity(float(b), "B")),
-        wait=shares["seconds"].map(lambda s: quantity(float(s), "s")),
-    )
-    share = alt.X("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
-    tip = [alt.Tooltip("share:Q", format=".0%"), alt.Tooltip("on:N"), alt.Tooltip("off:N"), "wait:N"]
-    base = alt.Chart(data).encode(tooltip=tip)
-    held = paint(base.mark_line(strokeWidth=2, strokeDash=[6, 4], point=True), "mixture", stroke=True)
-    held = held.encode(x=share, y=alt.Y("device:Q", title="on the device", axis=_linear(BYTE_AXIS)))
+    data = _offloaded(shares)
+    held = _dashed(data).encode(y=alt.Y("device:Q", title="on the device", axis=_linear(BYTE_AXIS)))
     limit = alt.Chart(pd.DataFrame({"room": [room], "share": [1.0], "text": [f"usable of {device}"]}))
     rule = limit.mark_rule(strokeWidth=2, color="gray").encode(y="room:Q")
     word = paint(limit.mark_text(align="right", dy=-8), "limit").encode(
         x="share:Q", y="room:Q", text="text:N"
     )
-    waits = paint(base.mark_line(strokeWidth=2, strokeDash=[6, 4], point=True), "mixture", stroke=True)
-    waits = waits.encode(
-        x=share.copy().title("share of the routed experts in host memory"),
-        y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)),
-    )
-    upper = alt.layer(held, rule, word).properties(height=190, width="container")
-    chart = alt.vconcat(upper, waits.properties(height=150, width="container"))
     title = _offload_title(data, room, device, tokens)
-    return draw(title, f"Experts in host memory. {title}.", chart, data)
+    words = f"Bytes on the device against the share of experts in host memory. {title}."
+    return draw(title, words, (rule + word + held).properties(height=280), data)
+
+
+def waiting(shares: pd.DataFrame, tokens: int) -> Figure:
+    """The least time that a decode step waits for the link, against the same share."""
+    data = _offloaded(shares)
+    chart = _dashed(data).encode(y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)))
+    whole = largest(data, "share")
+    moved = quantity(float(whole["crossing"]), "B")
+    title = (
+        f"With every expert on the host, a step of {_tokens(tokens)} moves {moved}: {whole['wait']} or more"
+    )
+    words = f"Least time a decode step waits for experts from host memory. {title}."
+    return draw(title, words, chart.properties(height=280), data)
+
+
+def _offloaded(shares: pd.DataFrame) -> pd.DataFrame:
+    return shares.assign(
+        on=shares["device"].map(lambda b: quantity(float(b), "B")),
+        off=shares["host"].map(lambda b: quantity(float(b), "B")),
+        wait=shares["seconds"].map(lambda s: quantity(float(s), "s")),
+    )
+
+
+def _dashed(data: pd.DataFrame) -> alt.Chart:
+    """Modelled: a dashed line over the share."""
+    x = alt.X(
+        "share:Q",
+        title="share of the routed experts in host memory",
+        axis=alt.Axis(format=".0%", tickCount=6),
+        scale=alt.Scale(domain=[0, 1]),
+    )
+    tip = [
+        alt.Tooltip("share:Q", format=".0%"),
+        alt.Tooltip("on:N", title="on the device"),
+        alt.Tooltip("off:N", title="on the host"),
+        alt.Tooltip("wait:N", title="a step waits"),
+    ]
+    line = alt.Chart(data).mark_line(strokeWidth=2, strokeDash=[6, 4], point=True).encode(x=x, tooltip=tip)
+    return paint(line, "mixture", stroke=True)
+
+
+def _tokens(number: int) -> str:
+    return f"{number} token{'' if number == 1 else 's'}"
 
 
 def _linear(expression: str) -> alt.Axis:
@@ -145,7 +198,7 @@ def _linear(expression: str) -> alt.Axis:
 
 def _offload_title(data: pd.DataFrame, room: float, device: str, tokens: int) -> str:
     fits = data[data["device"] <= room]
-    step = f"a step of {tokens} token{'' if tokens == 1 else 's'}"
+    step = f"a step of {_tokens(tokens)}"
     if fits.empty:
         least = largest(data, "share")
         return f"Even with every expert on the host, {least['on']} stay: more than {device} can give"

@@ -1,6 +1,6 @@
 """Landscape: every model as total against active parameters, and what mixtures looked like over the years.
 
-`models` frame: name, kind (dense|moe), total, active, year, experts, top_k (missing in dense models),
+`models` frame: name, kind (dense|mixture), total, active, year, experts, top_k (missing in dense models),
 standing (published|rumoured|yours).
 """
 
@@ -11,7 +11,7 @@ import math
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, label_models, paint, percent, roles
+from app.charts.figure import Figure, draw, paint, percent, roles
 from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active
@@ -46,7 +46,7 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
 
 
 def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
-    data = label_models(models.rename(columns={"kind": "model"})).sort_values("total")
+    data = models.rename(columns={"kind": "model"}).sort_values("total")
     data = data.assign(
         shown=data["name"] == shown,
         ratio=[percent(a / t) for a, t in zip(data["active"], data["total"], strict=True)],

@@ -103,8 +103,11 @@ def part_of(component: str) -> str:
     return next((name for name, parts in GROUPS.items() if component in parts), _REST)
 
 
-def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
-    """Stacked bars against a device's capacity: it fits when the bar ends left of the grey line."""
+def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None = None) -> Figure:
+    """Stacked bars against a device's capacity: it fits when the bar ends left of the grey line.
+
+    `title` says another finding than what fills the first bar.
+    """
     data = _grouped(sizes)
     names = list(dict.fromkeys(data["name"]))
     totals = data.groupby("name", sort=False)["bytes"].sum().reset_index()
@@ -123,6 +126,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
                 legend=alt.Legend(orient="top", title=None, columns=4, values=present, labelLimit=200),
             ),
             order="order:Q",
+            opacity=alt.condition("datum.part == 'gradients and optimizer'", alt.value(0.45), alt.value(1)),
             tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="size")],
         )
     )
@@ -140,7 +144,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str) -> Figure:
         amounts.encode(y=y, x="bytes:Q", text="text:N"),
     )
     chart = chart.properties(height=46 * len(names) + 110)
-    title = _biggest(data)
+    title = title or _biggest(data)
     first = float(totals["bytes"].iloc[0])
     words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."
     return draw(title, words, chart, sizes)
