@@ -69,8 +69,7 @@ def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
     """Submit unless the user stopped this question or it failed; the job, or why there is none."""
     try:
         job = data.job_of(spec)
-        stopped = job is not None and job.job_id in st.session_state.get("live_stopped", ())
-        if job is None or (job.status == "cancelled" and not stopped) or job.status == "done":
+        if job is None or job.status == "done" or (_withdrawn(job) and not _stopped(job)):
             job = data.submit(spec)
         if job.active:
             _supersede(job)
@@ -79,6 +78,16 @@ def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
     except MoEScopeError as error:
         return None, str(error)
     return job, None if job.active or job.status == "done" else job.error or f"the run was {job.status}"
+
+
+def _withdrawn(job: Job) -> bool:
+    """Cancelled because somebody asked for it. A run that is out of time was not, and would be again."""
+    return job.status == "cancelled" and (job.error or "").startswith("cancelled")
+
+
+def _stopped(job: Job) -> bool:
+    """Whether the user of this session pressed Cancel."""
+    return job.job_id in st.session_state.get("live_stopped", ())
 
 
 def _supersede(job: Job) -> None:
@@ -156,7 +165,7 @@ def _stop(job_id: str) -> None:
 
 def _trouble(answer: Answer) -> None:
     job, words = answer.job, escape(answer.problem or "")
-    if job and job.status == "cancelled":
+    if job and _withdrawn(job):
         st.info(f"You cancelled this run {ago(job.finished or job.submitted)}.", icon=":material/cancel:")
     elif job and job.status == "infeasible":
         st.warning(words, title="This does not fit, so it was not run", icon=":material/block:")

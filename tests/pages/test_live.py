@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from moe_core.errors import MoEScopeError
 from moe_core.jobs.queue import JobQueue
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
@@ -103,7 +104,8 @@ def test_cancel_stops_and_stays_stopped_until_asked_again(filled: AppTest, queue
 @pytest.mark.parametrize(
     ("status", "kind", "error"),
     [
-        ("failed", "error", "time_limit_s (120): ran out in stage 'time'"),
+        ("failed", "error", "the worker died 2 times during this run"),
+        ("cancelled", "error", "stopped in stage 'time': time_limit_s (120) ran out; ask for fewer tokens"),
         ("infeasible", "warning", "needs 93.4 GB, the device has 80.0 GB"),
     ],
 )
@@ -114,7 +116,7 @@ def test_what_goes_wrong_is_one_sentence_and_a_way_on(
     filled.select_slider(key="experts").set_value(8).run()
     job = queue.get(take(queue))
     assert job is not None
-    queue.finish(job, status, error=error)  # type: ignore[arg-type]
+    queue.finish(job, status, error=MoEScopeError(error))  # type: ignore[arg-type]
     filled.run()
     (shown,) = filled.get(kind)
     assert shown.value.replace("\\", "") == error
