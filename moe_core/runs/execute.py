@@ -63,9 +63,9 @@ def execute(spec: RunSpec, context: Context) -> Path:
 def prepare(question: Question, context: Context) -> Pair:
     """Both models, ready to run. The same question gets the same weights."""
     torch.manual_seed(question.spec.seed)
-    context.step("load", 0.02)
+    context.step("load", 0.01)
     dense = models.shipped(models.DENSE, question.device, question.dtype)
-    context.step("carve", 0.05)
+    context.step("carve", 0.02)
     moe = models.mixture(question.spec, question.device, question.dtype)
     synchronise(question.device)
     return Pair(dense, moe)
@@ -76,7 +76,7 @@ def _measure(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """Tables, summary and rules of a bench run."""
     bits, decisions = _judge(question, pair, context)
-    context.step("memory", 0.5)
+    context.step("memory", 0.36)
     memory, peaks = _weigh(question, pair, context)
     rows, rotation = _time(question, pair, context)
     top_k = question.spec.top_k
@@ -108,7 +108,7 @@ def _judge(question: Question, pair: Pair, context: Context) -> tuple[dict[str, 
     sample = question.sample
     names = sample.domains
     recorder = Recorder([names.index(d) for d in sample.domains_B], len(names), sample.seq)
-    step = partial(context.step, "record", 0.25)
+    step = partial(context.step, "record", 0.2)
 
     def after() -> None:
         recorder.collect()
@@ -119,7 +119,7 @@ def _judge(question: Question, pair: Pair, context: Context) -> tuple[dict[str, 
     others = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
     for number, (name, model) in enumerate(others.items()):
         if name not in bits:
-            step = partial(context.step, "quality", 0.3 + 0.05 * number)
+            step = partial(context.step, "quality", 0.24 + 0.03 * number)
             step()
             bits[name] = quality.sequence_bits(model, sample, after=step)
     return {name: bits[name] for name in others}, recorder.decisions()
@@ -131,7 +131,7 @@ def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, 
     predicted, measured, peaks = {}, {}, {}
     architectures = (question.dense, question.moe)
     for name, model, arch in zip(pair._fields, pair, architectures, strict=True):
-        context.step("memory", 0.5)
+        context.step("memory", 0.36)
         with PeakMemory(question.device) as peak:
             measured[name] = footprint.measure(model, work)
             synchronise(question.device)
@@ -142,16 +142,16 @@ def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, 
 
 def _time(question: Question, pair: Pair, context: Context) -> tuple[list[timing.Row], dict[str, Any]]:
     """Every timing, and how weights were rotated."""
-    context.step("time", 0.55)
+    context.step("time", 0.4)
     work, rotations, rule = question.work(), {}, {}
     for name, model in zip(pair._fields, pair, strict=True):
         size = sum(footprint.weight_bytes(model).values())
         copies = admission.copies(size, question.device)
         rotations[name] = timing.Rotation(model, copies, work)
         rule[name] = {"copies": copies, "bytes": copies * size}
-        context.step("time", 0.57)
+        context.step("time", 0.41)
     rows = timing.measure(
-        rotations, work, question.spec.repeats, lambda share: context.step("time", 0.6 + 0.37 * share)
+        rotations, work, question.spec.repeats, lambda share: context.step("time", 0.42 + 0.55 * share)
     )
     return rows, rule | {"cache_bytes": cache_bytes(question.device)}
 

@@ -1,0 +1,61 @@
+"""Make the reference runs that ship with the program, on the device at hand.
+
+    python data/reference/make.py cpu [--device cpu]
+    python data/reference/make.py h100 --device cuda
+
+Writes data/reference/<name>-bench and data/reference/<name>-topk_sweep, replacing what was there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from moe_core.cli.ask import ask, finished  # noqa: E402
+from moe_core.runs import bundle  # noqa: E402
+from moe_core.settings import REFERENCE, Settings  # noqa: E402
+from moe_core.specs import RunSpec  # noqa: E402
+from moe_core.version import commit  # noqa: E402
+
+QUESTIONS = (
+    {"lab": "bench", "repeats": 20, "time_limit_s": 1800.0},
+    {"lab": "topk_sweep", "time_limit_s": 1800.0},
+)
+
+
+def make(name: str, question: dict[str, object], device: str) -> Path:
+    """Run one question in a state directory of its own and copy the bundle, verified before and after."""
+    spec = RunSpec.parse({**question, "device": device})
+    target = REFERENCE / f"{name}-{spec.lab}"
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(data_dir=Path(directory) / "state").prepare()
+        found = bundle.verify(settings.runs_dir / finished(ask(settings, spec)))
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(found.path, target)
+    target.chmod(0o755)
+    bundle.verify(target)
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("name", help="of the device, short: cpu, h100")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    if (commit() or "-dirty").endswith("-dirty"):
+        print("warning: files differ from the commit that these runs will name", file=sys.stderr)
+    for question in QUESTIONS:
+        target = make(options.name, question, options.device)
+        manifest = bundle.read(target).manifest
+        size = sum(path.stat().st_size for path in target.iterdir())
+        print(f"{target.relative_to(ROOT)}: {manifest.provenance['device']}, {size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
