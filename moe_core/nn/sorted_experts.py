@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2048  # of one product: bounds the buffer
 FEW = 16  # rows up to which a product is bound by reading the weights
-BATCH_ROWS = 128  # up to here experts share a batched product, in bf16
-BATCH_EXPERTS = 32
-HIDDEN_BYTES = 4 * MIB  # hidden activations of several experts: they stay in the second-level caches
+BATCH_ROWS = 512  # up to here experts share a batched product, in bf16
+BATCH_EXPERTS = 32  # at most, and a quarter of them above MANY rows
+MANY = 32
+HIDDEN_BYTES = 8 * MIB  # hidden activations of the experts of one run
 SMALL_EXPERT = 2 * MIB  # weights so small that starting a product costs as much as reading them
 START_COST = 8 * MIB  # of a product, in multiply-adds: some 50 microseconds
 SLACK_ROWS = 16
@@ -152,8 +153,9 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     stretch, most, total = range(0), 0, 0
     for expert in busy:
         longer, rows = range(stretch.start, expert + 1), load[expert]
-        joins = stretch and len(longer) <= BATCH_EXPERTS and (small or expert == stretch.stop)
         most, total = max(most, rows), total + rows
+        limit = BATCH_EXPERTS if most <= MANY else BATCH_EXPERTS // 4
+        joins = stretch and len(longer) <= limit and (small or expert == stretch.stop)
         fits = len(longer) * most * width <= HIDDEN_BYTES and len(longer) * (most - slack) <= PADDING * total
         if joins and fits and most <= BATCH_ROWS:
             stretch = longer
@@ -204,9 +206,10 @@ def _weights_left(run: Run, weights: ExpertWeights) -> bool:
 
 def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
     """Activations on the left: x @ W^T. Experts may differ in rows."""
-    h_PG = hidden.view(x_PD.shape[0], -1)
-    _right(x_PD, weights.gate_up_EGD, run, h_PG)
-    _right(_activate(h_PG, weights.gated, 1), weights.down_EDF, run, y_PD)
+    h_PG = _right(x_PD, weights.gate_up_EGD, run, hidden.view(x_PD.shape[0], -1))
+    found_PD = _right(_activate(h_PG, weights.gated, 1), weights.down_EDF, run, y_PD)
+    if found_PD is not y_PD:
+        y_PD.copy_(found_PD)
 
 
 def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
@@ -241,23 +244,24 @@ def _onednn_wins(weight_EOI: Tensor, run: Run) -> bool:
     return run.rows[0] <= 160 and (run.rows[0] >= 48 or weight_EOI[0].numel() >= MIB)
 
 
-def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, out_PO: Tensor) -> None:
-    """out = x @ W^T, expert by expert."""
+def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, buffer_PO: Tensor) -> Tensor:
+    """[P, O]: x @ W^T, expert by expert; in the buffer or not."""
     big, weight_EIO = weight_EOI[0].numel() >= MIB, weight_EOI.transpose(1, 2)
     many = 3 * len(run.experts) > weight_EOI.shape[0]
     if many and not big and grouped_mm_takes(x_PI.device, x_PI.dtype, *weight_EOI.shape[1:]):  # a loop in C++
         rows_E = np.zeros(weight_EOI.shape[0], dtype=np.int32)
         rows_E[run.experts] = run.rows
         ends_E = torch.from_numpy(rows_E.cumsum(dtype=np.int32))
-        out_PO.copy_(functional.grouped_mm(x_PI, weight_EIO, offs=ends_E))
-        return
+        found_PO: Tensor = functional.grouped_mm(x_PI, weight_EIO, offs=ends_E)
+        return found_PO
     blocks = big and weight_EOI.dtype == torch.float32 and weight_EOI.shape[1] % BLOCK == 0
-    parts = zip(run.experts, x_PI.split(run.rows), out_PO.split(run.rows), strict=True)
-    for expert, x_one_PI, out_one_PO in parts:
+    parts = zip(run.experts, x_PI.split(run.rows), buffer_PO.split(run.rows), strict=True)
+    for expert, x_one_PI, out_PO in parts:
         if blocks and 4 <= x_one_PI.shape[0] < FEW:
-            _blocked(x_one_PI, weight_EOI[expert], out_one_PO)
+            _blocked(x_one_PI, weight_EOI[expert], out_PO)
         else:
-            torch.mm(x_one_PI, weight_EIO[expert], out=out_one_PO)
+            torch.mm(x_one_PI, weight_EIO[expert], out=out_PO)
+    return buffer_PO
 
 
 def _blocked(x_PI: Tensor, weight_OI: Tensor, out_PO: Tensor) -> None:
