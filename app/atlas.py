@@ -43,10 +43,11 @@ def numbers(model: Subject, scenario: Scenario) -> tuple[Number, ...]:
     """Total, active by its three conventions, sets of experts, bytes of cache a token."""
     here, active = source(model), model.parameters.active
     total = f"{model.parameters.total:,} parameters, {METHODS[model.parameters.method]}"
-    others = f"{count(active[1])} without the input table, {count(active[2])} without tables"
+    others = "embeddings included; "
+    others += f"{count(active[1])} without the input table, {count(active[2])} without tables"
     return (
         Number("Total, full size", count(model.parameters.total), total, here),
-        Number("Active, embeddings included", count(active[0]), others, here),
+        Number("Active, full size", count(active[0]), others, here),
         _sets(model, here),
         _cache(model, scenario),
     )
@@ -54,23 +55,23 @@ def numbers(model: Subject, scenario: Scenario) -> tuple[Number, ...]:
 
 def _sets(model: Subject, here: Source) -> Number:
     if model.routing is None or model.sets is None:
-        return Number("Sets of experts in a layer", "1", "a dense layer leaves no choice", here)
+        return Number("Sets of experts, full size", "1", "a dense layer leaves no choice", here)
     chosen = f"{model.sets:,} ways to choose {model.routing[1]} of {model.routing[0]}"
     inside = model.reachable
     if inside is not None and inside != model.sets:
         chosen += f"; {inside:,} inside its groups"
-    return Number("Sets of experts in a layer", count(model.sets), chosen, here)
+    return Number("Sets of experts, full size", count(model.sets), chosen, here)
 
 
 def _cache(model: Subject, scenario: Scenario) -> Number:
-    label = "KV cache a token, bf16"
+    label = "KV cache a token, full size"
     try:
         kept = subjects.model(model).cache
     except ConfigError:
         return Number(label, "not known", "its layout has no closed form", source(model))
     each = kept.token_bytes("bf16")
     whole = size(kept.sequence_bytes(scenario.context, "bf16"))
-    whole = f"{each:,} bytes; {whole} at {scenario.context:,} tokens"
+    whole = f"{each:,} bytes in bf16; {whole} at {scenario.context:,} tokens"
     return Number(label, size(each), whole, Source("modelled", f"{model.name}: from its attention, in bf16"))
 
 

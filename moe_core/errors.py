@@ -6,6 +6,7 @@ is the user's own wish. Everything else is a bug and stays a plain exception.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import ValidationError
@@ -25,7 +26,8 @@ class ConfigError(MoEScopeError):
         field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         rule = first["msg"].removeprefix("Value error, ")
         rule = rule[:1].lower() + rule[1:]
-        if not field:  # a rule over several fields writes its own sentence
+        several = first["type"] == "value_error" and isinstance(first["input"], Mapping)
+        if not field or several:  # a rule over several fields writes its own sentence
             return cls(rule)
         value = "" if first["type"] == "missing" else f" ({_short(first['input'])})"
         return cls(f"{field}{value}: {rule}")

@@ -11,10 +11,28 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from app import exports
-from app.charts import coactivation, compare, distinct, load, memory, quality, raster, sankey, times
+from app import anatomy, exports, machines, subjects
+from app import capacity as room
+from app.charts import (
+    block,
+    capacity,
+    coactivation,
+    compare,
+    components,
+    distinct,
+    landscape,
+    load,
+    memory,
+    quality,
+    raster,
+    sankey,
+    times,
+    twins,
+)
 from app.charts.figure import Figure, around_one, draw, powers_of_two
+from app.scenario import Scenario
 from app.theme import ROLES
+from moe_core.perf import dense_equivalent
 from moe_core.store import queries, routing, text
 from tests.app.conftest import Filled
 
@@ -53,7 +71,45 @@ def _sizes() -> pd.DataFrame:
     )
 
 
+V3 = subjects.published("DeepSeek-V3")
+CASE = room.case(Scenario("Mixtral-8x7B", "H100"), room.Plan())
+
+
+def _landscape() -> pd.DataFrame:
+    return subjects.table([subjects.published(name) for name in subjects.names(rumours=True)])
+
+
+def _block(name: str) -> Figure:
+    one = subjects.published(name)
+    assert one.architecture is not None
+    parts = one.parameters.breakdown
+    return block.block(*anatomy.boxes(one.architecture, parts), anatomy.title(one.architecture, parts))
+
+
+def _twins() -> Figure:
+    assert V3.architecture is not None
+    found = [subjects.twin(one) for one in dense_equivalent.twins(V3.architecture)]
+    return twins.twins(subjects.parts([V3, *found]), V3.name)
+
+
 FIGURES: dict[str, Make] = {
+    "scatter": lambda _: landscape.scatter(_landscape(), "DeepSeek-V3", "embeddings included"),
+    "experts over years": lambda _: landscape.over_years(_landscape(), "experts"),
+    "top-k over years": lambda _: landscape.over_years(_landscape(), "top_k"),
+    "parameters": lambda _: components.one(subjects.parts([V3])),
+    "models side by side": lambda _: components.several(
+        subjects.parts([V3, subjects.published("Llama-3.1-70B")])
+    ),
+    "block": lambda _: _block("DeepSeek-V3"),
+    "dense block": lambda _: _block("Llama-3.1-8B"),
+    "twins": lambda _: _twins(),
+    "devices": lambda _: capacity.devices(
+        room.on_every(CASE, machines.devices(), room.listed_prices()), "Mixtral-8x7B"
+    ),
+    "contexts": lambda _: capacity.contexts(room.by_context(CASE), 4096, "bf16"),
+    "offload": lambda _: capacity.offload(room.offloaded(CASE, 64e9), 72e9, "H100", 8),
+    "waiting": lambda _: capacity.waiting(room.offloaded(CASE, 64e9), 8),
+    "formats": lambda _: memory.budget(room.by_format(CASE), 72e9, "H100"),
     "load": lambda f: load.heatmap(f.frame(routing.load), click=True),
     "load of one domain": lambda f: load.heatmap(
         _by_domain(f).query("domain == 'german'"), domain="german", compact=True

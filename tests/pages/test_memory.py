@@ -1,0 +1,79 @@
+"""The memory page: formats, splits and devices decide the answer; what cannot be is said."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.conftest import open_page, words
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+TABS = ("Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training")
+
+
+def memory(app: AppTest, tab: str = "Every device", **query: str) -> AppTest:
+    """The page with one tab open."""
+    app.query_params.update(query)
+    open_page(app, "memory")
+    app.session_state["budget"] = tab
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def title(app: AppTest) -> str:
+    return str(app.title[0].value).replace("\\", "")
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("model", ["Mixtral-8x7B", "DeepSeek-V3", "DeepSeek-V4-Flash", "Qwen3-Next-80B-A3B"])
+def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str) -> None:
+    memory(filled, tab, architecture=model)
+    assert title(filled).startswith(f"{model} as published")
+    assert len(filled.get("vega_lite_chart")) >= 4  # budget, the tab, and the scale model twice
+    assert not filled.error
+
+
+def test_the_format_decides(filled: AppTest) -> None:
+    memory(filled, architecture="gpt-oss-120b", batch="1")
+    assert "needs 3.25× what H100 can give" in title(filled)
+    filled.selectbox(key="mix").set_value("gpt-oss (mxfp4 experts)").run()
+    assert "fits H100" in title(filled)
+    filled.selectbox(key="format_attention").set_value("fp32").run()
+    assert not filled.exception
+    assert "fp32" in filled.markdown[0].proto.help  # the badge says which formats
+
+
+def test_a_split_holds_less_on_each_device(filled: AppTest) -> None:
+    memory(filled, architecture="Mixtral-8x7B")
+    assert "needs 1.38× what H100 can give" in title(filled)
+    filled.selectbox(key="expert_ways").set_value(8).run()
+    assert "fits each of 8 × H100" in title(filled)
+    assert filled.metric[0].label == "Weights, a device, full size"
+
+
+def test_a_split_that_cannot_be_is_one_sentence(filled: AppTest) -> None:
+    memory(filled, architecture="Mixtral-8x7B")
+    filled.selectbox(key="expert_ways").set_value(16).run()
+    said = filled.warning[0].value.replace("\\", "")
+    assert said == "8 experts cannot be split over 16 devices; shown on one device."
+    assert not filled.exception
+
+
+def test_a_hostile_url_falls_back(filled: AppTest) -> None:
+    memory(filled, mix="<script>", kv_format="![x](https://example.org)", tensor="-8", expert_ways="1e9")
+    assert "Qwen3-30B-A3B as published fits H100" in title(filled)
+    assert "![" not in words(filled)
+
+
+def test_this_machine_has_no_known_host_link(filled: AppTest) -> None:
+    memory(filled, "Experts on the host", hardware="this machine")
+    assert "choose a listed device" in words(filled)
+
+
+def test_prices_are_the_users(filled: AppTest) -> None:
+    memory(filled, architecture="Mixtral-8x7B")
+    filled.session_state["device_prices"] = {"H100": 0.01}
+    filled.run()
+    assert "the cheapest by the hour is 2 × H100, $0.0200" in words(filled).replace("\\", "")
