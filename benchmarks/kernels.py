@@ -67,6 +67,7 @@ class Input(NamedTuple):
     routing: Routing
     chosen_TK: Tensor
     weights_TK: Tensor
+    first: int  # an expert that is hit
 
 
 Contestant = Callable[[int, Input], Tensor]  # (which copy of the weights, input) -> y
@@ -103,7 +104,7 @@ def make_input(x_TD: Tensor, shape: Shape, seed: int) -> Input:
     routing = Routing(
         token_ids_N, chosen_TK.flatten(), weights_TK.flatten(), scores_TE, per_token=shape.top_k
     )
-    return Input(x_TD, routing, chosen_TK, weights_TK.to(x_TD.dtype))
+    return Input(x_TD, routing, chosen_TK, weights_TK.to(x_TD.dtype), int(chosen_TK[0, 0]))
 
 
 def theirs(implementation: str, shape: Shape, copies: list[ExpertWeights]) -> Contestant:
@@ -126,7 +127,7 @@ def theirs(implementation: str, shape: Shape, copies: list[ExpertWeights]) -> Co
 
 
 def dense(shape: Shape, copies: list[ExpertWeights], experts: int) -> Contestant:
-    """A gated FFN as wide as `experts` experts, over the same memory.
+    """A gated FFN as wide as `experts` experts, over the memory of the first one hit and its neighbours.
 
     In equal slices of at most 32,768 columns: oneDNN in torch 2.13 divides by zero at 98,304.
     """
@@ -134,8 +135,9 @@ def dense(shape: Shape, copies: list[ExpertWeights], experts: int) -> Contestant
     width = experts * shape.width // slices
 
     def ffn(copy: int, given: Input) -> Tensor:
-        gate_up = copies[copy].gate_up_EGD.view(-1)[: 2 * slices * width * hidden]
-        down = copies[copy].down_EDF.view(-1)[: slices * width * hidden]
+        taken = slice(min(given.first, shape.experts - experts), None)
+        gate_up = copies[copy].gate_up_EGD[taken].view(-1)[: 2 * slices * width * hidden]
+        down = copies[copy].down_EDF[taken].view(-1)[: slices * width * hidden]
         y_TD = None
         for up_GD, down_DF in zip(
             gate_up.view(slices, -1, hidden), down.view(slices, hidden, -1), strict=True
