@@ -26,7 +26,8 @@ def apt_install() -> bool:
         return False
     steps = (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"])
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    return all(subprocess.run([*prefix, *s], env=environment, stdout=subprocess.DEVNULL).returncode == 0 for s in steps)
+    quiet = {"env": environment, "stdout": subprocess.DEVNULL}
+    return all(subprocess.run([*prefix, *step], **quiet).returncode == 0 for step in steps)
 
 
 def playwright_install() -> bool:
