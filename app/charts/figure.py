@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -18,7 +19,19 @@ import pandas as pd
 from app.theme import ROLES
 from moe_core.units import significant
 
-alt.data_transformers.disable_max_rows()  # Streamlit sends frames as Arrow: no limit to keep
+_drawn: ContextVar[dict[str, pd.DataFrame]] = ContextVar("_drawn")
+
+
+def _by_name(data: pd.DataFrame) -> dict[str, str]:
+    """Frames stay frames: Streamlit sends them as Arrow, and JSON is what takes longest to make."""
+    frames = _drawn.get()
+    name = next((known for known, frame in frames.items() if frame is data), f"data-{len(frames)}")
+    frames[name] = data
+    return {"name": name}
+
+
+alt.data_transformers.register("frames", _by_name)
+alt.data_transformers.enable("frames")
 
 MODEL_LABELS = {"dense": "dense", "moe": "mixture"}
 TIME_AXIS = "format(datum.value, '.3~s') + 's'"
@@ -42,8 +55,12 @@ class Figure(NamedTuple):
 
 def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -> Figure:
     """Compile an Altair chart, once: compiling takes longer than sending."""
-    spec: dict[str, Any] = chart.to_dict()
-    spec["datasets"] = {name: pd.DataFrame(rows) for name, rows in spec.get("datasets", {}).items()}
+    token = _drawn.set({})
+    try:
+        spec: dict[str, Any] = chart.to_dict()
+        spec["datasets"] = {name: frame.reset_index(drop=True) for name, frame in _drawn.get().items()}
+    finally:
+        _drawn.reset(token)
     return Figure(title, words, spec, data)
 
 
@@ -110,7 +127,7 @@ def times(ratio: float) -> str:
 
 def percent(share: float) -> str:
     """A share as a percentage with at most three significant figures."""
-    return f"{significant(100 * share)} %"
+    return f"{significant(100 * share)}\N{NO-BREAK SPACE}%"
 
 
 def label_models(frame: pd.DataFrame) -> pd.DataFrame:
