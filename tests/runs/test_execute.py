@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 from moe_core.errors import CancelledError, InfeasibleError
+from moe_core.jobs.worker import Worker, load_labs
 from moe_core.runs import admission, bundle, execute, models
 from moe_core.runs.bundle import Bundle
 from moe_core.runs.context import Context
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
+from moe_core.store import ingest, routing
+from moe_core.store.db import Store
 from moe_core.version import question_id
 
 SMALL = RunSpec(experts=8, top_k=2, shared=1, batch=2, seq=32, decode_steps=2, device="cpu", dtype="fp32")
@@ -183,3 +186,16 @@ def test_warming_loads_what_a_run_needs(settings: Settings, tmp_path: Path):
     loaded = models.shipped.cache_info().currsize
     ask(small(dtype="auto", device="auto"))
     assert models.shipped.cache_info().currsize == loaded
+
+
+@pytest.mark.parametrize("lab", ["bench", "topk_sweep"])
+def test_a_worker_answers_and_the_store_takes_the_answer_in(settings: Settings, lab: str):
+    job = Worker(settings, load=load_labs).run_one(small(lab=lab))
+    assert (job.status, job.error) == ("done", None)
+    store = Store.open(settings)
+    try:
+        assert job.run_id in ingest.refresh(store, reference=settings.data_dir / "none").added
+        if lab == "bench":
+            assert routing.load(store, job.run_id)["pairs"].sum() == 64 * SMALL.top_k * LAYERS
+    finally:
+        store.close()
