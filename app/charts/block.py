@@ -25,18 +25,28 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     groups = alt.Scale(domain=list(GROUPS), range="category")
     colour = alt.Color("part:N", scale=groups, legend=None)
     solid = base.mark_rect(opacity=0.22, cornerRadius=4).encode(
-        x=x, x2="x2:Q", y=y, y2="high:Q", color=colour
+        x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("high:Q"), color=colour
     )
     edge = base.mark_rect(filled=False, strokeWidth=1.5, cornerRadius=4).encode(
-        x=x, x2="x2:Q", y=y, y2="high:Q", stroke=alt.Stroke("part:N", scale=groups, legend=None)
+        x=x,
+        x2=alt.X2("x2:Q"),
+        y=y,
+        y2=alt.Y2("high:Q"),
+        stroke=alt.Stroke("part:N", scale=groups, legend=None),
     )
-    left = base.mark_text(align="left", dx=10, fontWeight="bold").encode(x=x, y="middle:Q", text="label:N")
-    right = base.mark_text(align="right", dx=-10).encode(x="x2:Q", y="middle:Q", text="note:N")
+    left = base.mark_text(align="left", dx=10, fontWeight="bold").encode(
+        x=x, y=alt.Y("middle:Q"), text=alt.Text("label:N")
+    )
+    right = base.mark_text(align="right", dx=-10).encode(
+        x=alt.X("x2:Q"), y=alt.Y("middle:Q"), text=alt.Text("note:N")
+    )
     layers = [solid, edge, paint(left, "ink"), paint(right, "ink")]
     if len(cells):
         squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78))
         strength = alt.condition("datum.on", alt.value(0.95), alt.value(0.25))
-        drawn = squares.mark_rect(cornerRadius=2).encode(x=x, x2="x2:Q", y=y, y2="high:Q", opacity=strength)
+        drawn = squares.mark_rect(cornerRadius=2).encode(
+            x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("high:Q"), opacity=strength
+        )
         layers.append(paint(drawn, "mixture"))
     chart = alt.layer(*layers).properties(height=int(44 * top) + 12)
     named = boxes[boxes["label"] != ""]

@@ -24,16 +24,20 @@ def devices(every: pd.DataFrame, name: str) -> Figure:
     room = alt.Scale(domain=[0, max(need, float(data["together"].max())) * 1.3], nice=False)
     y = alt.Y("device:N", sort=data["device"].tolist(), title=None, axis=alt.Axis(labelLimit=180))
     x = alt.X("usable:Q", title="usable memory", scale=room, axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6))
-    tip = ["device:N", alt.Tooltip("one:N", title="one can give"), alt.Tooltip("text:N", title="takes")]
+    tip = [
+        alt.Tooltip("device:N"),
+        alt.Tooltip("one:N", title="one can give"),
+        alt.Tooltip("text:N", title="takes"),
+    ]
     base = alt.Chart(data).encode(y=y, tooltip=tip)
     light = paint(base.mark_bar(height=15, opacity=0.3), "limit").encode(x=alt.X("together:Q", scale=room))
     solid = paint(base.mark_bar(height=15, opacity=0.9), "limit").encode(x=x)
     words = paint(alt.Chart(data).mark_text(align="left", dx=6), "ink")
-    words = words.encode(y=y, x=alt.X("together:Q", scale=room), text="text:N")
+    words = words.encode(y=y, x=alt.X("together:Q", scale=room), text=alt.Text("text:N"))
     line = alt.Chart(pd.DataFrame({"need": [need], "text": [f"needs {quantity(need, 'B')}"]}))
-    rule = paint(line.mark_rule(strokeWidth=2.5), "mixture", stroke=True).encode(x="need:Q")
+    rule = paint(line.mark_rule(strokeWidth=2.5), "mixture", stroke=True).encode(x=alt.X("need:Q"))
     label = paint(line.mark_text(align="left", dx=5), "mixture")
-    label = label.encode(x="need:Q", y=alt.value(-8), text="text:N")
+    label = label.encode(x=alt.X("need:Q"), y=alt.value(-8), text=alt.Text("text:N"))
     chart = alt.layer(light, solid, rule, label, words).properties(height=26 * len(data) + 70)
     title = _devices_title(data, name)
     return draw(title, f"Devices that {name} takes. {title}.", chart, every)
@@ -85,12 +89,19 @@ def contexts(kept: pd.DataFrame, context: int, form: str) -> Figure:
     y = alt.Y(
         "bytes:Q", title=f"cache of one sequence, {form}", scale=alt.Scale(type="log"), axis=_bytes_axis()
     )
-    base = alt.Chart(data).encode(x=x, y=y, detail="kind:N", tooltip=["kind:N", "context:Q", "text:N"])
+    base = alt.Chart(data).encode(
+        x=x,
+        y=y,
+        detail=alt.Detail("kind:N"),
+        tooltip=[alt.Tooltip("kind:N"), alt.Tooltip("context:Q"), alt.Tooltip("text:N")],
+    )
     mine, others = "datum.kind == 'as it is'", "datum.kind != 'as it is'"
     own = paint(base.transform_filter(mine).mark_line(strokeWidth=3), "mixture", stroke=True)
     rest = base.transform_filter(others).mark_line(strokeDash=[6, 4], strokeWidth=1.5, color="gray")
     ends = alt.Chart(_apart(data[data["context"] == data["context"].max()]))
-    names = paint(ends.mark_text(align="left", dx=6), "ink").encode(x=x, y="place:Q", text="kind:N")
+    names = paint(ends.mark_text(align="left", dx=6), "ink").encode(
+        x=x, y=alt.Y("place:Q"), text=alt.Text("kind:N")
+    )
     here = alt.Chart(pd.DataFrame({"context": [context]})).mark_rule(strokeDash=[2, 3], color="gray")
     chart = alt.layer(here.encode(x=x), rest, own, names).properties(
         height=340, padding={"right": 130, "left": 5, "top": 5, "bottom": 5}
@@ -140,13 +151,13 @@ def offload(shares: pd.DataFrame, room: float, device: str, tokens: int) -> Figu
     data = _offloaded(shares)
     held = _dashed(data).encode(y=alt.Y("device:Q", title="on the device", axis=_linear(BYTE_AXIS)))
     limit = alt.Chart(pd.DataFrame({"room": [room], "share": [1.0], "text": [f"usable of {device}"]}))
-    rule = limit.mark_rule(strokeWidth=2, color="gray").encode(y="room:Q")
+    rule = limit.mark_rule(strokeWidth=2, color="gray").encode(y=alt.Y("room:Q"))
     word = paint(limit.mark_text(align="right", dy=-8), "limit").encode(
-        x="share:Q", y="room:Q", text="text:N"
+        x=alt.X("share:Q"), y=alt.Y("room:Q"), text=alt.Text("text:N")
     )
     title = _offload_title(data, room, device, tokens)
     words = f"Bytes on the device against the share of experts in host memory. {title}."
-    return draw(title, words, (rule + word + held).properties(height=280), data)
+    return draw(title, words, alt.layer(rule, word, held).properties(height=280), data)
 
 
 def waiting(shares: pd.DataFrame, tokens: int) -> Figure:

@@ -44,12 +44,18 @@ def one(parts: pd.DataFrame) -> Figure:
     ticks = alt.Axis(labelExpr=COUNT_AXIS, tickCount=5)
     x = alt.X("parameters:Q", title="parameters", axis=ticks, scale=room)
     colour = alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=None)
-    tip = ["label:N", alt.Tooltip("exact:N", title="parameters"), alt.Tooltip("used:N", title="for a token")]
+    tip = [
+        alt.Tooltip("label:N"),
+        alt.Tooltip("exact:N", title="parameters"),
+        alt.Tooltip("used:N", title="for a token"),
+    ]
     base = alt.Chart(data).encode(y=y, color=colour, tooltip=tip)
     held = base.mark_bar(opacity=0.35).encode(x=x)
     used = base.mark_bar().encode(x=alt.X("active:Q", scale=room))
-    words = paint(alt.Chart(data).mark_text(align="left", dx=6), "ink").encode(y=y, x=x, text="text:N")
-    chart = (held + used + words).properties(height=34 * len(data) + 50)
+    words = paint(alt.Chart(data).mark_text(align="left", dx=6), "ink").encode(
+        y=y, x=x, text=alt.Text("text:N")
+    )
+    chart = alt.layer(held, used, words).properties(height=34 * len(data) + 50)
     top = largest(data, "parameters")
     title = f"{top['label'][:1].upper()}{top['label'][1:]} hold {percent(top['share'])} of the parameters"
     title = title.replace("Attention hold", "Attention holds").replace("forward hold", "forward holds")
@@ -78,12 +84,16 @@ def several(parts: pd.DataFrame) -> Figure:
             y=y,
             x=alt.X("parameters:Q", title="parameters", stack="zero", axis=ticks, scale=room),
             color=alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=key),
-            order="order:Q",
-            tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="has")],
+            order=alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("name:N"),
+                alt.Tooltip("part:N", title="component"),
+                alt.Tooltip("text:N", title="has"),
+            ],
         )
     )
     words = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    chart = (bars + words.encode(y=y, x="parameters:Q", text="text:N")).properties(
+    chart = (bars + words.encode(y=y, x=alt.X("parameters:Q"), text=alt.Text("text:N"))).properties(
         height=46 * len(names) + 130
     )
     title = _title(totals)

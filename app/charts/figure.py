@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.utils import schemapi
 
 from app.theme import ROLES
 from moe_core.units import significant
@@ -32,6 +33,7 @@ def _by_name(data: pd.DataFrame) -> dict[str, str]:
 
 alt.data_transformers.register("frames", _by_name)
 alt.data_transformers.enable("frames")
+schemapi.DEBUG_MODE = False  # checking every mark against the schema takes half the time; the tests check
 
 MODEL_LABELS = {"dense": "dense", "moe": "mixture"}
 TIME_AXIS = "format(datum.value, '.3~s') + 's'"
@@ -57,7 +59,7 @@ def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -
     """Compile an Altair chart, once: compiling takes longer than sending."""
     token = _drawn.set({})
     try:
-        spec: dict[str, Any] = chart.to_dict()
+        spec: dict[str, Any] = chart.to_dict(validate=schemapi.DEBUG_MODE)
         spec["datasets"] = {name: frame.reset_index(drop=True) for name, frame in _drawn.get().items()}
     finally:
         _drawn.reset(token)

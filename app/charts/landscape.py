@@ -27,7 +27,16 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
     y = alt.Y("active:Q", title=f"active parameters, {convention}", axis=_axis(), scale=_log(low, high))
     base = alt.Chart(data).encode(x=x, y=y)
     click = alt.selection_point(name="model", fields=["name"], empty=False)
-    tip = ["name:N", "model:N", "in_all:N", "in_use:N", "ratio:N", "mixture:N", "released:N", "standing:N"]
+    tip = [
+        alt.Tooltip("name:N"),
+        alt.Tooltip("model:N"),
+        alt.Tooltip("in_all:N"),
+        alt.Tooltip("in_use:N"),
+        alt.Tooltip("ratio:N"),
+        alt.Tooltip("mixture:N"),
+        alt.Tooltip("released:N"),
+        alt.Tooltip("standing:N"),
+    ]
     points = base.mark_point(filled=True, size=85, opacity=0.85).encode(color=roles(), tooltip=tip)
     sure = points.transform_filter("datum.standing != 'rumoured'").add_params(click)
     hearsay = base.transform_filter("datum.standing == 'rumoured'").mark_point(size=110, shape="diamond")
@@ -38,7 +47,7 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
         sure,
         paint(hearsay, "limit", stroke=True).encode(tooltip=tip),
         paint(ring, "ink", stroke=True),
-        paint(names, "ink").encode(text="name:N"),
+        paint(names, "ink").encode(text=alt.Text("name:N")),
     ).properties(height=470)
     title = _title(data)
     words = f"{len(data)} models, total against active parameters, {convention}. {title}."
@@ -96,12 +105,17 @@ def _ratio_lines(low: float, high: float) -> list[alt.Chart]:
         | {"text": "dense" if r == 1 else f"1 in {r}", "strength": 0.9 if r == 1 else 0.45}
         for r in RATIOS
     ]
-    base = alt.Chart(pd.DataFrame(rows)).encode(x="total:Q", y="active:Q")
+    base = alt.Chart(pd.DataFrame(rows)).encode(x=alt.X("total:Q"), y=alt.Y("active:Q"))
     lines = base.mark_rule(color="gray").encode(
-        x2="end:Q", y2="end_active:Q", strokeOpacity=alt.Opacity("strength:Q", scale=None, legend=None)
+        x2=alt.X2("end:Q"),
+        y2=alt.Y2("end_active:Q"),
+        strokeOpacity=alt.Opacity("strength:Q", scale=None, legend=None),
     )
     words = alt.Chart(pd.DataFrame(rows)).mark_text(align="right", dx=-4, dy=-7, fontSize=11)
-    return [lines, paint(words, "limit").encode(x="end:Q", y="end_active:Q", text="text:N")]
+    return [
+        lines,
+        paint(words, "limit").encode(x=alt.X("end:Q"), y=alt.Y("end_active:Q"), text=alt.Text("text:N")),
+    ]
 
 
 def _title(data: pd.DataFrame) -> str:
@@ -132,11 +146,16 @@ def over_years(models: pd.DataFrame, field: str) -> Figure:
     )
     grouped["bin"] = grouped["bin"].map(_words)
     base.data = grouped
-    tip = ["year:O", alt.Tooltip("bin:O", title=YEARS[field]), "models:Q", "names:N"]
+    tip = [
+        alt.Tooltip("year:O"),
+        alt.Tooltip("bin:O", title=YEARS[field]),
+        alt.Tooltip("models:Q"),
+        alt.Tooltip("names:N"),
+    ]
     cells = base.mark_rect(opacity=0.5).encode(
         color=alt.Color("models:Q", scale=alt.Scale(range="ramp", domainMin=0), legend=None), tooltip=tip
     )
-    tall = paint(base.mark_text(fontSize=12, fontWeight="bold"), "ink").encode(text="models:Q")
+    tall = paint(base.mark_text(fontSize=12, fontWeight="bold"), "ink").encode(text=alt.Text("models:Q"))
     chart = (cells + tall).properties(height=34 * len(edges) + 60)
     title = _years_title(data, field)
     return draw(title, f"Mixtures by year and {YEARS[field]}. {title}.", chart, grouped)

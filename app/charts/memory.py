@@ -48,7 +48,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
         y=y,
         yOffset=offset,
         x=alt.X("bytes:Q", title="bytes", axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)),
-        tooltip=["component:N", "kind:N", alt.Tooltip("text:N", title="size")],
+        tooltip=[alt.Tooltip("component:N"), alt.Tooltip("kind:N"), alt.Tooltip("text:N", title="size")],
     )
     label = "dense" if model == "dense" else "mixture"
     edge = alt.Stroke("model:N", scale=alt.Scale(domain=list(ROLES)), legend=None)
@@ -57,9 +57,9 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     solid = measured.encode(color=roles(legend=False))
     dashed = expected.mark_bar(fillOpacity=0.15, strokeDash=[4, 3], strokeWidth=1.5)
     dashed = dashed.encode(color=roles(legend=False), stroke=edge)
-    words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text="text:N")
+    words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text=alt.Text("text:N"))
     title = _predicted_title(part, label)
-    chart = (dashed + solid + words).properties(height=34 * data["component"].nunique() + 60)
+    chart = alt.layer(dashed, solid, words).properties(height=34 * data["component"].nunique() + 60)
     return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
 
 
@@ -125,23 +125,27 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
                 scale=alt.Scale(domain=list(GROUPS), range="category"),
                 legend=alt.Legend(orient="top", title=None, columns=4, values=present, labelLimit=200),
             ),
-            order="order:Q",
+            order=alt.Order("order:Q"),
             opacity=alt.condition("datum.part == 'gradients and optimizer'", alt.value(0.45), alt.value(1)),
-            tooltip=["name:N", alt.Tooltip("part:N", title="component"), alt.Tooltip("text:N", title="size")],
+            tooltip=[
+                alt.Tooltip("name:N"),
+                alt.Tooltip("part:N", title="component"),
+                alt.Tooltip("text:N", title="size"),
+            ],
         )
     )
     amounts = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
     limit = alt.Chart(
         pd.DataFrame({"bytes": [capacity], "text": [f"usable of {device}: {quantity(capacity, 'B')}"]})
     )
-    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x="bytes:Q")
+    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
     right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
     name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
     chart = alt.layer(
         bars,
         rule,
-        name.encode(x="bytes:Q", y=alt.value(-8), text="text:N"),
-        amounts.encode(y=y, x="bytes:Q", text="text:N"),
+        name.encode(x=alt.X("bytes:Q"), y=alt.value(-8), text=alt.Text("text:N")),
+        amounts.encode(y=y, x=alt.X("bytes:Q"), text=alt.Text("text:N")),
     )
     chart = chart.properties(height=46 * len(names) + 110)
     title = title or _biggest(data)
@@ -184,10 +188,12 @@ def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
         color=roles(legend=False),
     )
     words = paint(base.mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    chart = bars + words.encode(x="bytes:Q", text="text:N")
+    chart = bars + words.encode(x=alt.X("bytes:Q"), text=alt.Text("text:N"))
     if capacity is not None and capacity < 20 * data["bytes"].max():
         chart = (
-            alt.Chart(pd.DataFrame({"c": [capacity]})).mark_rule(strokeWidth=2, color="gray").encode(x="c:Q")
+            alt.Chart(pd.DataFrame({"c": [capacity]}))
+            .mark_rule(strokeWidth=2, color="gray")
+            .encode(x=alt.X("c:Q"))
             + chart
         )
     ratio = float(

@@ -30,8 +30,8 @@ def twins(parts: pd.DataFrame, mixture: str) -> Figure:
     bars = base.mark_bar(height=22, opacity=0.75).encode(x=x, color=roles())
     marks = base.mark_tick(thickness=3, size=30, color="gray").encode(x=alt.X("active:Q", scale=room))
     words = paint(alt.Chart(data).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    words = words.encode(y=y, x=x, text="text:N")
-    chart = (bars + marks + words).properties(height=42 * len(data) + 70)
+    words = words.encode(y=y, x=x, text=alt.Text("text:N"))
+    chart = alt.layer(bars, marks, words).properties(height=42 * len(data) + 70)
     title = _title(data)
     return draw(title, f"{mixture} and its dense twins. {title}.", chart, data)
 

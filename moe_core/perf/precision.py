@@ -31,7 +31,10 @@ BITS: dict[Format, Fraction] = {
 
 def size(elements: float, form: Format) -> int:
     """Bytes of `elements` stored in `form`, scales included, rounded up."""
-    return ceil(Fraction(elements) * BITS[form] / 8)
+    bits = BITS[form]
+    if elements == int(elements):  # the usual case, without the cost of fractions
+        return -(-int(elements) * bits.numerator // (8 * bits.denominator))
+    return ceil(Fraction(elements) * bits / 8)
 
 
 class Precision(Spec):

@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import pytest
+from altair.utils import schemapi
 
 from app import anatomy, exports, machines, subjects
 from app import capacity as room
@@ -137,7 +138,8 @@ FIGURES: dict[str, Make] = {
 
 @pytest.fixture(params=FIGURES)
 def figure(request: pytest.FixtureRequest, filled: Filled) -> Figure:
-    return FIGURES[request.param](filled)
+    with schemapi.debug_mode(True):
+        return FIGURES[request.param](filled)
 
 
 def test_it_says_its_finding_and_describes_itself(figure: Figure) -> None:
