@@ -92,7 +92,7 @@ def supports_grouped_mm(device: torch.device, dtype: torch.dtype) -> bool:
 def grouped_mm_takes(device: torch.device, dtype: torch.dtype, *sizes: int) -> bool:
     """Whether `functional.grouped_mm`, as a kernel or a loop, takes weights with rows of these sizes here."""
     aligned = all(size * dtype.itemsize % 16 == 0 for size in sizes)
-    loops = device.type == "cpu" and hasattr(functional, "grouped_mm")
+    loops = device.type == "cpu" and dtype in DTYPES.values() and hasattr(functional, "grouped_mm")
     return aligned and (loops or supports_grouped_mm(device, dtype))
 
 
