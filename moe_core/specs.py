@@ -30,7 +30,7 @@ RouterKind = Literal[
 ]
 Dtype = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Kernel = Literal["auto", "loop", "grouped", "padded", "gather"]
+Kernel = Literal["auto", "loop", "grouped", "padded", "gather", "sorted"]
 
 
 class Spec(BaseModel):

@@ -31,7 +31,7 @@ def code_version() -> str:
 
 def _inputs() -> Iterator[Path]:
     core = ROOT / "moe_core"
-    for room in ("nn", "runs", "labs"):
+    for room in ("nn", "perf", "runs", "labs"):
         yield from sorted((core / room).rglob("*.py"))
     yield from (path for path in (core / "device.py", core / "specs.py") if path.exists())
     yield from sorted(MODELS.glob("*.safetensors"))
