@@ -9,6 +9,7 @@ Writes data/reference/<name>-bench and data/reference/<name>-topk_sweep, replaci
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -24,8 +25,8 @@ from moe_core.specs import RunSpec  # noqa: E402
 from moe_core.version import commit  # noqa: E402
 
 QUESTIONS = (
-    {"lab": "bench", "repeats": 20, "time_limit_s": 1800.0},
-    {"lab": "topk_sweep", "time_limit_s": 1800.0},
+    {"lab": "bench"},  # exactly what a first visitor asks, so that it answers at once
+    {"lab": "topk_sweep"},
 )
 
 
@@ -34,7 +35,8 @@ def make(name: str, question: dict[str, object], device: str) -> Path:
     spec = RunSpec.parse({**question, "device": device})
     target = REFERENCE / f"{name}-{spec.lab}"
     with tempfile.TemporaryDirectory() as directory:
-        settings = Settings(data_dir=Path(directory) / "state").prepare()
+        os.environ["MOE_DATA_DIR"] = f"{directory}/state"  # where the run itself will write
+        settings = Settings.load()
         found = bundle.verify(settings.runs_dir / finished(ask(settings, spec)))
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(found.path, target)

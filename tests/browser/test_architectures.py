@@ -1,0 +1,61 @@
+"""Architectures in a browser: import a configuration, edit its number of experts, see both on the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.app.test_subjects import CONFIG
+from tests.browser.conftest import Server, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+Visit = Callable[..., Page]
+
+
+def test_a_config_is_imported_and_its_experts_edited(server: Server, visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "my-mixture.json"
+    file.write_text(json.dumps(CONFIG), encoding="utf-8")
+    page = visit(server, "architectures?look=Import")
+    page.locator("input[type=file]").last.set_input_files(str(file))
+    page.get_by_role("heading", name="my-mixture keeps 46.7 B parameters").wait_for()
+    page.get_by_text("Looking at my-mixture").wait_for()
+
+    page.get_by_role("tab", name="Edit").click()
+    experts = page.get_by_role("spinbutton", name="Experts", exact=True)
+    experts.wait_for()
+    assert experts.input_value() == "8"
+    experts.fill("16")
+    experts.press("Enter")
+    page.wait_for_url("**changes=experts*")
+    page.get_by_text("my-mixture, edited is 1.97× the size of my-mixture").wait_for()
+
+    page.get_by_role("button", name="Look at the edited model").click()
+    page.get_by_role("heading", name="my-mixture, edited keeps 91.8 B parameters").wait_for()
+    page.get_by_role("button", name="Use in the scenario").click()
+    page.wait_for_url("**architecture=my-mixture**")
+    page.get_by_role("link", name="Memory").click()
+    page.get_by_role("heading", name="my-mixture, edited as given").wait_for()
+
+
+def test_a_click_on_a_point_looks_at_that_model(server: Server, visit: Visit) -> None:
+    page = visit(server, "architectures?subject=DeepSeek-V3")
+    before = page.locator("[data-testid=stMain] h1").first.inner_text()
+    ringed = page.evaluate(
+        """() => {
+            const marks = document.querySelectorAll('.st-key-chart_landscape [aria-roledescription=point]');
+            const named = mark => (mark.getAttribute('aria-label') || '').includes('Mixtral-8x22B');
+            const mixture = [...marks].find(named);
+            const box = mixture && mixture.getBoundingClientRect();
+            return box && [box.x + box.width / 2, box.y + box.height / 2];
+        }"""
+    )
+    assert ringed, "the point of Mixtral-8x22B is drawn and labelled"
+    page.mouse.click(*ringed)
+    page.wait_for_url("**subject=Mixtral-8x22B**")
+    settle(page)
+    assert page.locator("[data-testid=stMain] h1").first.inner_text() != before
