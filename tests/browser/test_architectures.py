@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.app.test_subjects import CONFIG
-from tests.browser.conftest import Server, settle
+from tests.browser.conftest import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -40,22 +40,3 @@ def test_a_config_is_imported_and_its_experts_edited(server: Server, visit: Visi
     page.wait_for_url("**architecture=my-mixture**")
     page.get_by_role("link", name="Memory").click()
     page.get_by_role("heading", name="my-mixture, edited as given").wait_for()
-
-
-def test_a_click_on_a_point_looks_at_that_model(server: Server, visit: Visit) -> None:
-    page = visit(server, "architectures?subject=DeepSeek-V3")
-    before = page.locator("[data-testid=stMain] h1").first.inner_text()
-    ringed = page.evaluate(
-        """() => {
-            const marks = document.querySelectorAll('.st-key-chart_landscape [aria-roledescription=point]');
-            const named = mark => (mark.getAttribute('aria-label') || '').includes('Mixtral-8x22B');
-            const mixture = [...marks].find(named);
-            const box = mixture && mixture.getBoundingClientRect();
-            return box && [box.x + box.width / 2, box.y + box.height / 2];
-        }"""
-    )
-    assert ringed, "the point of Mixtral-8x22B is drawn and labelled"
-    page.mouse.click(*ringed)
-    page.wait_for_url("**subject=Mixtral-8x22B**")
-    settle(page)
-    assert page.locator("[data-testid=stMain] h1").first.inner_text() != before

@@ -25,7 +25,7 @@ def test_moving_the_experts_slider_changes_the_heatmap(tmp_path: Path, visit: Ca
     with serve(tmp_path / "state", "managed") as server:
         page = visit(server, "?batch=1&seq=32")
         page.set_default_timeout(RUN_MS)
-        heatmap = page.locator(".st-key-figure_load svg, .st-key-figure_load canvas").first
+        heatmap = page.locator(".st-key-figure_load [data-testid=stVegaLiteChart]").first
         _landed(page, 16)
         before = heatmap.screenshot()
         slider = page.locator(EXPERTS)
