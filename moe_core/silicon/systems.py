@@ -1,0 +1,45 @@
+"""Which measured system a device is, and whose constants serve a device that was never measured."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from moe_core import hardware
+from moe_core.errors import ConfigError
+from moe_core.hardware import Hardware
+from moe_core.lookup import plain
+
+DATA = Path(__file__).parent.parent.parent / "data" / "silicon"
+
+
+class System(NamedTuple):
+    """A measured system, and whether it is the device itself or only the nearest one measured."""
+
+    name: str
+    own: bool
+
+
+_TABLE = tomllib.loads((DATA / "systems.toml").read_text(encoding="utf-8"))
+SYSTEMS: dict[str, str] = _TABLE["systems"]
+SCALED: dict[str, str] = _TABLE["scaled"]
+SAMPLES: dict[str, str] = _TABLE["samples"]
+
+
+def of(device: Hardware) -> System:
+    """The measured system of `device`, or the nearest. Raises ConfigError for a device of neither list."""
+    for system, name in SYSTEMS.items():
+        if name == device.name:
+            return System(system, True)
+    if device.name in SCALED:
+        return System(SCALED[device.name], False)
+    raise ConfigError(
+        f"hardware ({device.name}): no measured system stands for it in data/silicon/systems.toml"
+    )
+
+
+def device(name: str) -> Hardware:
+    """The device by either spelling: `h100_sxm` or `H100`. Raises ConfigError with close matches."""
+    known = {plain(system): title for system, title in (SYSTEMS | SAMPLES).items()}
+    return hardware.get(known.get(plain(name), name))
