@@ -1,0 +1,249 @@
+"""Look-ups in the measured tables: DuckDB reads the Parquet where it lies, one shape at a time.
+
+A shape once asked for stays in memory, so later look-ups are a bisection. Between measured points the
+logarithms are interpolated linearly along the measured axis: tokens, batch, context, bytes. Outside
+the measured range, or for a shape no table holds, the answer is None: a model must serve it.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from math import exp, log
+from typing import Any, NamedTuple
+
+import duckdb
+
+from moe_core.silicon.systems import DATA
+
+_SHAPES = 65_536  # curves kept in memory, a few hundred bytes each
+
+
+class Where(NamedTuple):
+    """What was measured on: a system of `systems.toml`, a framework and its numbers format."""
+
+    system: str
+    framework: str
+    dtype: str
+
+
+class Curve(NamedTuple):
+    """Seconds along one axis, both as logarithms, ascending."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    def at(self, value: float) -> float | None:
+        """Seconds at `value`, None outside the measured range."""
+        if not self.x or value <= 0:
+            return None
+        point = log(value)
+        if not self.x[0] - 1e-9 <= point <= self.x[-1] + 1e-9:
+            return None
+        right = bisect_left(self.x, point)
+        if right == 0:
+            return exp(self.y[0])
+        if right == len(self.x):
+            return exp(self.y[-1])
+        share = (point - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
+        return exp(self.y[right - 1] + share * (self.y[right] - self.y[right - 1]))
+
+
+class Grid(NamedTuple):
+    """Curves side by side along a second axis; a point needs both neighbours."""
+
+    x: tuple[float, ...]
+    curves: tuple[Curve, ...]
+
+    def at(self, first: float, second: float) -> float | None:
+        """Seconds at (first, second): along `second` on both neighbours, then between them."""
+        if not self.x or first <= 0:
+            return None
+        point = log(first)
+        right = bisect_left(self.x, point - 1e-9)
+        if right == len(self.x) or (right == 0 and point < self.x[0] - 1e-9):
+            return None
+        if abs(self.x[right] - point) <= 1e-9:
+            return self.curves[right].at(second)
+        low, high = self.curves[right - 1].at(second), self.curves[right].at(second)
+        if low is None or high is None:
+            return None
+        share = (point - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
+        return exp(log(low) + share * (log(high) - log(low)))
+
+
+def moe(
+    where: Where,
+    tokens: float,
+    *,
+    hidden: int,
+    inter: int,
+    experts: int,
+    top_k: int,
+    tp: int = 1,
+    ep: int = 1,
+    distribution: str = "power_law_1.01",
+) -> float | None:
+    """Seconds of the grouped experts of one layer for `tokens` tokens on all ranks together."""
+    shape = (("hidden", hidden), ("inter", inter), ("experts", experts), ("top_k", top_k))
+    split = (("tp", tp), ("ep", ep), ("distribution", distribution))
+    return _curve("moe", (*_named(where), *shape, *split), "tokens").at(tokens)
+
+
+def gemm(where: Where, m: float, n: int, k: int) -> float | None:
+    """Seconds of [m, k] x [k, n]; None unless n and k were measured."""
+    return _curve("gemm", (*_named(where), ("n", n), ("k", k)), "m").at(m)
+
+
+def context_attention(
+    where: Where,
+    batch: float,
+    isl: float,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    window: int = 0,
+    kv_dtype: str = "bf16",
+) -> float | None:
+    """Seconds of causal attention of one layer over whole prompts, heads of one device."""
+    shape = _heads(heads, kv_heads, head_dim, window, kv_dtype)
+    return _grid("attention_context", (*_named(where), *shape), "batch", "isl").at(batch, isl)
+
+
+def generation_attention(
+    where: Where,
+    batch: float,
+    past: float,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    window: int = 0,
+    kv_dtype: str = "bf16",
+) -> float | None:
+    """Seconds of one new token's attention of one layer against `past` others in each of `batch` sequences."""
+    shape = _heads(heads, kv_heads, head_dim, window, kv_dtype)
+    return _grid("attention_generation", (*_named(where), *shape), "batch", "past").at(batch, past)
+
+
+def mla(
+    where: Where, batch: float, length: float, *, heads: int, kv_dtype: str = "bf16", prefill: bool = False
+) -> float | None:
+    """Seconds of DeepSeek's latent attention of one layer: the kernel alone, without projections.
+
+    `length` is the prompt in prefill and the tokens before this one in decode.
+    """
+    shape = (("part", "kernel"), ("kv_dtype", kv_dtype), ("heads", heads))
+    if prefill:
+        return _grid("mla", (*_named(where), *shape, ("past", 0)), "batch", "isl").at(batch, length)
+    return _grid("mla", (*_named(where), *shape, ("isl", 1)), "batch", "past").at(batch, length)
+
+
+def collective(
+    system: str, op: str, ranks: int, nbytes: float, *, library: str = "nccl", mode: str = "nccl"
+) -> float | None:
+    """Seconds of one collective on the whole buffer of `nbytes`, inside one node."""
+    dtype = "fp16" if library == "nccl" else "bf16"
+    where = Where(system, library, dtype)
+    return _curve("collective", (*_named(where), ("op", op), ("mode", mode), ("ranks", ranks)), "bytes").at(
+        nbytes
+    )
+
+
+def deepep(
+    system: str, tokens: float, *, hidden: int, experts: int, top_k: int, ranks: int = 8, mode: str = "low_latency"
+) -> tuple[float, float] | None:
+    """Seconds of dispatch and combine with `tokens` tokens on each rank; the fastest number of SMs."""
+    shape = (("system", system), ("mode", mode), ("ranks", ranks), ("hidden", hidden))
+    bank = (("experts", experts), ("top_k", top_k))
+    there = _curve("deepep", (*shape, *bank), "tokens", "dispatch").at(tokens)
+    back = _curve("deepep", (*shape, *bank), "tokens", "combine").at(tokens)
+    return None if there is None or back is None else (there, back)
+
+
+def linear_attention(
+    system: str,
+    framework: str,
+    batch: float,
+    seq: float,
+    *,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    prefill: bool = False,
+) -> float | None:
+    """Seconds of the convolution and the state update of one Gated DeltaNet layer."""
+    place = (("system", system), ("framework", framework), ("phase", "context" if prefill else "generation"))
+    heads = (("key_heads", key_heads), ("value_heads", value_heads))
+    sizes = (("key_dim", key_dim), ("value_dim", value_dim))
+    parts = [
+        _grid("linear_attention", (*place, *heads, *sizes, ("op", op)), "batch", "seq").at(batch, seq)
+        for op in ("convolution", "state")
+    ]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def measured(table: str, columns: Sequence[str], **equal: str | int) -> dict[str, list[Any]]:
+    """Columns of every row whose fields equal `equal`: what a fit reads."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    rows = _rows(f"SELECT {names} FROM read_parquet('{DATA / table}.parquet') WHERE {_where(equal)}", equal)
+    return {name: [row[i] for row in rows] for i, name in enumerate(columns)}
+
+
+def _heads(heads: int, kv_heads: int, head_dim: int, window: int, kv_dtype: str) -> tuple[tuple[str, Any], ...]:
+    one = (("heads", heads), ("kv_heads", kv_heads), ("head_dim", head_dim))
+    return (*one, ("window", window), ("kv_dtype", kv_dtype))
+
+
+def _named(where: Where) -> tuple[tuple[str, Any], ...]:
+    return tuple(zip(("system", "framework", "dtype"), where, strict=True))
+
+
+@lru_cache(maxsize=_SHAPES)
+def _curve(table: str, shape: tuple[tuple[str, Any], ...], axis: str, value: str = "seconds") -> Curve:
+    """The measured curve of one shape, empty where there is none; of several kernels the fastest point."""
+    equal = dict(shape)
+    rows = _rows(
+        f"SELECT {axis}, min({value}) FROM read_parquet('{DATA / table}.parquet')"
+        f" WHERE {_where(equal)} AND {axis} > 0 AND {value} > 0 GROUP BY 1 ORDER BY 1",
+        equal,
+    )
+    return _as_curve(rows)
+
+
+@lru_cache(maxsize=_SHAPES)
+def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: str) -> Grid:
+    equal = dict(shape)
+    rows = _rows(
+        f"SELECT {first}, {second}, min(seconds) FROM read_parquet('{DATA / table}.parquet')"
+        f" WHERE {_where(equal)} AND {first} > 0 AND {second} > 0 AND seconds > 0 GROUP BY 1, 2 ORDER BY 1, 2",
+        equal,
+    )
+    firsts = sorted({row[0] for row in rows})
+    curves = tuple(_as_curve([row[1:] for row in rows if row[0] == value]) for value in firsts)
+    return Grid(tuple(log(value) for value in firsts), curves)
+
+
+def _as_curve(rows: Sequence[tuple[Any, ...]]) -> Curve:
+    return Curve(tuple(log(row[0]) for row in rows), tuple(log(row[1]) for row in rows))
+
+
+def _where(equal: dict[str, Any]) -> str:
+    return " AND ".join(f'"{name}" = ?' for name in equal) or "true"
+
+
+_LOCAL = threading.local()
+
+
+def _rows(sql: str, equal: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Run on this thread's own connection: in memory, nothing shared."""
+    if not hasattr(_LOCAL, "connection"):
+        _LOCAL.connection = duckdb.connect()
+        _LOCAL.connection.execute("SET threads = 1")
+    found: list[tuple[Any, ...]] = _LOCAL.connection.execute(sql, list(equal.values())).fetchall()
+    return found
