@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
 from moe_core.hf.quantisation import published
-from moe_core.hf.reader import Missing, Unsupported, language
+from moe_core.hf.reader import Missing, Unsupported, language, short
 from moe_core.hf.sparse import SPARSE
 from moe_core.perf.precision import Precision
 from moe_core.specs import Architecture
@@ -46,9 +46,14 @@ def architecture(config: Mapping[str, Any], name: str = "imported") -> Architect
     fields = language(config)
     kind = family(config)
     if kind not in FAMILIES:
-        raise Unsupported(f"model_type ({kind}): has no closed form here")
+        raise Unsupported(f"model_type ({short(kind)}): has no closed form here")
     try:
-        return Architecture.parse({"name": name, **FAMILIES[kind](fields)})
+        parts = FAMILIES[kind](fields)
+        if fields.silent:
+            raise Missing(
+                f"config.json: {fields.silent[0]} is missing, so the class default of transformers applies"
+            )
+        return Architecture.parse({"name": name, **parts})
     except ValidationError as error:  # of a part: attention, experts, router
         raise ConfigError.from_validation(error) from error
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from moe_core.errors import ConfigError
 from moe_core.hf.names import breakdown
-from moe_core.hf.reader import Fields, language
+from moe_core.hf.reader import Fields, language, short
 from moe_core.perf.params import ParameterCount, summarise
 
 _COUNT_KEYS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
@@ -99,7 +99,7 @@ def _load(config: Mapping[str, Any]) -> Any:
     if not isinstance(kind, str):
         raise ConfigError("config.json: model_type is missing")
     if kind not in CONFIG_MAPPING:
-        raise ConfigError(f"model_type ({kind}): transformers {__version__} has no class for it")
+        raise ConfigError(f"model_type ({short(kind)}): transformers {__version__} has no class for it")
     _require_sane(language(config).values)
     values = {key: value for key, value in config.items() if key not in ("model_type", *_NOT_SIZES)}
     with _quiet(), _one_sentence(kind):
@@ -174,6 +174,9 @@ def _one_sentence(kind: str) -> Iterator[None]:
         raise ConfigError(
             f"model_type ({kind}): needs a package that is not installed: {_brief(error)}"
         ) from error
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        why = "a value it needs is missing or of another kind"
+        raise ConfigError(f"config.json ({kind}): transformers rejects it, {why}: {_brief(error)}") from error
     except Exception as error:
         raise ConfigError(f"config.json ({kind}): transformers rejects it: {_brief(error)}") from error
 

@@ -52,8 +52,13 @@ def rope_theta(f: Fields) -> float:
     return f.number("rope_theta", 10_000.0)
 
 
-def gqa(f: Fields, derive_head_dim: bool = True, **options: Any) -> GQA:
-    """Heads; head_dim is hidden / heads only in the families whose code says so."""
+def gqa(f: Fields, derive_head_dim: bool = True, every_head: bool = False, **options: Any) -> GQA:
+    """Heads; head_dim is hidden / heads only in the families whose code says so.
+
+    `every_head`: a config that is silent on KV heads has one a head; elsewhere a class default decides.
+    """
+    if not every_head:
+        f.stated("num_key_value_heads")
     heads = f.size("num_attention_heads")
     head_dim = f.maybe_size("head_dim") if derive_head_dim else f.size("head_dim")
     if head_dim is None:
@@ -97,10 +102,11 @@ def local(f: Fields, window: int | None, pattern: int | None, **options: Any) ->
 
 def llama(f: Fields) -> Parts:
     extras = {"ffn_bias": f.flag("mlp_bias", False)}
-    return parts(f, gqa(f, **biased(f)), extras=extras)
+    return parts(f, gqa(f, every_head=True, **biased(f)), extras=extras)
 
 
 def smollm3(f: Fields) -> Parts:
+    f.stated("num_key_value_heads")
     return llama(f) | {"tied": f.flag("tie_word_embeddings", True)}
 
 
@@ -117,7 +123,7 @@ def mistral(f: Fields) -> Parts:
 
 
 def phi3(f: Fields) -> Parts:
-    return parts(f, gqa(f, window=f.maybe_size("sliding_window")))
+    return parts(f, gqa(f, every_head=True, window=f.maybe_size("sliding_window")))
 
 
 def qwen2(f: Fields) -> Parts:
@@ -131,11 +137,11 @@ def qwen3(f: Fields) -> Parts:
 
 
 def olmo2(f: Fields) -> Parts:
-    return parts(f, gqa(f, **biased(f)), extras={"qk_norm_full": True})
+    return parts(f, gqa(f, every_head=True, **biased(f)), extras={"qk_norm_full": True})
 
 
 def olmo3(f: Fields) -> Parts:
-    attention, extras = local(f, f.maybe_size("sliding_window"), 4, **biased(f))
+    attention, extras = local(f, f.maybe_size("sliding_window"), 4, every_head=True, **biased(f))
     return parts(f, attention, extras={**extras, "qk_norm_full": True})
 
 
@@ -191,6 +197,8 @@ def falcon(f: Fields) -> Parts:
 def gpt2(f: Fields) -> Parts:
     hidden, heads = f.size("n_embd", "hidden_size"), f.size("n_head", "num_attention_heads")
     positions = f.size("n_positions", "max_position_embeddings")
+    if f.flag("add_cross_attention", False):
+        raise Unsupported("add_cross_attention: attends to another model, which the closed form lacks")
     if hidden % heads:
         raise Unsupported(f"n_embd ({hidden}): must be a multiple of n_head ({heads})")
     attention = GQA(heads=heads, kv_heads=heads, head_dim=hidden // heads, qkv_bias=True, out_bias=True)

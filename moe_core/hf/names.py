@@ -13,21 +13,27 @@ from math import prod
 from moe_core.perf.params import Breakdown
 
 _MIXERS = r"^(.*\.(?:self_attn|mixer|mamba|linear_attn|temporal_block|conv|short_conv|attention|mlp))\."
-_RECURRENT = r"\.(A_log|dt_bias|conv1d|conv|x_proj|slope_rate|output_gate)(\.|$)"
+_RECURRENT = r"(?<!sconv)\.(A_log|dt_bias|conv1d|conv_1d|conv|x_proj|slope_rate|output_gate)(\.|$)"
 _RULES = (  # first match wins
     ("norms", r"(^|\.)ln_(attn|mlp|1|2|f)\."),
     ("shared", r"shared_(expert|mlp)|shared_experts"),
-    ("router", r"(^|\.)(router|e_score_correction_bias|expert_bias|moe_statics)(\.|$)"),
-    ("experts", r"(^|\.)(experts|switch_mlp)\."),
-    ("head", r"(^|\.)(lm_head|embed_out|output_projection)\."),
+    ("router", r"(^|\.)(router|router_gate|e_score_correction_bias|expert_bias|moe_statics)(\.|$)"),
+    ("experts", r"(^|\.)(experts|switch_mlp|down_embed|up_embed)\."),
+    ("head", r"(^|\.)(lm_head|embed_out|output_projection)\.|^head\."),
     ("other", r"(^|\.)(\w*_hc|hc_\w+|\w*hyper_connection\w*)\.|embed_positions|wpe|position_embed|per_layer"),
-    ("mixer", r"(linear_attn|mamba|kda|ssm|rglru|recurrent|short_conv|(^|\.)conv\.)"),
+    ("mixer", r"(linear_attn|mamba|kda|ssm|rg_?lru|mlstm_layer|recurrent|short_conv|(^|\.)conv\.)"),
     ("norms", r"^(?!.*(attn|attention)\.).*(norm|(^|\.)ln_|layernorm)"),
     ("attention", r"(attn|attention|(^|\.)(q|k|v|o)_proj)"),
     ("embedding", r"(embed_tokens|word_embeddings|wte|embed_in|embeddings)"),
-    ("ffn", r"(mlp|ffn|feed_forward|fc1|fc2|up_proj|down_proj|gate_proj|latent_proj)"),
+    (
+        "ffn",
+        r"(mlp|ffn|feed_forward|fc1|fc2|up_proj|down_proj|gate_proj|latent_proj|(intermediate|output)\.dense)",
+    ),
 )
 _GATES = r"(^|\.)(gate|wg|gate_weight)(\.|$)"
+_ROUTER_MODULE = (
+    r"\.mlp\.gate\."  # all of it, where there are experts: a small network, a scale, null experts
+)
 
 
 def breakdown(shapes: Mapping[str, Sequence[int]], experts: int | None) -> Breakdown:
@@ -42,6 +48,8 @@ def breakdown(shapes: Mapping[str, Sequence[int]], experts: int | None) -> Break
 def component(name: str, shape: Sequence[int], experts: int | None, recurrent: bool = False) -> str:
     """The component of one parameter; `recurrent` when its module also holds a decay or a convolution."""
     if experts is not None and experts in shape and re.search(_GATES, name) and "shared" not in name:
+        return "router"
+    if experts is not None and re.search(_ROUTER_MODULE, name):
         return "router"
     found = next((part for part, rule in _RULES if re.search(rule, name)), "other")
     if found == "experts" and not _is_bank(name, shape, experts):

@@ -22,7 +22,7 @@ class Unsupported(ConfigError):
 
 
 class Missing(Unsupported):
-    """A size is missing from a nested config, where transformers writes only what differs from its class."""
+    """A value is missing that transformers fills in, as a nested config writes only what differs."""
 
 
 class Fields:
@@ -31,6 +31,7 @@ class Fields:
     def __init__(self, values: Mapping[str, Any], nested: bool = False) -> None:
         self.values = values
         self.nested = nested
+        self.silent: list[str] = []
 
     def size(self, *names: str) -> int:
         """A required positive integer under the first of `names` that is present."""
@@ -45,7 +46,7 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} ({_short(value)}): must be a whole number of at least 1")
+            raise ConfigError(f"{name} ({short(value)}): must be a whole number of at least 1")
         return value
 
     def count(self, *names: str, default: int = 0) -> int:
@@ -54,15 +55,15 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"{name} ({_short(value)}): must be a whole number of at least 0")
+            raise ConfigError(f"{name} ({short(value)}): must be a whole number of at least 0")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
-        value = self.values.get(name)
+        value = self.values.get(name, default)
         if value is None:
-            return default
+            return False
         if not isinstance(value, bool):
-            raise ConfigError(f"{name} ({_short(value)}): must be true or false")
+            raise ConfigError(f"{name} ({short(value)}): must be true or false")
         return value
 
     def number(self, name: str, default: float) -> float:
@@ -70,7 +71,7 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{name} ({_short(value)}): must be a number")
+            raise ConfigError(f"{name} ({short(value)}): must be a number")
         return float(value)
 
     def text(self, name: str, default: str = "") -> str:
@@ -80,7 +81,7 @@ class Fields:
     def items(self, name: str) -> list[Any]:
         value = self.values.get(name)
         if value is not None and not isinstance(value, list):
-            raise ConfigError(f"{name} ({_short(value)}): must be a list")
+            raise ConfigError(f"{name} ({short(value)}): must be a list")
         return value or []
 
     def group(self, name: str) -> Fields:
@@ -89,6 +90,11 @@ class Fields:
         if not isinstance(value, dict):
             raise self.missing(name)
         return Fields(value, self.nested)
+
+    def stated(self, *names: str) -> None:
+        """Note in `silent` where none of `names` is given, not even as null: then a class default decides."""
+        if not any(name in self.values for name in names):
+            self.silent.append(names[0])
 
     def missing(self, name: str) -> ConfigError:
         if self.nested:
@@ -105,6 +111,8 @@ class Fields:
 def read(path: Path) -> dict[str, Any]:
     """The object in the file at `path`. Raises ConfigError for anything that is not a small JSON object."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path.name}: cannot be read (it is not a file)")
         size = path.stat().st_size
         if size > LIMIT_BYTES:
             raise ConfigError(f"{path.name} ({size:,} bytes): a config.json has at most {LIMIT_BYTES:,}")
@@ -119,9 +127,12 @@ def parse(text: bytes | str, name: str = "config.json") -> dict[str, Any]:
         raise ConfigError(f"{name} ({len(text):,} bytes): a config.json has at most {LIMIT_BYTES:,}")
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        value = json.loads(decoded)
+        value = json.loads(decoded, object_hook=_infinite)
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: is not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: holds half a character") from error
     except RecursionError as error:
         raise ConfigError(f"{name}: is nested too deeply") from error
     except ValueError as error:
@@ -143,6 +154,13 @@ def language(config: Mapping[str, Any]) -> Fields:
     return Fields(config)
 
 
-def _short(value: object) -> str:
+def _infinite(value: dict[str, Any]) -> Any:
+    """transformers writes an infinite time step as {"__float__": "Infinity"}."""
+    if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+        return float(value["__float__"])
+    return value
+
+
+def short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -12,8 +12,11 @@ from moe_core.specs import MLA, Experts, Indexer, Router
 
 def bank(f: Fields, width: str, router: Router, **shared: Any) -> Experts:
     """The routed experts, under the three names in use."""
+    given = {name: f.maybe_size(name) for name in ("n_routed_experts", "num_experts", "num_local_experts")}
+    if len(set(given.values()) - {None}) > 1:
+        raise Unsupported(f"experts ({given}): are given twice and differ; which one counts, the class knows")
     return Experts(
-        count=f.size("n_routed_experts", "num_experts", "num_local_experts"),
+        count=f.size(*given),
         top_k=f.size("num_experts_per_tok"),
         width=f.size(width),
         router=router,
@@ -29,14 +32,14 @@ def mixtral(f: Fields) -> Parts:
 def olmoe(f: Fields) -> Parts:
     router = Router(renormalise=f.flag("norm_topk_prob", False))
     experts = bank(f, "intermediate_size", router)
-    return parts(f, gqa(f, **biased(f)), experts, {"qk_norm_full": True})
+    return parts(f, gqa(f, every_head=True, **biased(f)), experts, {"qk_norm_full": True})
 
 
 def granitemoe(f: Fields) -> Parts:
     width = f.count("shared_intermediate_size")
     shared = {"shared": 1, "shared_width": width} if width else {}
     experts = bank(f, "intermediate_size", Router(kind="softmax_selected"), **shared)
-    return parts(f, gqa(f, **biased(f)), experts)
+    return parts(f, gqa(f, every_head=True, **biased(f)), experts)
 
 
 def qwen2_moe(f: Fields) -> Parts:
@@ -132,6 +135,7 @@ def ernie_moe(f: Fields) -> Parts:
     end = f.values.get("moe_layer_end_index")
     if end not in (None, -1, layers - 1):
         raise Unsupported(f"moe_layer_end_index ({end}): must be the last layer")
+    f.stated("moe_num_shared_experts")
     number, width = f.count("moe_num_shared_experts"), f.size("moe_intermediate_size")
     experts = Experts(
         count=f.size("moe_num_experts"),
@@ -151,13 +155,18 @@ def glm4_moe(f: Fields) -> Parts:
     return _deepseek_layers(f, attention, {})
 
 
+def deepseek(f: Fields) -> Parts:
+    """DeepSeekMoE, arXiv 2401.06066: ordinary attention. Its class ships with the weights."""
+    router = Router(renormalise=f.flag("norm_topk_prob", False))
+    return _deepseek_layers(f, gqa(f, every_head=True, **biased(f)), {}, router)
+
+
 def deepseek_v3(f: Fields) -> Parts:
     return _deepseek_layers(f, mla(f), {})
 
 
 def deepseek_v32(f: Fields) -> Parts:
-    if f.flag("mlp_bias", False):
-        raise Unsupported("mlp_bias: biases in the feed-forward, which the closed form lacks here")
+    no_bias(f)
     layers, kinds = f.size("num_hidden_layers"), f.items("indexer_types")
     own = sum(kind == "full" for kind in kinds[:layers]) if kinds else layers
     indexer = Indexer(
@@ -168,7 +177,13 @@ def deepseek_v32(f: Fields) -> Parts:
     return _deepseek_layers(f, mla(f), {"indexer": indexer})
 
 
+def no_bias(f: Fields) -> None:
+    if f.flag("mlp_bias", False):
+        raise Unsupported("mlp_bias: biases in the feed-forward, which the closed form lacks here")
+
+
 def deepseek_v2(f: Fields) -> Parts:
+    no_bias(f)
     grouped = f.text("topk_method") == "group_limited_greedy"
     router = Router(
         renormalise=f.flag("norm_topk_prob", False),
@@ -194,6 +209,7 @@ def _deepseek_layers(
     if f.count("moe_layer_freq", default=1) != 1:
         raise Unsupported("moe_layer_freq: must be 1")
     first = _dense_layers(f)
+    f.stated("n_shared_experts")
     experts = bank(f, "moe_intermediate_size", router, shared=f.count("n_shared_experts"))
     extras = {**extras, "mtp_layers": f.count("num_nextn_predict_layers")}
     return parts(f, attention, experts, extras, dense=first > 0, first_dense=first)
@@ -203,6 +219,7 @@ def _dense_layers(f: Fields) -> int:
     """How many layers are dense: a list of kinds where there is one, else a number."""
     kinds = f.items("mlp_layer_types")
     if not kinds:
+        f.stated("first_k_dense_replace")
         return f.count("first_k_dense_replace", default=0)
     dense = sum(kind == "dense" for kind in kinds)
     if kinds != ["dense"] * dense + ["sparse"] * (len(kinds) - dense):
@@ -213,6 +230,7 @@ def _dense_layers(f: Fields) -> int:
 def mla(f: Fields) -> MLA:
     if f.flag("attention_bias", False):
         raise Unsupported("attention_bias: latent attention with biases, which the closed form lacks")
+    f.stated("q_lora_rank")
     return MLA(
         heads=f.size("num_attention_heads"),
         q_rank=f.maybe_size("q_lora_rank"),
@@ -242,6 +260,7 @@ SPARSE: dict[str, Callable[[Fields], Parts]] = {
     "minimax_m2": minimax_m2,
     "ernie4_5_moe": ernie_moe,
     "glm4_moe": glm4_moe,
+    "deepseek": deepseek,
     "deepseek_v2": deepseek_v2,
     "deepseek_v3": deepseek_v3,
     "kimi_k2": deepseek_v3,

@@ -5,19 +5,22 @@ from typing import Any
 
 import pytest
 
+from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf.config import FAMILIES as KNOWN
 from moe_core.hf.config import Missing, Unsupported, architecture, load
 from moe_core.perf.cache import cache
+from moe_core.perf.params import count
 from moe_core.specs import GQA, MLA, Router
 from tests.hf.configs import FAMILIES, flat
 
 CASES = [(kind, number) for kind, configs in FAMILIES.items() for number in range(len(configs))]
-SAME_AS = {"gemma3", "qwen3_vl", "qwen3_vl_text", "qwen3_vl_moe", "qwen3_vl_moe_text", "llama4", "kimi_k2"}
+SAME_AS = {"gemma3", "qwen3_vl", "qwen3_vl_text", "qwen3_vl_moe", "qwen3_vl_moe_text", "llama4"}
+OUTSIDE = {"deepseek", "kimi_k2"}  # their classes ship with the weights, not in transformers
 
 
 def test_every_family_has_a_config_here() -> None:
-    assert set(FAMILIES) | SAME_AS | {"qwen3_5", "qwen3_5_moe"} == set(KNOWN)
+    assert set(FAMILIES) | SAME_AS | OUTSIDE | {"qwen3_5", "qwen3_5_moe"} == set(KNOWN)
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES)
@@ -41,6 +44,64 @@ def test_every_size_decides_something(kind: str, number: int) -> None:
 
 
 ALIASES = {"n_embd": "n_embd", "hidden_size": "hidden_size"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("mistral", "num_key_value_heads"),
+        ("qwen3_moe", "num_key_value_heads"),
+        ("smollm3", "num_key_value_heads"),
+        ("glm4_moe", "n_shared_experts"),
+        ("deepseek_v3", "first_k_dense_replace"),
+        ("deepseek_v2", "q_lora_rank"),
+        ("ernie4_5_moe", "moe_num_shared_experts"),
+    ],
+)
+def test_what_a_class_fills_in_is_not_ours_to_count(kind: str, name: str) -> None:
+    """Silence is not null: null says that there is none, silence leaves it to the class."""
+    config = FAMILIES[kind][0]
+    with pytest.raises(Missing, match=f"{name} is missing, so the class default"):
+        architecture({key: value for key, value in config.items() if key != name})
+
+
+def test_silence_on_kv_heads_is_one_a_head_where_the_class_says_so() -> None:
+    found = architecture(flat("llama", without=("num_key_value_heads",)))
+    assert isinstance(found.attention, GQA)
+    assert found.attention.kv_heads == found.attention.heads
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (FAMILIES["qwen3_moe"][0] | {"num_local_experts": 64}, "given twice and differ"),
+        (FAMILIES["deepseek_v2"][0] | {"mlp_bias": True}, "mlp_bias"),
+        (FAMILIES["gpt2"][0] | {"add_cross_attention": True}, "add_cross_attention"),
+    ],
+)
+def test_what_the_closed_form_lacks_is_left_to_the_class(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Unsupported, match=sentence):
+        architecture(config)
+
+
+def test_deepseek_moe_of_2024_whose_class_ships_with_its_weights() -> None:
+    """deepseek-moe-16b-base: the values that its record quotes."""
+    config = {
+        "model_type": "deepseek",
+        "hidden_size": 2048,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "intermediate_size": 10944,
+        "moe_intermediate_size": 1408,
+        "n_routed_experts": 64,
+        "num_experts_per_tok": 6,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 1,
+        "moe_layer_freq": 1,
+        "vocab_size": 102400,
+    }
+    assert count(architecture(config)).total == registry.get("DeepSeekMoE-16B").total
 
 
 def test_a_nested_config_is_read_and_said_so() -> None:

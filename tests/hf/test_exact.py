@@ -6,7 +6,7 @@ import pytest
 
 from moe_core import registry
 from moe_core.errors import ConfigError
-from moe_core.hf.config import architecture
+from moe_core.hf.config import Unsupported, architecture
 from moe_core.hf.exact import defaulted, exact, supported
 from moe_core.perf.params import count
 from tests.hf.configs import FAMILIES, flat
@@ -80,6 +80,77 @@ def test_a_missing_size_that_decides_nothing_is_no_obstacle() -> None:
     assert built.breakdown.mixer > 0
     assert built.breakdown.ffn == 2 * 32 * 48
     assert built.breakdown.experts == 0
+
+
+SMALL = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 96,
+    "vocab_size": 128,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+}
+EIGHT = {"num_local_experts": 8, "num_experts_per_tok": 2}
+ROUTED = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 8,
+    "mamba_expand": 2,
+    "time_step_limit": [0.0, float("inf")],
+}
+EXPERT, FINE = 3 * 64 * 96, 3 * 64 * 32  # one gated expert, wide and narrow
+OTHERS: list[tuple[str, dict[str, Any], int, int]] = [  # type, what it adds, layers with experts, one expert
+    ("phimoe", EIGHT | {"attention_bias": True, "lm_head_bias": True}, 4, EXPERT),
+    ("flex_olmo", {"num_experts": 8, "num_experts_per_tok": 2}, 4, EXPERT),
+    ("dots1", ROUTED | {"n_shared_experts": 2, "first_k_dense_replace": 1, "n_group": 1}, 3, FINE),
+    ("hunyuan_v1_moe", {"num_experts": 8, "moe_topk": [2] * 4, "num_shared_expert": [1] * 4}, 4, EXPERT),
+    (
+        "lfm2_moe",
+        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1}
+        | {"layer_types": ["conv", "full_attention", "conv", "conv"]},
+        3,
+        FINE,
+    ),
+    ("minimax", EIGHT | {"layer_types": ["linear_attention", "full_attention"] * 2}, 4, EXPERT),
+    (
+        "jamba",
+        {"num_experts": 8, "num_experts_per_tok": 2, "expert_layer_period": 2, "expert_layer_offset": 1}
+        | {"attn_layer_period": 4, "attn_layer_offset": 2},
+        2,
+        EXPERT,
+    ),
+    (
+        "granitemoehybrid",
+        EIGHT | MAMBA | {"layer_types": ["mamba", "mamba", "attention", "mamba"]},
+        4,
+        EXPERT,
+    ),
+    ("solar_open", ROUTED | {"n_shared_experts": 1}, 4, FINE),
+    (
+        "ernie4_5_moe",
+        {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 32, "moe_num_shared_experts": 2}
+        | {"moe_layer_start_index": 1, "moe_layer_interval": 2, "moe_layer_end_index": 3},
+        2,
+        FINE,
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "more", "layers", "expert"), OTHERS, ids=[other[0] for other in OTHERS])
+def test_mixtures_without_a_closed_form(kind: str, more: dict[str, Any], layers: int, expert: int) -> None:
+    """Eight experts, top-2: routed weights by hand, and a quarter of them in use."""
+    config = {"model_type": kind, **SMALL, **more}
+    with pytest.raises(Unsupported):
+        architecture(config)
+    built = exact(config)
+    assert built.breakdown.experts == layers * 8 * expert
+    assert built.total - built.active.incl_embeddings == layers * 6 * expert
+    assert built.breakdown.other == 0
 
 
 def test_remote_code_is_never_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

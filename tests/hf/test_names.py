@@ -30,6 +30,14 @@ LAYER = "model.layers.0."
         (LAYER + "block_sparse_moe.input_linear.weight", (4, 32, 8), "experts"),
         (LAYER + "mlp.router.layer.weight", (4, 8), "router"),
         (LAYER + "self_attention.experts.router.layer.weight", (4, 8), "router"),
+        (LAYER + "mlp.gate.router_mlp.fc1.weight", (8, 8), "router"),
+        (LAYER + "mlp.gate.weight", (6, 8), "router"),
+        (LAYER + "mlp.router_gate.weight", (8, 8), "router"),
+        (LAYER + "mlp.down_embed.weight", (4, 8), "experts"),
+        (LAYER + "mlstm_layer.q.weight", (8, 8), "mixer"),
+        (LAYER + "temporal_block.rg_lru.input_gate_weight", (2, 8, 8), "mixer"),
+        ("encoder.layer.0.intermediate.dense.weight", (16, 8), "ffn"),
+        ("head.weight", (100, 8), "head"),
         (LAYER + "attn_hc.fn", (24, 64), "other"),
         (LAYER + "linear_attn.in_proj_qkvz.weight", (64, 8), "mixer"),
     ],
@@ -43,6 +51,14 @@ def test_a_module_with_a_decay_is_linear_attention_whatever_it_is_called() -> No
     softmax = {"model.layers.1.self_attn.q_proj.weight": (8, 8)}
     parts = breakdown(linear | softmax, None)
     assert (parts.mixer, parts.attention) == (72, 64)
+
+
+def test_a_short_convolution_over_keys_does_not_make_attention_linear() -> None:
+    softmax = {
+        LAYER + "self_attn.q_proj.weight": (8, 8),
+        LAYER + "self_attn.k_sconv.conv1d.weight": (8, 1, 4),
+    }
+    assert breakdown(softmax, None).attention == 96
 
 
 def test_everything_is_counted_somewhere() -> None:

@@ -20,6 +20,7 @@ from moe_core.hf.reader import LIMIT_BYTES, language, parse, read
         (b"[" * 100_000, "nested too deeply|is not JSON"),
         (b" " * (LIMIT_BYTES + 1), "at most 4,000,000"),
         ("x" * (LIMIT_BYTES + 1), "at most 4,000,000"),
+        ('{"model_type": "\\ud800"}', "half a character"),
     ],
 )
 def test_junk(text: bytes | str, sentence: str) -> None:
@@ -47,6 +48,18 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read(tmp_path / "config.json")
     with pytest.raises(ConfigError, match="cannot be read"):
         read(tmp_path)
+
+
+def test_a_device_is_not_read_for_ever() -> None:
+    with pytest.raises(ConfigError, match="zero: cannot be read"):
+        read(Path("/dev/zero"))
+
+
+def test_infinity_as_transformers_writes_it() -> None:
+    """A Mamba's time step has no upper end; strict JSON has no word for that."""
+    found = parse('{"time_step_limit": [0.0, {"__float__": "Infinity"}], "other": {"__float__": "x"}}')
+    assert found["time_step_limit"] == [0.0, float("inf")]
+    assert found["other"] == {"__float__": "x"}
 
 
 def test_the_innermost_text_config_is_the_language_model() -> None:
