@@ -14,13 +14,13 @@ from app import catalogue, data, scenario
 from app.scenario import CHOICES, DEFAULTS, WORDS, Scenario
 from app.words import escape
 
-_STATE = "scenario_now"
+STATE = "scenario_now"
 _URL = "scenario_url_notices"
 
 
 def current() -> Scenario:
     """The scenario of this rerun; the entry point has drawn the sidebar before any page runs."""
-    found: Scenario = st.session_state[_STATE]
+    found: Scenario = st.session_state[STATE]
     return found
 
 
@@ -37,10 +37,10 @@ def sidebar() -> None:
         text = _text()
     own = catalogue.mine().get(values["architecture"])
     found = Scenario(**{**values, "text": text, "own": own.architecture if own else None})
-    previous = st.session_state.get(_STATE)
+    previous = st.session_state.get(STATE)
     if previous is not None and previous != found:
         st.session_state[_URL] = []  # the user moved on
-    st.session_state[_STATE] = found
+    st.session_state[STATE] = found
 
 
 def _notices() -> None:

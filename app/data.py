@@ -29,8 +29,10 @@ from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
+from moe_core.report import measured
 from moe_core.runs import bundle
-from moe_core.settings import MODELS, Settings
+from moe_core.runs.bundle import Bundle
+from moe_core.settings import MODELS, REFERENCE, Settings
 from moe_core.specs import Architecture, RunSpec
 from moe_core.store import ingest, queries, routing, text
 from moe_core.store.db import Store
@@ -176,6 +178,13 @@ def take_in_quietly(run_id: str) -> None:
 def _writing() -> threading.Lock:
     """Two sessions that wait for the same run would both insert it."""
     return threading.Lock()
+
+
+def bundle_of(run_id: str) -> Bundle | None:
+    """The bundle of a run made here or shipped; None if it is gone since."""
+    with suppress(MoEScopeError):
+        return measured.find(run_id, door().settings.runs_dir, REFERENCE)
+    return None
 
 
 def bundle_path(run_id: str) -> Path | None:

@@ -1,48 +1,76 @@
-"""Exports: a figure as PNG, SVG, CSV or Vega-Lite JSON. No browser, no network, no Streamlit.
+"""Exports: what a chart or a page becomes as a file, and the manifest that goes along. No Streamlit here.
 
-A file says on its own what the page says around the chart: title, provenance, theme colours.
+The formats themselves are `moe_core.report.formats`; this file knows what the page knew: scenario,
+run, provenance.
 """
 
 from __future__ import annotations
 
-import json
-from copy import deepcopy
-from typing import Any
-
-import vl_convert
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from app.charts.figure import Figure
-from app.theme import PALETTES, vega_config
+from app.resolve import resolve
+from app.scenario import Scenario
+from moe_core.errors import MoEScopeError
+from moe_core.report import archive, kinds
+from moe_core.report.archive import Page
+from moe_core.report.formats import FORMATS, digest
+from moe_core.report.manifest import Manifest, Number, Origin, Provenance, Ran, make, ran
+from moe_core.runs.bundle import Bundle
 
-WIDTH = 760  # pixels of a single view; PNG is drawn at twice that
-
-
-def standalone(figure: Figure, source: str, theme: str = "light") -> dict[str, Any]:
-    """The figure as complete Vega-Lite: data inside, title and `source` above, colours of `theme`."""
-    spec: dict[str, Any] = deepcopy({key: value for key, value in figure.spec.items() if key != "datasets"})
-    spec["datasets"] = {
-        name: json.loads(frame.to_json(orient="records", date_format="iso", double_precision=15))
-        for name, frame in figure.spec.get("datasets", {}).items()
-    }
-    spec["title"] = {"text": figure.title, "subtitle": source, "subtitleColor": PALETTES[theme].faded}
-    spec["description"] = figure.alt
-    spec["config"] = {**spec.get("config", {}), **vega_config(PALETTES[theme])}
-    for view in (spec, *spec.get("vconcat", ()), *spec.get("hconcat", ())):
-        if "vconcat" not in view and "hconcat" not in view:
-            view.setdefault("width", WIDTH)
-    return spec
+SCENARIO = "scenario"
+PAGES = {"html": "HTML, one file", "zip": "ZIP, every format"}
 
 
-def png(figure: Figure, source: str, theme: str = "light") -> bytes:
-    """A PNG at twice the screen's resolution."""
-    return bytes(vl_convert.vegalite_to_png(standalone(figure, source, theme), scale=2.0))
+class Context(NamedTuple):
+    """What a figure was drawn of: the scenario, where its numbers come from, the runs it shows."""
+
+    scenario: Scenario | None
+    sources: tuple[tuple[Provenance, str], ...]
+    bundles: tuple[Bundle, ...] = ()
 
 
-def svg(figure: Figure, source: str, theme: str = "light") -> bytes:
-    """An SVG."""
-    return str(vl_convert.vegalite_to_svg(standalone(figure, source, theme))).encode()
+def file(ending: str, figures: Mapping[str, Figure], context: Context, theme: str) -> bytes:
+    """One figure in one format of `FORMATS`."""
+    (figure,) = figures.values()
+    return FORMATS[ending].make(figure, manifest(figure.title, figures, context), theme)
 
 
-def csv(figure: Figure) -> bytes:
-    """The rows behind the figure, full precision, UTF-8 with a byte order mark so that Excel reads it."""
-    return figure.data.to_csv(index=False).encode("utf-8-sig")
+def page(ending: str, found: Page, context: Context, theme: str) -> bytes:
+    """A page in one form of `PAGES`."""
+    made = manifest(found.lead, found.figures, context, "page")
+    return {"html": archive.html, "zip": archive.archive}[ending](found, made, theme)
+
+
+def manifest(
+    title: str, figures: Mapping[str, Figure], context: Context, what: Literal["figure", "page"] = "figure"
+) -> Manifest:
+    """Everything needed to make the numbers behind these figures again."""
+    scenarios, numbers = _scenario(context.scenario)
+    for found in context.bundles:
+        numbers += kinds.of_run(found)
+    return make(
+        what,
+        title,
+        sources=(Origin(kind=kind, detail=detail) for kind, detail in context.sources),
+        scenarios=scenarios,
+        runs=_runs(context.bundles),
+        numbers=numbers,
+        rows={name: digest(figure) for name, figure in figures.items()},
+    )
+
+
+def _scenario(scenario: Scenario | None) -> tuple[dict[str, dict[str, object]], list[Number]]:
+    """The scenario and its numbers; nothing where it cannot be resolved, which the page has said."""
+    if scenario is None:
+        return {}, []
+    try:
+        case = resolve(scenario)
+        return {SCENARIO: case.model_dump(mode="json")}, kinds.of_scenario(SCENARIO, case)
+    except MoEScopeError:
+        return {}, []
+
+
+def _runs(bundles: Iterable[Bundle]) -> list[Ran]:
+    return [ran(found.manifest) for found in bundles]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import exports
+from app import controls, data, exports
 from app.charts.figure import Figure
 from app.words import escape, measured_here
+from moe_core.report import archive
+from moe_core.report.formats import FORMATS
+from moe_core.report.text import slug
 from moe_core.store.queries import Run
 
 Kind = Literal["measured here", "measured elsewhere", "published", "modelled"]
@@ -25,10 +29,11 @@ _BADGE: dict[Kind, tuple[Any, str]] = {
 
 
 class Source(NamedTuple):
-    """Where a number comes from, and the tooltip that says it in full."""
+    """Where a number comes from, the tooltip that says it in full, and the run it was read from."""
 
     kind: Kind
     detail: str
+    run: str | None = None
 
 
 class Number(NamedTuple):
@@ -42,7 +47,7 @@ class Number(NamedTuple):
 
 def source_of(run: Run) -> Source:
     """A run made here was measured here; a shipped one elsewhere."""
-    return Source("measured elsewhere" if run.reference else "measured here", measured_here(run))
+    return Source("measured elsewhere" if run.reference else "measured here", measured_here(run), run.run_id)
 
 
 def badge(source: Source) -> None:
@@ -54,6 +59,7 @@ def badge(source: Source) -> None:
 def lead(sentence: str, *sources: Source) -> None:
     """The page's answer: one sentence computed from the data, and where its numbers come from."""
     st.title(escape(sentence), anchor=False)
+    _remember(0, sentence)
     with st.container(horizontal=True, gap="small"):
         for source in sources:
             badge(source)
@@ -62,6 +68,7 @@ def lead(sentence: str, *sources: Source) -> None:
 def numbers(items: Sequence[Number]) -> None:
     """At most four numbers, each with its badge."""
     assert len(items) <= 4, "a page opens with at most four numbers"
+    _remember(1, tuple(items))
     with st.grid(len(items), min_column_width=170, gap="small"):
         for item in items:
             with st.container(border=True, gap="xsmall", height="stretch"):
@@ -80,6 +87,7 @@ def show(
     height: int | None = None,
 ) -> None:
     """A figure with its finding above, its provenance, a view of its data, and export."""
+    _page()[2][key] = (figure, source)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             st.markdown(f"**{escape(figure.title)}**", width="stretch")
@@ -95,7 +103,7 @@ def show(
 
 @st.fragment
 def _more(figure: Figure, key: str, source: Source) -> None:
-    """The rows behind a figure and its files, fetched when opened."""
+    """The rows behind a figure and its files, made when asked for."""
     opened = st.popover(
         "Data", icon=":material/table_view:", key=f"data_{key}", on_change="rerun", type="tertiary"
     )
@@ -103,18 +111,82 @@ def _more(figure: Figure, key: str, source: Source) -> None:
         return
     with opened:
         st.dataframe(figure.data, hide_index=True, height=260, alt=f"The rows behind: {figure.title}")
-        theme = "dark" if st.context.theme.type == "dark" else "light"
-        words = f"{source.kind}: {source.detail}"
+        context = _context([source])
         with st.container(horizontal=True, gap="small"):
-            for label, make in (
-                ("PNG", lambda: exports.png(figure, words, theme)),
-                ("SVG", lambda: exports.svg(figure, words, theme)),
-                ("CSV", lambda: exports.csv(figure)),
-            ):
-                name = f"moescope-{key}.{label.lower()}"
+            for ending, (label, mime, _) in FORMATS.items():
                 st.download_button(
-                    label, make, name, on_click="ignore", key=f"{label}_{key}", icon=":material/download:"
+                    label,
+                    partial(exports.file, ending, {key: figure}, context, _theme()),
+                    f"moescope-{slug(key)}.{ending}",
+                    mime,
+                    on_click="ignore",
+                    key=f"{label}_{key}",
+                    icon=":material/download:",
+                    help=_HINTS.get(ending),
                 )
+
+
+def page_files(title: str) -> None:
+    """The whole page as a file: its answer, numbers and every figure drawn so far."""
+    lead, cards, figures = _page()
+    if not figures:
+        return
+    opened = st.popover(
+        "Export this page", icon=":material/download:", key="page_files", on_change="rerun", type="tertiary"
+    )
+    if not opened.open:
+        return
+    sources = list(dict.fromkeys(source for _, source in figures.values()))
+    rows = tuple((card.label, card.value, card.note, card.source.kind) for card in cards)
+    found = archive.Page(lead or title, rows, {key: figure for key, (figure, _) in figures.items()})
+    with opened:
+        st.caption(f"{len(figures)} figures, with their rows and how to make their numbers again.")
+        with st.container(horizontal=True, gap="small"):
+            for ending, label in exports.PAGES.items():
+                st.download_button(
+                    label,
+                    partial(exports.page, ending, found, _context(sources), _theme()),
+                    f"moescope-{slug(title)}.{ending}",
+                    on_click="ignore",
+                    key=f"page_{ending}",
+                    icon=":material/download:",
+                )
+
+
+_HINTS = {
+    "csv": "Rows only. The manifest, from which the numbers can be made again, is in every other format.",
+    "html": "The living chart in one file; it needs no network.",
+    "json": "Vega-Lite with its data and the manifest.",
+}
+_DRAWN = "page_drawn"
+
+
+def _remember(place: int, value: Any) -> None:
+    if _DRAWN in st.session_state:
+        st.session_state[_DRAWN][place] = value
+
+
+def start_page() -> None:
+    """A new rerun draws the page anew: nothing is on it yet."""
+    st.session_state[_DRAWN] = ["", (), {}]
+
+
+def _page() -> tuple[str, Sequence[Number], dict[str, tuple[Figure, Source]]]:
+    lead, cards, figures = st.session_state.get(_DRAWN, ("", (), {}))
+    return lead, cards, figures
+
+
+def _context(sources: Sequence[Source]) -> exports.Context:
+    runs = dict.fromkeys(source.run for source in sources if source.run is not None)
+    return exports.Context(
+        st.session_state.get(controls.STATE),
+        tuple((source.kind, source.detail) for source in sources),
+        tuple(found for found in map(data.bundle_of, runs) if found is not None),
+    )
+
+
+def _theme() -> str:
+    return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def nothing_yet(waiting: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import controls, data
+from app import controls, data, panels
 from app.words import escape
 from moe_core.errors import MoEScopeError
 
@@ -28,4 +28,6 @@ def run(pages: Sequence[Any]) -> None:
     for notice in opened.notices:
         st.warning(escape(notice), icon=":material/healing:")
     controls.sidebar()
+    panels.start_page()
     page.run()
+    panels.page_files(page.title)

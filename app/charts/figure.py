@@ -1,4 +1,4 @@
-"""Figure: what every chart function returns, and the grammar they share.
+"""Figure: what every chart function returns (`moe_core.report.figure`), and the grammar they share.
 
 A chart names palette roles and lets the theme choose the colours, so one figure serves light and dark.
 Title and alternative text are sentences computed from the data; the page prints the title above the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 from altair.utils import schemapi
 
 from app.theme import ROLES
+from moe_core.report.figure import Figure as Figure
 from moe_core.units import significant
 
 _drawn: ContextVar[dict[str, pd.DataFrame]] = ContextVar("_drawn")
@@ -38,21 +39,6 @@ schemapi.DEBUG_MODE = False  # checking every mark against the schema takes half
 MODEL_LABELS = {"dense": "dense", "moe": "mixture"}
 TIME_AXIS = "format(datum.value, '.3~s') + 's'"
 BYTE_AXIS = "format(datum.value, '.3~s') + 'B'"
-
-
-class Figure(NamedTuple):
-    """A chart with its words and numbers.
-
-    title  the finding, one sentence without a full stop.
-    alt    what a reader who cannot see the chart should know.
-    spec   Vega-Lite, untitled, data as frames under `datasets`; colours come from the theme's ranges.
-    data   the rows behind it, tidy, for the data view and the CSV.
-    """
-
-    title: str
-    alt: str
-    spec: dict[str, Any]
-    data: pd.DataFrame
 
 
 def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -> Figure:

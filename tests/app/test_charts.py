@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from altair.utils import schemapi
 
-from app import anatomy, exports, machines, subjects
+from app import anatomy, machines, subjects
 from app import capacity as room
 from app.charts import (
     block,
@@ -34,6 +34,8 @@ from app.charts.figure import Figure, around_one, draw, powers_of_two
 from app.scenario import Scenario
 from app.theme import ROLES
 from moe_core.perf import dense_equivalent
+from moe_core.report import formats
+from moe_core.report.manifest import Origin, make
 from moe_core.store import queries, routing, text
 from tests.app.conftest import Filled
 
@@ -167,7 +169,8 @@ def test_nominal_colours_are_roles_or_groups(figure: Figure) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_draws_without_a_browser(figure: Figure, theme: str) -> None:
-    drawn = exports.svg(figure, "measured here: a test", theme).decode()
+    words = make("figure", figure.title, sources=[Origin(kind="measured here", detail="a test")])
+    drawn = formats.svg(figure, words, theme).decode()
     assert drawn.startswith("<svg")
     assert "measured here: a test" in drawn
     assert "NaN" not in drawn

@@ -1,20 +1,29 @@
-"""Exports: files that stand on their own, made without a browser."""
+"""Exports of the pages: the manifest knows scenario and run, and a page leaves as one file."""
 
 from __future__ import annotations
 
 import io
 import json
+import zipfile
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from app import exports
-from app.charts import memory, quality, times
+from app.charts import quality, times
 from app.charts.figure import Figure
-from app.theme import PALETTES
+from app.exports import Context
+from app.scenario import Scenario
+from moe_core.report import embed, formats
+from moe_core.report.archive import Page
+from moe_core.report.manifest import Manifest
+from moe_core.report.measured import find
+from moe_core.report.reproduce import reproduce
+from moe_core.settings import REFERENCE
+from tests.app.conftest import Filled
 
 BITS = {"dense": 1.9, "oracle": 2.2, "moe": 2.4, "random": 3.5}
+SCENARIO = Scenario("Mixtral-8x7B", "H100", text="mine alone")
 
 
 @pytest.fixture(scope="module")
@@ -22,28 +31,39 @@ def figure() -> Figure:
     return quality.summary(BITS)
 
 
-@pytest.mark.parametrize("theme", PALETTES)
-def test_a_png_has_the_background_of_its_theme_and_something_on_it(figure: Figure, theme: str) -> None:
-    image = Image.open(io.BytesIO(exports.png(figure, "measured here", theme))).convert("RGB")
-    background = tuple(int(PALETTES[theme].background[i : i + 2], 16) for i in (1, 3, 5))
-    assert image.width > 1200
-    assert image.getpixel((image.width - 1, image.height - 1)) == background
-    assert len(image.getcolors(maxcolors=100_000) or []) > 20
+def test_a_file_knows_its_scenario_and_its_run(figure: Figure, filled: Filled) -> None:
+    bundle = find(filled.bench, filled.store.settings.runs_dir, REFERENCE)
+    context = Context(SCENARIO, (("measured here", "a test"),), (bundle,))
+    data = exports.file("svg", {"bits": figure}, context, "light")
+    text = embed.extract(data)
+    assert text is not None
+    made = Manifest.parse_json(text)
+    assert made.runs[0].run_id == filled.bench
+    assert made.rows == {"bits": formats.digest(figure)}
+    assert "mine alone" not in str(text)
+    checks = reproduce(made, lambda run: find(run.run_id, filled.store.settings.runs_dir, REFERENCE))
+    assert len(checks) > 30
+    assert {check.outcome for check in checks} == {"equal"}
 
 
-def test_an_svg_carries_title_source_and_description(figure: Figure) -> None:
-    drawn = exports.svg(figure, "measured here: CPU, run 0123").decode()
-    assert "measured here: CPU, run 0123" in drawn
-    assert figure.title.split(";")[0] in drawn
-    assert "http://" not in drawn.replace("http://www.w3.org", "")
+def test_a_scenario_that_is_not_known_leaves_a_file_without_its_numbers(figure: Figure) -> None:
+    made = exports.manifest("x", {}, Context(Scenario("no such model", "H100"), ()))
+    assert made.scenarios == {}
+    assert made.numbers == ()
 
 
-def test_a_csv_has_the_rows_in_full_precision() -> None:
-    frame = pd.DataFrame({"model": ["dense", "moe"], "bytes": [1 / 3, 2 / 3]})
-    data = exports.csv(memory.small(frame, None))
-    assert data.startswith(b"\xef\xbb\xbf")
-    back = pd.read_csv(io.BytesIO(data))
-    assert back["bytes"].tolist() == frame["bytes"].tolist()
+def test_a_page_leaves_as_one_file(figure: Figure) -> None:
+    page = Page("Dense here", (("Time", "2 s", "for all", "modelled"),), {"bits": figure, "../x": figure})
+    context = Context(SCENARIO, (("modelled", "closed form"),))
+    with zipfile.ZipFile(io.BytesIO(exports.page("zip", page, context, "dark"))) as file:
+        names = file.namelist()
+        assert {"manifest.json", "page.html", "figures/bits.svg", "figures/x.csv"} <= set(names)
+        assert not [name for name in names if ".." in name or name.startswith("/")]
+        assert json.loads(file.read("manifest.json"))["what"] == "page"
+    text = exports.page("html", page, context, "light").decode()
+    assert "Dense here" in text
+    assert text.count("<figure>") == 2
+    assert text.count("<script") == 1
 
 
 def test_exporting_leaves_the_figure_alone() -> None:
@@ -52,6 +72,6 @@ def test_exporting_leaves_the_figure_alone() -> None:
     names = ["model", "phase", "component", "median_s", "p10_s", "p90_s"]
     figure = times.phases(pd.DataFrame(rows, columns=names))
     before = json.dumps({key: value for key, value in figure.spec.items() if key != "datasets"})
-    exports.png(figure, "x")
+    exports.file("png", {"x": figure}, Context(None, ()), "light")
     after = json.dumps({key: value for key, value in figure.spec.items() if key != "datasets"})
     assert before == after

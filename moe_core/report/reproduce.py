@@ -1,0 +1,120 @@
+"""Reproduce: every number of a manifest once more, and whether it is the same.
+
+A computed number must be equal, but for the last digits of a floating-point sum. A measured one is read
+from its stored bundle again, or, with a fresh run, judged by its spread: the two intervals must meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from moe_core.errors import MoEScopeError
+from moe_core.report.kinds import KINDS, Value, compute
+from moe_core.report.manifest import Manifest, Number, Ran
+from moe_core.report.measured import FACTS, Measured, fact
+from moe_core.report.resolved import Resolved
+from moe_core.runs.bundle import Bundle
+from moe_core.units import quantity, significant
+
+Outcome = Literal["equal", "different", "unknown"]
+ROUNDING = 1e-9  # relative: a sum taken in another order
+Find = Callable[[Ran], Bundle]
+
+
+class Check(NamedTuple):
+    """One number: what the manifest says, what it is now, and why it cannot be said."""
+
+    name: str
+    of: str
+    unit: str
+    was: Value
+    now: Value
+    outcome: Outcome
+    why: str = ""
+
+    def line(self) -> str:
+        """`equal  Memory of A: 93.4 GB`."""
+        said = f"{self.outcome:<10}{self.of}: {self.name} {show(self.was, self.unit)}"
+        if self.outcome == "different":
+            return f"{said}, now {show(self.now, self.unit)}" + (f" ({self.why})" if self.why else "")
+        return f"{said} ({self.why})" if self.why else said
+
+
+def reproduce(manifest: Manifest, find: Find, fresh: bool = False) -> list[Check]:
+    """Check every number. `find` gives the bundle of a run: the stored one, or that of a `fresh` run."""
+    bundles = {run.run_id: _attempt(partial(find, run)) for run in manifest.runs}
+    cases = {name: _attempt(partial(Resolved.of, values)) for name, values in manifest.scenarios.items()}
+    return [_check(number, cases, bundles, fresh) for number in manifest.numbers]
+
+
+def show(value: Value, unit: str) -> str:
+    """A number as people read it; a sentence as it is."""
+    if value is None or isinstance(value, str):
+        return value or "none"
+    if isinstance(value, int) and unit != "B":
+        return f"{value:,} {unit}"
+    return quantity(value, unit) if unit in ("B", "s") else f"{significant(value, 6)} {unit}"
+
+
+def _check(number: Number, cases: Mapping[str, Any], bundles: Mapping[str, Any], fresh: bool) -> Check:
+    check = Check(number.name, number.of, number.unit, number.value, None, "unknown")
+    subject = (bundles if number.how in FACTS else cases).get(number.of)
+    if number.how not in KINDS and number.how not in FACTS:
+        return check._replace(why=f"this version has no rule {number.how!r}")
+    if subject is None:
+        return check._replace(why=f"the manifest does not describe {number.of!r}")
+    if isinstance(subject, MoEScopeError):
+        return check._replace(why=str(subject))
+    if number.how in FACTS:
+        return _measured(check, number, subject, fresh)
+    try:
+        now = compute(number.how, subject, number.arguments)
+    except MoEScopeError as error:
+        return check._replace(why=str(error))
+    except KeyError as error:
+        return check._replace(why=f"the manifest lacks the argument {error}")
+    return check._replace(now=now, outcome="equal" if same(number.value, now) else "different")
+
+
+def _measured(check: Check, number: Number, found: Bundle, fresh: bool) -> Check:
+    value = fact(number.how, found, number.arguments)
+    if value is None:
+        return check._replace(why="the run has no such measurement")
+    agrees = meets(number, value) if fresh else same(number.value, value.value)
+    why = f"within {FACTS[number.how].slack:.0%} or the spread of both" if fresh else ""
+    return check._replace(now=value.value, outcome="equal" if agrees else "different", why=why)
+
+
+def same(was: Value, now: Value) -> bool:
+    """Equal: integers and sentences exactly, floating point but for rounding."""
+    if isinstance(was, float) or isinstance(now, float):
+        known = isinstance(was, int | float) and isinstance(now, int | float)
+        return known and math.isclose(float(was), float(now), rel_tol=ROUNDING)  # type: ignore[arg-type]
+    return was == now
+
+
+def meets(number: Number, now: Measured) -> bool:
+    """Whether two measurements agree: their spreads, each widened by the kind's slack, overlap."""
+    if not isinstance(number.value, int | float):
+        return False
+    slack = FACTS[number.how].slack / 2
+    was = _interval(Measured(number.value, number.low, number.high), slack)
+    is_now = _interval(now, slack)
+    return was[0] <= is_now[1] and is_now[0] <= was[1]
+
+
+def _interval(value: Measured, slack: float) -> tuple[float, float]:
+    low = value.value if value.low is None else value.low
+    high = value.value if value.high is None else value.high
+    return low * (1 - slack), high * (1 + slack)
+
+
+def _attempt(action: Callable[[], Any]) -> Any:
+    """What `action` gives, or the error that says why there is nothing."""
+    try:
+        return action()
+    except MoEScopeError as error:
+        return error

@@ -1,0 +1,50 @@
+"""Text: other people's words, made safe for every file they go into. Nothing here knows a format.
+
+Names, notes and labels may hold anything: markup, formulas, control characters, halves of characters.
+`clean` keeps what can be read, in any script; the writers of HTML, SVG and XML still escape it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\U000e0000-\U000e0fff]")
+_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they turn the text that follows around
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\N{FULLWIDTH EQUALS SIGN}", "|", "%")
+
+
+def clean(text: str, limit: int = 20_000) -> str:
+    """Text that any XML, font and terminal can take: no controls, surrogates or direction overrides.
+
+    Line breaks and tabs stay; longer text is cut at `limit` characters with an ellipsis.
+    """
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    whole = whole.replace("\r\n", "\n").replace("\r", "\n")
+    whole = _OVERRIDES.sub("", _UNREADABLE.sub("", whole))
+    return whole if len(whole) <= limit else whole[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def line(text: str, limit: int = 200) -> str:
+    """`clean`, on one line."""
+    return clean(re.sub(r"\s+", " ", clean(text, 10 * limit)).strip(), limit)
+
+
+def cell(value: object) -> object:
+    """A value for a spreadsheet. Text that one would compute gets an apostrophe, which keeps it text."""
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return "'" + text if text.lstrip(" \n").startswith(_FORMULA) else text
+
+
+def slug(text: str, limit: int = 48) -> str:
+    """A file name from a title: ASCII letters, digits and hyphens; never empty, never a path."""
+    plain = unicodedata.normalize("NFKD", clean(text)).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:limit].rstrip("-") or "untitled"
+
+
+def is_rtl(text: str) -> bool:
+    """Whether the first strong character is read from right to left."""
+    kinds = (unicodedata.bidirectional(letter) for letter in text)
+    return next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L") != "L"
