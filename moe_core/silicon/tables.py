@@ -97,6 +97,40 @@ def gemm(where: Where, m: float, n: int, k: int) -> float | None:
     return _curve("gemm", (*_named(where), ("n", n), ("k", k)), "m").at(m)
 
 
+def gemm_between(where: Where, m: float, n: int, k: int) -> float | None:
+    """Seconds of [m, k] x [k, n] from the four measured shapes around it; None outside all of them."""
+    sides = _sides(_sizes(where, "n"), n), _sides(_sizes(where, "k"), k)
+    if not all(sides):
+        return None
+    (low_n, high_n), (low_k, high_k) = sides
+    corners = [gemm(where, m, a, b) for a in (low_n, high_n) for b in (low_k, high_k)]
+    if any(corner is None for corner in corners):
+        return None
+    logs = [log(corner) for corner in corners if corner is not None]
+    along_n, along_k = _share(low_n, high_n, n), _share(low_k, high_k, k)
+    narrow, wide = (logs[i] + along_k * (logs[i + 1] - logs[i]) for i in (0, 2))
+    return exp(narrow + along_n * (wide - narrow))
+
+
+def _sides(sizes: tuple[int, ...], value: int) -> tuple[int, ...]:
+    """The measured sizes below and above `value`, the same twice on one; empty outside."""
+    if not sizes or not sizes[0] <= value <= sizes[-1]:
+        return ()
+    right = bisect_left(sizes, value)
+    return (sizes[right],) * 2 if sizes[right] == value else (sizes[right - 1], sizes[right])
+
+
+def _share(low: int, high: int, value: int) -> float:
+    return 0.0 if low == high else log(value / low) / log(high / low)
+
+
+@lru_cache(maxsize=256)
+def _sizes(where: Where, axis: str) -> tuple[int, ...]:
+    equal = dict(_named(where))
+    sql = f"SELECT DISTINCT {axis} FROM read_parquet('{DATA / 'gemm'}.parquet') WHERE {_where(equal)} ORDER BY 1"
+    return tuple(row[0] for row in _rows(sql, equal))
+
+
 def context_attention(
     where: Where,
     batch: float,
@@ -154,7 +188,14 @@ def collective(
 
 
 def deepep(
-    system: str, tokens: float, *, hidden: int, experts: int, top_k: int, ranks: int = 8, mode: str = "low_latency"
+    system: str,
+    tokens: float,
+    *,
+    hidden: int,
+    experts: int,
+    top_k: int,
+    ranks: int = 8,
+    mode: str = "low_latency",
 ) -> tuple[float, float] | None:
     """Seconds of dispatch and combine with `tokens` tokens on each rank; the fastest number of SMs."""
     shape = (("system", system), ("mode", mode), ("ranks", ranks), ("hidden", hidden))
@@ -195,7 +236,9 @@ def measured(table: str, columns: Sequence[str], **equal: str | int) -> dict[str
     return {name: [row[i] for row in rows] for i, name in enumerate(columns)}
 
 
-def _heads(heads: int, kv_heads: int, head_dim: int, window: int, kv_dtype: str) -> tuple[tuple[str, Any], ...]:
+def _heads(
+    heads: int, kv_heads: int, head_dim: int, window: int, kv_dtype: str
+) -> tuple[tuple[str, Any], ...]:
     one = (("heads", heads), ("kv_heads", kv_heads), ("head_dim", head_dim))
     return (*one, ("window", window), ("kv_dtype", kv_dtype))
 

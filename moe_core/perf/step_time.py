@@ -1,0 +1,269 @@
+"""What the busiest device does in one step: kernels with their shapes, and how often. No times here.
+
+A list of works from (architecture, step, precision, parallelism), the twin of `perf.ops` that keeps the
+shapes a device runs after splitting: measured tables and time models both need shapes, not sums.
+
+Tensor parallelism all-reduces after attention and after the feed-forward. With more expert than tensor
+ways the groups hold different tokens and exchange them (dispatch, combine) around the experts.
+Latent attention decodes with its up-projections absorbed (DeepSeek-V2, section 2.1.2) and prefills
+without. Sparse attention looks at `SPARSE` tokens at most (DeepSeek-V3.2 report). Logits are of the
+last position of each sequence. Left to a constant a layer: norms, rotary, gating, top-k, sampling.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from moe_core.perf.attention_time import Heads
+from moe_core.perf.ops import Step
+from moe_core.perf.params import index_layers
+from moe_core.perf.precision import Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.specs import GQA, MLA, Architecture, DeltaNet, Experts, Indexer
+
+SPARSE = 2048  # tokens an indexer lets through
+
+
+class Product(NamedTuple):
+    """[m, k] x [k, n] with weights in `form`."""
+
+    m: int
+    n: int
+    k: int
+    form: Format
+
+
+class Attend(NamedTuple):
+    """Attention of one layer over a cache in `form`; `window` 0 is none; `latent` is MLA."""
+
+    batch: int
+    new: int
+    past: int
+    heads: Heads
+    form: Format
+    window: int = 0
+    latent: bool = False
+
+
+class State(NamedTuple):
+    """Short convolution and state update of one linear-attention layer: heads of one device."""
+
+    batch: int
+    new: int
+    spec: DeltaNet
+
+
+class Index(NamedTuple):
+    """Scores of a sparse-attention indexer: every head of it against one 8-bit key a token."""
+
+    batch: int
+    new: int
+    past: int
+    spec: Indexer
+
+
+class Bank(NamedTuple):
+    """Grouped experts of one layer: tokens of all ranks, sizes of the whole layer, ways it is split."""
+
+    tokens: int
+    hidden: int
+    inter: int
+    experts: int
+    top_k: int
+    tp: int
+    ep: int
+    gated: bool
+    form: Format
+
+
+class Reduce(NamedTuple):
+    """All-reduce of activations in 16 bits over `ranks`."""
+
+    ranks: int
+    nbytes: int
+
+
+class Exchange(NamedTuple):
+    """Dispatch to the experts' ranks and combine: `tokens` of each rank."""
+
+    ranks: int
+    tokens: int
+    hidden: int
+    experts: int
+    top_k: int
+    decode: bool
+
+
+Kernel = Product | Attend | State | Index | Bank | Reduce | Exchange
+
+
+class Work(NamedTuple):
+    """A kernel, the part it belongs to, its component of the parameters, and how often a step runs it."""
+
+    name: str
+    component: str
+    kernel: Kernel
+    times: int
+
+
+class _Case(NamedTuple):
+    arch: Architecture
+    step: Step  # what one group of devices runs
+    precision: Precision
+    kv: Format
+    parallel: Parallel
+
+    @property
+    def tokens(self) -> int:
+        return self.step.tokens
+
+
+def works(
+    arch: Architecture,
+    step: Step,
+    precision: Precision = Precision(),
+    kv: Format = "bf16",
+    parallel: Parallel = Parallel(),
+) -> list[Work]:
+    """Everything the busiest device runs in one step of `step` (the batch of all groups together)."""
+    own = step.model_copy(update={"batch": ceil(step.batch / parallel.groups)})
+    case = _Case(arch, own, precision, kv, parallel)
+    head = Product(own.batch, ceil(arch.vocab / parallel.tensor), arch.hidden, precision.of("head"))
+    found = [*_attention(case), *_feed_forward(case), Work("head", "head", head, 1)]
+    return [work for work in found if work.times > 0]
+
+
+def _attention(case: _Case) -> list[Work]:
+    arch = case.arch
+    attending = arch.full_layers if arch.extras.delta else arch.layers
+    if isinstance(arch.attention, MLA):
+        found = _latent(case, arch.attention, attending)
+    else:
+        found = _grouped(case, arch.attention, attending)
+    if arch.extras.delta:
+        found += _delta(case, arch.extras.delta, arch.layers - attending)
+    return [*found, *_reduced(case, "all-reduce after attention", arch.layers)]
+
+
+def _grouped(case: _Case, spec: GQA, layers: int) -> list[Work]:
+    arch, ways = case.arch, case.parallel.tensor
+    heads, kv_heads = ceil(spec.heads / ways), ceil(spec.kv_heads / ways)
+    queries = heads * spec.head_dim * (2 if arch.extras.attention_gate else 1)
+    inputs = queries + 2 * kv_heads * spec.head_dim
+    shape = Heads(heads, kv_heads, spec.head_dim, spec.head_dim)
+    full = arch.full_layers if spec.window and not arch.extras.delta else layers
+    window = spec.window or 0
+    return [
+        _product(case, "attention projections", "attention", inputs, arch.hidden, layers),
+        _product(case, "attention projections", "attention", arch.hidden, heads * spec.head_dim, layers),
+        _attend(case, "attention", shape, full),
+        _attend(case, "attention, windowed", shape, layers - full, window=window),
+    ]
+
+
+def _latent(case: _Case, spec: MLA, layers: int) -> list[Work]:
+    arch, heads = case.arch, ceil(spec.heads / case.parallel.tensor)
+    width = heads * (spec.nope_dim + spec.rope_dim)
+    down = spec.kv_rank + spec.rope_dim + (spec.q_rank or width)
+    name, part = "attention projections", "attention"
+    found = [_product(case, name, part, down, arch.hidden, layers)]
+    if spec.q_rank:
+        found.append(_product(case, name, part, width, spec.q_rank, layers))
+    if case.step.new == 1:
+        found.append(_product(case, name, part, heads * spec.kv_rank, spec.nope_dim, layers))
+        found.append(_product(case, name, part, heads * spec.v_dim, spec.kv_rank, layers))
+        shape = Heads(heads, 1, spec.kv_rank + spec.rope_dim, spec.kv_rank, True)
+    else:
+        found.append(_product(case, name, part, heads * (spec.nope_dim + spec.v_dim), spec.kv_rank, layers))
+        shape = Heads(heads, heads, spec.nope_dim + spec.rope_dim, spec.v_dim)
+    found.append(_product(case, name, part, arch.hidden, heads * spec.v_dim, layers))
+    found.append(_attend(case, "attention", shape, layers, latent=True))
+    return [*found, *_indexed(case, spec)]
+
+
+def _indexed(case: _Case, spec: MLA) -> list[Work]:
+    """The indexer's projections and scores; it is replicated on every device."""
+    indexer, step = case.arch.extras.indexer, case.step
+    if indexer is None:
+        return []
+    layers, inputs = index_layers(case.arch), spec.q_rank or case.arch.hidden
+    scores = Index(step.batch, step.new, step.past, indexer)
+    return [
+        _product(case, "indexer", "attention", indexer.heads * indexer.head_dim, inputs, layers),
+        Work("indexer", "attention", scores, layers),
+    ]
+
+
+def _attend(case: _Case, name: str, shape: Heads, layers: int, window: int = 0, latent: bool = False) -> Work:
+    step, past = case.step, case.step.past
+    if case.arch.extras.indexer is not None and step.new == 1:
+        past = min(past, SPARSE)
+    kernel = Attend(step.batch, step.new, past, shape, case.kv, window, latent)
+    return Work(name, "attention", kernel, layers)
+
+
+def _delta(case: _Case, spec: DeltaNet, layers: int) -> list[Work]:
+    ways = case.parallel.tensor
+    own = spec.model_copy(
+        update={"key_heads": ceil(spec.key_heads / ways), "value_heads": ceil(spec.value_heads / ways)}
+    )
+    keys, values = own.key_heads * own.key_dim, own.value_heads * own.value_dim
+    inputs = 2 * keys + 2 * values + 2 * own.value_heads
+    return [
+        _product(case, "linear attention projections", "mixer", inputs, case.arch.hidden, layers),
+        _product(case, "linear attention projections", "mixer", case.arch.hidden, values, layers),
+        Work("linear attention", "mixer", State(case.step.batch, case.step.new, own), layers),
+    ]
+
+
+def _feed_forward(case: _Case) -> list[Work]:
+    arch, sparse = case.arch, len(case.arch.moe_layers)
+    found = _ffn(case, "ffn", arch.ffn_width, case.parallel.tensor, arch.layers - sparse)
+    found += _reduced(case, "all-reduce after ffn", arch.layers - sparse)
+    if arch.experts is not None and sparse:
+        found += _mixture(case, arch.experts, sparse)
+    return found
+
+
+def _mixture(case: _Case, bank: Experts, layers: int) -> list[Work]:
+    arch, parallel = case.arch, case.parallel
+    found = []
+    if bank.router.kind != "hash":
+        router = Product(case.tokens, bank.count, arch.hidden, case.precision.of("router"))
+        found.append(Work("router", "router", router, layers))
+    if bank.shared:
+        found += _ffn(case, "shared", bank.shared_total_width, parallel.tensor, layers)
+    slices = parallel.devices // parallel.expert
+    size = (arch.hidden, bank.width, bank.count, bank.top_k, slices, parallel.expert, arch.gated)
+    experts = Bank(case.tokens * parallel.groups, *size, case.precision.of("experts"))
+    found.append(Work("experts", "experts", experts, layers))
+    if parallel.groups > 1:
+        exchange = Exchange(
+            *(parallel.devices, ceil(case.tokens / parallel.tensor), arch.hidden),
+            *(bank.count, bank.top_k, case.step.new == 1),
+        )
+        found.append(Work("dispatch and combine", "experts", exchange, layers))
+    return [*found, *_reduced(case, "all-reduce after experts", layers)]
+
+
+def _ffn(case: _Case, component: str, width: int, ways: int, layers: int) -> list[Work]:
+    if not width:
+        return []
+    own, hidden = ceil(width / ways), case.arch.hidden
+    inputs = own * (2 if case.arch.gated else 1)
+    return [
+        _product(case, component, component, inputs, hidden, layers),
+        _product(case, component, component, hidden, own, layers),
+    ]
+
+
+def _reduced(case: _Case, name: str, layers: int) -> list[Work]:
+    if case.parallel.tensor == 1:
+        return []
+    nbytes = 2 * case.tokens * case.arch.hidden
+    return [Work(name, "network", Reduce(case.parallel.tensor, nbytes), layers)]
+
+
+def _product(case: _Case, name: str, component: str, n: int, k: int, layers: int) -> Work:
+    return Work(name, component, Product(case.tokens, n, k, case.precision.of(component)), layers)

@@ -1,0 +1,71 @@
+"""The fitted constants of `data/silicon/constants.json`, by kind of kernel, system, framework and format."""
+
+from __future__ import annotations
+
+import json
+from functools import cache as once
+from typing import Any, NamedTuple
+
+from moe_core.perf.comm import Line
+from moe_core.perf.gemm import GemmConstants
+from moe_core.silicon.systems import DATA
+
+PATH = DATA / "constants.json"
+
+
+class Fitted(NamedTuple):
+    """Constants, and the 80 % quantile of their log error on shapes left out."""
+
+    constants: GemmConstants
+    spread: float
+
+
+@once
+def kernel(kind: str, system: str, framework: str, form: str) -> Fitted:
+    """Constants of `kind` (gemm, decode, prefill, latent_decode, latent_prefill): the nearest that was fitted.
+
+    Tried in turn: the framework and format asked for, the other framework, 16 bits.
+    """
+    other = "sglang" if framework == "vllm" else "vllm"
+    table = _read()["kernels"]
+    for place in (f"{system}/{framework}/{form}", f"{system}/{other}/{form}"):
+        if f"{kind}/{place}" in table:
+            return _fitted(table[f"{kind}/{place}"])
+    for name in (framework, other):
+        if f"{kind}/{system}/{name}/bf16" in table:
+            return _fitted(table[f"{kind}/{system}/{name}/bf16"])
+    return kernel(kind, "h100_sxm", "sglang", "bf16")  # latent attention was not measured on the A100
+
+
+@once
+def lines(system: str, library: str, op: str) -> tuple[Line, ...]:
+    """Start and bandwidth of a collective by rank count; empty where the library has none."""
+    rows = _read()["collectives"][system].get(f"{library}/{op}", ())
+    return tuple(Line(int(row["ranks"]), row["start"], row["bandwidth"]) for row in rows)
+
+
+@once
+def exchange(system: str, mode: str, part: str) -> Line:
+    """DeepEP's dispatch or combine among eight devices; where it was not measured, the line of an all-to-all."""
+    found = _read()["exchanges"][system].get(f"{mode}/{part}")
+    if found is None:
+        return lines(system, "nccl", "alltoall")[-1]
+    return Line(8, found["start"], found["bandwidth"])
+
+
+@once
+def served(framework: str) -> dict[str, float]:
+    """Constants of serving, fitted to end-to-end samples; those of all frameworks where one has none."""
+    table: dict[str, dict[str, float]] = _read().get("served", {})
+    return table.get(framework) or table.get("all") or {}
+
+
+def _fitted(row: dict[str, float]) -> Fitted:
+    names = GemmConstants._fields
+    return Fitted(GemmConstants(**{name: row[name] for name in names}), row["spread"])
+
+
+@once
+def _read() -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+    return values

@@ -1,0 +1,182 @@
+"""Time of one step of any architecture on any device: the public entry.
+
+Every kernel the busiest device runs (`perf.step_time`) is looked up in a measured table or modelled
+(`silicon.kernels`), and a framework's constants for what no table holds are added: small kernels a
+layer, the host a step. Both were fitted to served models end to end (`silicon.endtoend`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import exp
+from typing import Literal, NamedTuple
+
+from moe_core.hardware import Hardware
+from moe_core.perf import fit
+from moe_core.perf.memory import Workload, model
+from moe_core.perf.ops import Step
+from moe_core.perf.precision import Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Work, works
+from moe_core.silicon import constants, systems
+from moe_core.silicon.kernels import Place, Timed, time
+from moe_core.specs import Architecture
+
+Bound = Literal["memory", "compute", "overhead", "network"]
+Source = Literal["measured elsewhere", "modelled"]
+
+MAIN = 0.05  # a part of less than this share need not be measured for the whole to count as measured
+_LAYER, _STEP, _SPREAD = 6e-6, 5e-4, 0.25  # until a framework's own are known
+
+
+class Part(NamedTuple):
+    """One kind of work, summed over the layers that do it, on the busiest device."""
+
+    name: str
+    component: str
+    seconds: float
+    flops: int
+    bytes: int
+    bound: Bound
+    source: Source
+
+
+class Prediction(NamedTuple):
+    """Seconds of one step with an 80 % interval. Decode: a token for each sequence; prefill: whole prompts.
+
+    Bytes and FLOPs are those of the busiest device; `distinct_experts` is per MoE layer, all ranks
+    together, None for a dense model. `source` is measured only if every main part is.
+    """
+
+    seconds: float
+    lower: float
+    upper: float
+    bytes: int
+    flops: int
+    bound: Bound
+    distinct_experts: float | None
+    source: Source
+    parts: tuple[Part, ...]
+
+
+class _Sum(NamedTuple):
+    """A part, its log error, and the experts it hits."""
+
+    part: Part
+    spread: float
+    distinct: float | None
+
+
+def predict(
+    arch: Architecture,
+    hardware: Hardware,
+    step: Step,
+    *,
+    precision: Precision = Precision(),
+    kv: Format = "bf16",
+    parallel: Parallel = Parallel(),
+    framework: str = "vllm",
+    load: Sequence[float] | None = None,
+    check_memory: bool = True,
+) -> Prediction:
+    """Seconds of `step` (batch of all devices together). Raises InfeasibleError when it does not fit.
+
+    `load`: relative load of each expert, any number of them, resampled to the architecture's; None is even.
+    """
+    if check_memory:
+        setting = fit.Setting(model(arch), precision, kv)
+        context = step.past + step.new
+        fit.require(setting, Workload(batch=step.batch, context=context), hardware.capacity, parallel)
+    system = systems.of(hardware)
+    place = Place(hardware, system.name, system.own, framework)
+    shares = None if load is None or arch.experts is None else resampled(load, arch.experts.count)
+    found = [
+        (work, time(work.kernel, place, shares)) for work in works(arch, step, precision, kv, parallel)
+    ]
+    sums = [*_parts(found), _host(arch, framework)]
+    return _prediction(sums, constants.served(framework).get("spread", _SPREAD), system.own)
+
+
+def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:
+    """A recorded load stretched or squeezed to `experts`: the same curve of ranks, sorted by popularity.
+
+    Each new expert takes the mean of the old curve over its slice.
+    """
+    ranked = sorted((float(x) for x in load), reverse=True)
+    edges = [i * len(ranked) / experts for i in range(experts + 1)]
+    means = [_mean(ranked, low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    total = sum(means) or 1.0
+    return tuple(x / total for x in means)
+
+
+def _mean(values: Sequence[float], low: float, high: float) -> float:
+    """Mean of a step function over [low, high)."""
+    total, at = 0.0, low
+    while at < high - 1e-9:
+        index = min(int(at + 1e-9), len(values) - 1)
+        end = min(high, index + 1.0)
+        total += values[index] * (end - at)
+        at = end
+    return total / (high - low)
+
+
+def _parts(found: Iterable[tuple[Work, Timed]]) -> list[_Sum]:
+    """Works of one name together."""
+    groups: dict[str, list[tuple[Work, Timed]]] = {}
+    for work, timed in found:
+        groups.setdefault(work.name, []).append((work, timed))
+    return [_together(name, group) for name, group in groups.items()]
+
+
+def _together(name: str, group: list[tuple[Work, Timed]]) -> _Sum:
+    seconds = sum(work.times * timed.seconds for work, timed in group)
+    flops = sum(work.times * timed.flops for work, timed in group)
+    moved = sum(work.times * timed.bytes for work, timed in group)
+    spread = sum(work.times * timed.seconds * timed.spread for work, timed in group) / seconds
+    measured = sum(work.times * timed.seconds for work, timed in group if timed.measured)
+    source: Source = "measured elsewhere" if measured > (1 - MAIN) * seconds else "modelled"
+    part = Part(name, group[0][0].component, seconds, round(flops), round(moved), _bound(group), source)
+    return _Sum(part, spread, next((t.distinct for _, t in group if t.distinct is not None), None))
+
+
+def _bound(group: list[tuple[Work, Timed]]) -> Bound:
+    """Where the time goes: overhead if the roof explains less than half of it."""
+    if group[0][1].network:
+        return "network"
+    total = sum(work.times * timed.seconds for work, timed in group)
+    compute = sum(work.times * timed.compute_s for work, timed in group)
+    memory = sum(work.times * timed.memory_s for work, timed in group)
+    if max(compute, memory) < 0.4 * total:
+        return "overhead"
+    return "compute" if compute > memory else "memory"
+
+
+def _host(arch: Architecture, framework: str) -> _Sum:
+    """Norms, rotary, gating and sampling, and the host between steps."""
+    served = constants.served(framework)
+    seconds = served.get("layer", _LAYER) * arch.layers + served.get("step", _STEP)
+    return _Sum(Part("framework", "framework", seconds, 0, 0, "overhead", "modelled"), 0.4, None)
+
+
+def _prediction(sums: list[_Sum], served: float, own: bool) -> Prediction:
+    parts = tuple(one.part for one in sums)
+    seconds = sum(part.seconds for part in parts)
+    spread = sum(one.spread * one.part.seconds for one in sums) / seconds
+    wide = max(served, spread) if own else served + spread
+    classes: dict[Bound, float] = {}
+    for part in parts:
+        classes[part.bound] = classes.get(part.bound, 0.0) + part.seconds
+    main = [part for part in parts if part.seconds > MAIN * seconds and part.component != "framework"]
+    every = bool(main) and all(part.source == "measured elsewhere" for part in main)
+    moved, flops = sum(part.bytes for part in parts), sum(part.flops for part in parts)
+    return Prediction(
+        seconds,
+        seconds * exp(-wide),
+        seconds * exp(wide),
+        moved,
+        flops,
+        max(classes, key=lambda name: classes[name]),
+        next((one.distinct for one in sums if one.distinct is not None), None),
+        "measured elsewhere" if every else "modelled",
+        parts,
+    )
