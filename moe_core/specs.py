@@ -30,6 +30,7 @@ RouterKind = Literal[
 ]
 Dtype = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Lab = Literal["bench", "topk_sweep", "layer_sweep", "real_layers", "calibrate"]
 Kernel = Literal["auto", "loop", "grouped", "padded", "gather", "sorted"]
 
 
@@ -240,10 +241,11 @@ class RunSpec(Spec):
     """One question to the live bench. The scale model, carved and run for real.
 
     `lab` "bench" records routing, timings, memory and quality; "topk_sweep" records quality
-    against k. `text` is the user's own text; None reads the held-out corpus, all domains in turn.
+    against k; "layer_sweep" times one layer over tokens, "real_layers" published layers with random
+    weights; "calibrate" measures the device. The last two read no more than device, dtype and limit. `text` is the user's own text; None reads the held-out corpus, all domains in turn.
     """
 
-    lab: Literal["bench", "topk_sweep"] = "bench"
+    lab: Lab = "bench"
     model: Literal["carved", "trained"] = "carved"
     experts: Annotated[int, Field(ge=1, le=128)] = 16
     top_k: Annotated[int, Field(ge=1, le=128)] = 4

@@ -46,12 +46,12 @@ class Labs(NamedTuple):
 def load_labs() -> Labs:
     """Import the experiments, and torch with them, and load the shipped models."""
     from moe_core.device import describe, pick
-    from moe_core.labs import topk_sweep
+    from moe_core.labs.table import LABS
     from moe_core.runs import execute
 
     execute.warm()
     info = describe(pick("auto"))
-    return Labs({"bench": execute.execute, "topk_sweep": topk_sweep.execute}, info.name, info.key)
+    return Labs(LABS, info.name, info.key)
 
 
 class Stopping(CancelledError):

@@ -33,6 +33,9 @@ TABLES: dict[str, pa.Schema] = {
     "memory": _schema(
         "measured_bytes", model=_TEXT, component=_TEXT, predicted_bytes=_I64, measured_bytes=_I64
     ),
+    "layers": _schema(
+        "hit", subject=_TEXT, series=_TEXT, tokens=_I32, width=_I32, hit=_F64, repeat=_I32, seconds=_F64
+    ),
     "quality": _schema(model=_TEXT, top_k=_I16, domain=_TEXT, bits_per_byte=_F64, bytes=_I64),
 }
 

@@ -143,6 +143,15 @@ def quality(store: Store, run_id: str, domain: str | None = None) -> pd.DataFram
     return for_run(store, sql, run_id, domain=domain)
 
 
+def layers(store: Store, run_id: str) -> pd.DataFrame:
+    """subject, series, tokens, width, hit (NaN for dense), median_s, p10_s, p90_s, repeats."""
+    sql = """
+        SELECT subject, series, tokens, width, median(hit) AS hit, median(seconds) AS median_s,
+            quantile_cont(seconds, 0.1) AS p10_s, quantile_cont(seconds, 0.9) AS p90_s, count(*) AS repeats
+        FROM layers WHERE run = $run GROUP BY ALL ORDER BY subject, series, width, tokens"""
+    return for_run(store, sql, run_id)
+
+
 def diff(store: Store, run_id_a: str, run_id_b: str) -> pd.DataFrame:
     """Two runs, measurement by measurement: section, model, item, unit, a, b, ratio (b / a).
 

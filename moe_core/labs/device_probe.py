@@ -1,0 +1,281 @@
+"""Device probe: measures this device, a minute at most, so that layers it never ran can be predicted.
+
+Every probe of `moe_core.perf.calibrate` in turn, several passes over all of them: what disturbs the
+machine for a while disturbs few samples of each. None has the shape of a layer that is predicted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from moe_core.device import (
+    DTYPES,
+    Timer,
+    cache_bytes,
+    dtype_name,
+    grouped_mm_takes,
+    has_fast_bf16,
+    synchronise,
+)
+from moe_core.labs.bank import Pool, pool_elements, random_routing
+from moe_core.nn.experts import GATHER_BYTES_GROUPED, GATHER_BYTES_PADDED, KERNELS
+from moe_core.nn.router import build
+from moe_core.nn.routing import Routing
+from moe_core.perf.calibrate import Calibration, Probe, assemble
+from moe_core.runs import admission, allocator, answer
+from moe_core.runs import question as questions
+from moe_core.runs.context import Context
+from moe_core.specs import Experts, RunSpec
+from moe_core.units import KIB, MIB
+
+BUDGET_S = 40.0  # of timed passes; loading and filling take some seconds more
+PASSES = 5  # at most
+CALL_S = 0.03  # short probes are called several times a pass, about so long
+LONG_S = 0.05  # a probe that takes longer is warmed up by one call
+ROWS = tuple(2**i for i in range(13))
+MORE_ROWS = (8192, 16384)  # tokens, of which few go to each expert
+MOST_FLOPS = {"cpu": 1e11, "cuda": 4e13, "mps": 2e12}  # of one probe; longer ones are drawn on from shorter
+TINY = (64, 32)  # hidden and width of experts that are nothing but overhead
+BANKS = ((768, 256, 64, 4), (1280, 1024, 32, 2), (1536, 2560, 16, 1))  # hidden, width, experts, top-k
+NETWORKS = ((960, 1344), (1152, 4608), (1408, 17920))  # hidden, width
+PRODUCTS = ((1536, 1536), (3072, 3072))  # n, k
+ROUTERS = ((512, 16), (1536, 128))  # hidden, experts
+READS = (256 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)
+SEEDS = 4  # routings that repeat: products of new sizes are compiled once, as in use
+
+Samples = defaultdict[Probe, list[float]]
+
+
+def execute(spec: RunSpec, context: Context) -> Path:
+    """The published bundle: the calibration of this device in its summary.
+
+    Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
+    """
+    context.step("check", 0.0)
+    question = questions.resolve(spec)
+    wanted = need(question.device)
+    admission.admit(wanted, question.device)
+    with admission.memory_guarded(wanted):
+        found, passes = calibrate(question.device, context)
+    context.step("write", 0.98)
+    summary = {"decisions": 0, "calibration": found.model_dump(mode="json"), "passes": passes}
+    return answer.publish(question, context, {}, summary, {"cache_bytes": cache_bytes(question.device)})
+
+
+def need(device: torch.device) -> admission.Need:
+    """Bytes of a calibration: the weights, and activations of the longest probe."""
+    return admission.Need({"weights": _elements(device) * 2, "activations": 600 * MIB}, {})
+
+
+def calibrate(device: torch.device, context: Context | None = None) -> tuple[Calibration, int]:
+    """What the device does in every dtype it computes in, and how many passes that was measured over."""
+    probing = Probing(device)
+    with torch.inference_mode():
+        samples, passes = probing.run(context or Context(), BUDGET_S)
+    return probing.assemble(samples), passes
+
+
+class Probing:
+    """The probes of a device, ready to run: weights allocated once, whatever the dtype."""
+
+    def __init__(self, device: torch.device, least: int = 0) -> None:
+        """`least`: bytes the pool must have at least, for whoever borrows it."""
+        allocator.keep_pages()  # as in every run
+        self.device = device
+        self.dtypes = [dtype for name, dtype in DTYPES.items() if name == "fp32" or has_fast_bf16(device)]
+        half = Pool.filled(max(_elements(device), least // 2), torch.bfloat16, device)
+        self._pools = {torch.bfloat16: half, torch.float32: half.viewed(torch.float32)}
+        self._inputs: dict[tuple[torch.dtype, int], Tensor] = {}
+        self._calls: dict[Probe, Callable[[int], Timed]] = {}
+        self._turn = count()
+
+    def probes(self) -> list[Probe]:
+        """Everything that is timed, the device's own limits first."""
+        largest = self._pools[torch.float32].nbytes
+        found = [Probe("launch")]
+        found += [Probe("read", rows=size) for size in (*READS, largest) if size <= largest]
+        for dtype in self.dtypes:
+            found += self._of(dtype_name(dtype))
+        return found
+
+    def _of(self, dtype: str) -> list[Probe]:
+        most = MOST_FLOPS[self.device.type]
+        found = [
+            Probe("layer", dtype, 1, *TINY, 64, 1),
+            Probe("each", dtype, 16, *TINY, 64, 4),
+            Probe("pairs", dtype, 4096, 1024, 16, 8, 2),
+        ]
+        found += [Probe("product", dtype, m, k, n) for n, k in PRODUCTS for m in ROWS[::2]]
+        found += [Probe("ffn", dtype, m, *sizes) for sizes in (TINY, *NETWORKS) for m in ROWS]
+        found += [
+            Probe("router", dtype, m, hidden, 0, experts) for hidden, experts in ROUTERS for m in ROWS[::3]
+        ]
+        for hidden, width, experts, top_k in BANKS:
+            bank = (hidden, width, experts, top_k)
+            found += [Probe("experts", dtype, rows, *bank) for rows in (*ROWS, *MORE_ROWS)]
+            if self.device.type != "cpu":
+                found += [Probe("gather", dtype, rows, *bank) for rows in (1, 4, 16, 64)]
+        return [probe for probe in found if probe.flops <= most]
+
+    def run(self, context: Context, budget_s: float) -> tuple[Samples, int]:
+        """Samples of every probe from as many passes as fit the budget, one at least."""
+        samples, start = defaultdict[Probe, list[float]](list), time.monotonic()
+        for number in range(PASSES):
+            spent = time.monotonic() - start
+            if number and spent * (number + 1) / number > budget_s:
+                return samples, number
+            passes = PASSES if number == 0 else min(PASSES, max(number + 1, int(budget_s * number / spent)))
+            self.sweep(
+                samples,
+                warm=number == 0,
+                step=lambda share: context.step("probe", 0.02 + 0.95 * (number + share) / passes),  # noqa: B023
+            )
+        return samples, PASSES
+
+    def sweep(self, samples: Samples, warm: bool, step: Callable[[float], None] = lambda share: None) -> None:
+        """One pass over all probes: their times are added to `samples`."""
+        probes = self.probes()
+        for place, probe in enumerate(probes):
+            step(place / len(probes))
+            samples[probe] += self._time(probe, warm)
+
+    def assemble(self, samples: Samples, **options: Callable[..., float]) -> Calibration:
+        """The calibration these samples amount to."""
+        names = {dtype_name(dtype): dtype for dtype in self.dtypes}
+        limits = {name: self._gather_bytes(dtype) for name, dtype in names.items()}
+        return assemble(samples, {name: dtype.itemsize for name, dtype in names.items()}, limits, **options)
+
+    def _gather_bytes(self, dtype: torch.dtype) -> float:
+        if self.device.type == "cpu":
+            return 0.0
+        groups = grouped_mm_takes(self.device, dtype, 1024)
+        return float(GATHER_BYTES_GROUPED if groups else GATHER_BYTES_PADDED)
+
+    # -- timing ------------------------------------------------------------------------------------
+
+    def _time(self, probe: Probe, warm: bool) -> list[float]:
+        call = self._calls.setdefault(probe, MAKE[probe.kind](self, probe))
+        for seed in range((SEEDS if probe.top_k else 1) if warm else 0):
+            if self._once(call(seed)) > LONG_S:
+                break
+        first = self._once(call(next(self._turn)))
+        more = min(12, int(CALL_S / first))
+        return [first, *(self._once(call(next(self._turn))) for _ in range(more))]
+
+    def _once(self, timed: Timed) -> float:
+        synchronise(self.device)
+        with Timer(self.device) as timer:
+            for _ in range(timed.times):
+                timed.call()
+        return timer.seconds / timed.times
+
+    def input(self, rows: int, hidden: int, dtype: torch.dtype) -> Tensor:
+        """[rows, hidden] random numbers, the same ones every time."""
+        made = self._inputs.get((dtype, hidden))
+        if made is None or made.shape[0] < rows:
+            made = torch.randn(rows, hidden, device=self.device).to(dtype)
+            self._inputs[dtype, hidden] = made
+        return made[:rows]
+
+    def pool(self, dtype: torch.dtype) -> Pool:
+        return self._pools[dtype]
+
+
+class Timed(NamedTuple):
+    """What is timed, `times` times in a row where one is too short."""
+
+    call: Callable[[], object]
+    times: int = 1
+
+
+def _elements(device: torch.device) -> int:
+    """Elements of the pool in bf16: room for the largest bank in fp32 too."""
+    largest = max(3 * hidden * width * experts for hidden, width, experts, _ in BANKS)
+    return pool_elements(2 * largest, 2, device)
+
+
+def _launch(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    small = torch.zeros(8, device=self.device)
+    return lambda turn: Timed(lambda: small.add_(1.0), 100)
+
+
+def _read(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    words = self.pool(torch.float32).first(probe.rows // 4)
+    return lambda turn: Timed(words.sum, max(1, min(50, 16 * MIB // probe.rows)))
+
+
+def _product(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    dtype = DTYPES[probe.dtype]
+    x_TD = self.input(probe.rows, probe.hidden, dtype)
+
+    def call(turn: int) -> Timed:
+        weight_FD = self.pool(dtype).take(probe.width, probe.hidden)
+        return Timed(lambda: torch.nn.functional.linear(x_TD, weight_FD))
+
+    return call
+
+
+def _ffn(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    dtype = DTYPES[probe.dtype]
+    x_TD = self.input(probe.rows, probe.hidden, dtype)
+
+    def call(turn: int) -> Timed:
+        network = self.pool(dtype).dense(probe.hidden, probe.width)
+        return Timed(lambda: network(x_TD))
+
+    return call
+
+
+def _experts(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    dtype = DTYPES[probe.dtype]
+    x_TD = self.input(probe.rows, probe.hidden, dtype)
+    routings = _typical(probe, self.device)
+    kernel = KERNELS[_kernel(self, probe)]
+
+    def call(turn: int) -> Timed:
+        weights = self.pool(dtype).experts(probe.hidden, probe.width, probe.experts)
+        return Timed(lambda: kernel(x_TD, routings[turn % SEEDS], weights))
+
+    return call
+
+
+def _typical(probe: Probe, device: torch.device) -> list[Routing]:
+    """Routings that hit as many experts as is expected: with few tokens, that decides the time."""
+    sizes, tries = (probe.rows, probe.experts, probe.top_k), SEEDS if probe.rows > 64 else 48
+    made = [random_routing(*sizes, seed, device, each=probe.kind == "each") for seed in range(tries)]
+    made.sort(key=lambda routing: abs(int((routing.load_E() > 0).sum()) - probe.busy))
+    return made[:SEEDS]
+
+
+def _kernel(self: Probing, probe: Probe) -> str:
+    """On a CPU what `auto` takes. On a GPU the kernel for many pairs, and the gathering one, apart."""
+    if self.device.type == "cpu":
+        return "sorted" if probe.kind == "pairs" else "auto"
+    if probe.kind == "gather":
+        return "gather"
+    return "grouped" if grouped_mm_takes(self.device, DTYPES[probe.dtype], probe.hidden) else "padded"
+
+
+def _router(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    dtype = DTYPES[probe.dtype]
+    router = build(Experts(count=probe.experts, top_k=4, width=1), probe.hidden).to(self.device, dtype)
+    x_TD = self.input(probe.rows, probe.hidden, dtype)
+    return lambda turn: Timed(lambda: router(x_TD))
+
+
+MAKE: dict[str, Callable[[Probing, Probe], Callable[[int], Timed]]] = {
+    "launch": _launch,
+    "read": _read,
+    "product": _product,
+    "ffn": _ffn,
+    "router": _router,
+    **dict.fromkeys(("layer", "each", "pairs", "experts", "gather"), _experts),
+}

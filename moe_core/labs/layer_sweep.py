@@ -1,0 +1,220 @@
+"""Layer sweep: seconds of one feed-forward layer over tokens, mixture beside dense, kernel beside kernel.
+
+`layer_sweep` takes the scale model's middle layer and what it really sees: hidden states of held-out text.
+`real_layers` takes published dimensions with random weights: for timing only. Which do not fit is said.
+
+Series of the table `layers`:
+
+* `loop`, `grouped`, `auto`: the mixture layer, router and shared experts included, by kernel.
+* `dense`: gated networks of several widths, the active and the total one among them.
+* `same_work`: the weights of the experts that were hit read once, each multiplied with its mean number of
+  tokens, as one dense network, and the shared experts. What the architecture costs; the rest is code.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from moe_core.device import Timer, synchronise
+from moe_core.errors import InfeasibleError
+from moe_core.labs.subjects import Real, Scale, Size, fitting, real_need, scale_need
+from moe_core.runs import admission, answer
+from moe_core.runs import question as questions
+from moe_core.runs.context import Context
+from moe_core.runs.question import Question
+from moe_core.specs import RunSpec
+
+TOKENS = tuple(2**i for i in range(13))
+KERNELS = ("loop", "grouped", "auto")
+POINT_S = 0.6  # for all series at one number of tokens, where calls are short
+ROUNDS = (3, 15)  # of calls, at least and at most; the first one more, to warm up
+SHARE = 0.7  # of the time limit that timing may take
+DEAR = 0.12  # of that, for one point of one series: what would cost more is left out
+
+
+class Row(NamedTuple):
+    """One row of the table `layers`. `width`: of the dense network; of a mixture, what a token visits."""
+
+    subject: str
+    series: str
+    tokens: int
+    width: int
+    hit: float | None
+    repeat: int
+    seconds: float
+
+
+class Subject(Protocol):
+    """A layer that can be timed."""
+
+    size: Size
+
+    def mixture(self, kernel: str, tokens: int, turn: int) -> Callable[[], object]:
+        """The mixture layer on the next weights."""
+
+    def dense(self, width: int, tokens: int) -> Callable[[], object]:
+        """A dense network on the next weights."""
+
+    def hit(self, tokens: int, turn: int) -> float:
+        """Experts that these tokens reach."""
+
+
+def execute(spec: RunSpec, context: Context) -> Path:
+    """The published bundle of a `layer_sweep`.
+
+    Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
+    """
+    context.step("check", 0.0)
+    question = questions.resolve(spec.model_copy(update={"batch": 16, "seq": max(TOKENS) // 16}))
+    wanted = scale_need(question)
+    admission.admit(wanted, question.device)
+    with admission.memory_guarded(wanted):
+        context.step("load", 0.02)
+        subject = Scale.load(question)
+        found = sweep([lambda: subject], spec, context)
+    return _publish(question._replace(spec=spec), context, found, {})
+
+
+def execute_real(spec: RunSpec, context: Context) -> Path:
+    """The published bundle of `real_layers`. Raises like `execute`; InfeasibleError when none fits."""
+    context.step("check", 0.0)
+    question = questions.resolve(spec)
+    sizes, missing = fitting(question.device, question.dtype)
+    if not sizes:
+        raise InfeasibleError("; ".join(missing.values()))
+    wanted = real_need(sizes, question.dtype)
+    admission.admit(wanted, question.device)
+    with admission.memory_guarded(wanted):
+        context.step("load", 0.02)
+        real = Real.filled(sizes, question)
+        found = sweep([lambda size=size: real.of(size) for size in sizes], spec, context)  # type: ignore[misc]
+    return _publish(question, context, found, missing)
+
+
+class Found(NamedTuple):
+    """Rows, the layers they are of, and why points are missing: one sentence a series."""
+
+    rows: list[Row]
+    sizes: list[Size]
+    skipped: dict[str, str]
+
+
+def sweep(subjects: list[Callable[[], Subject]], spec: RunSpec, context: Context) -> Found:
+    """Every series over tokens, for every subject an equal share of the time."""
+    found = Found([], [], {})
+    limit = SHARE * spec.time_limit_s / len(subjects)
+    for number, make in enumerate(subjects):
+        subject = make()
+        found.sizes.append(subject.size)
+        with torch.inference_mode():
+            for share in _one(subject, limit, found, question_device(subject)):
+                whole = (number + share) / len(subjects)
+                context.step("sweep", 0.05 + 0.9 * whole)
+    return found
+
+
+def question_device(subject: Subject) -> torch.device:
+    """Where a subject computes."""
+    return subject.size.device
+
+
+def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> Iterator[float]:
+    """Time one subject; yields the share done, between calls."""
+    start, pace = time.monotonic(), dict[str, float]()  # series -> seconds a token, last seen
+    for place, tokens in enumerate(TOKENS):
+        plan = dict(_series(subject, tokens))
+        for name in list(plan):
+            dear = pace.get(name, 0.0) * tokens * (ROUNDS[0] + 1) > DEAR * limit
+            if dear or time.monotonic() - start > limit:
+                del plan[name]
+                key = f"{subject.size.name}, {name}"
+                found.skipped.setdefault(key, f"from {tokens} tokens on: would not end within the time limit")
+        for name, seconds, hit, repeat in _point(plan, subject, tokens, device):
+            if repeat >= 0:
+                series, width = _split(name, subject.size)
+                found.rows.append(Row(subject.size.name, series, tokens, width, hit, repeat, seconds))
+            pace[name] = seconds / tokens
+            yield (place + 0.5) / len(TOKENS)
+
+
+Call = Callable[[int], tuple[Callable[[], object], float | None]]  # turn -> (what is timed, experts hit)
+
+
+def _series(subject: Subject, tokens: int) -> Iterator[tuple[str, Call]]:
+    """Name -> how to make a call. Dense networks carry their width in the name."""
+    for kernel in KERNELS:
+        yield (
+            kernel,
+            lambda turn, kernel=kernel: (  # type: ignore[misc]
+                subject.mixture(kernel, tokens, turn),
+                subject.hit(tokens, turn),
+            ),
+        )
+    for width in subject.size.widths:
+        yield f"dense {width}", lambda turn, width=width: (subject.dense(width, tokens), None)  # type: ignore[misc]
+    yield "same_work", lambda turn: _same_work(subject, tokens, turn)
+
+
+def _same_work(subject: Subject, tokens: int, turn: int) -> tuple[Callable[[], object], float]:
+    size, hit = subject.size, subject.hit(tokens, turn)
+    rows = max(1, round(tokens * size.top_k / hit))
+    routed = subject.dense(round(hit) * size.width, rows)
+    shared = subject.dense(size.shared_width, tokens) if size.shared_width else None
+
+    def call() -> None:
+        routed()
+        if shared is not None:
+            shared()
+
+    return call, hit
+
+
+def _point(
+    plan: Mapping[str, Call], subject: Subject, tokens: int, device: torch.device
+) -> Iterator[tuple[str, float, float | None, int]]:
+    """(series, seconds, hit, repeat) of all series in turn; repeat -1 is the warm-up."""
+    spent, rounds = 0.0, ROUNDS[0]
+    for repeat in range(-1, ROUNDS[1]):
+        if repeat >= rounds:
+            return
+        for name, make in plan.items():
+            call, hit = make(repeat + 1)
+            synchronise(device)
+            with Timer(device) as timer:
+                call()
+            spent += timer.seconds
+            yield name, timer.seconds, hit, repeat
+        if repeat == 0 and spent:
+            rounds = max(ROUNDS[0], min(ROUNDS[1], int(2 * POINT_S / spent)))
+
+
+def _split(name: str, size: Size) -> tuple[str, int]:
+    series, _, width = name.partition(" ")
+    return series, int(width) if width else size.active_width
+
+
+def _publish(question: Question, context: Context, found: Found, missing: Mapping[str, str]) -> Path:
+    context.step("write", 0.97)
+    columns = {name: [getattr(row, name) for row in found.rows] for name in Row._fields}
+    summary: dict[str, Any] = {
+        "decisions": 0,
+        "subjects": [size.facts() for size in found.sizes],
+        "skipped": found.skipped,
+        "missing": dict(missing),
+        "auto_s": {
+            size.name: {str(tokens): _median(found.rows, size.name, tokens) for tokens in (1, 64, 1024)}
+            for size in found.sizes
+        },
+    }
+    return answer.publish(question, context, {"layers": columns}, summary, {"series": list(KERNELS)})
+
+
+def _median(rows: list[Row], subject: str, tokens: int) -> float | None:
+    seconds = [r.seconds for r in rows if (r.subject, r.series, r.tokens) == (subject, "auto", tokens)]
+    return statistics.median(seconds) if seconds else None

@@ -1,0 +1,242 @@
+"""Calibration: what one device was measured to do, as plain values, and how samples become it.
+
+The probes are primitive: matrix products, small feed-forward networks, small banks of experts with known
+loads, reading memory, starting an operation. `device_model` predicts other layers from them. Seconds,
+bytes, elements; no torch here, so that the web process can read and use it too.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Literal, NamedTuple
+
+from moe_core.perf.distinct import uniform
+from moe_core.specs import Spec
+
+Kind = Literal["launch", "read", "product", "ffn", "experts", "gather", "layer", "each", "pairs", "router"]
+Statistic = Callable[[Sequence[float]], float]
+
+
+class Probe(NamedTuple):
+    """One thing that is timed. What does not apply is 0.
+
+    launch   one operation on a handful of numbers.
+    read     `rows` bytes summed up, again and again.
+    product  [rows, hidden] x [hidden, width].
+    ffn      a gated feed-forward network on `rows` tokens.
+    experts  `rows` tokens, top-k of `experts` at random.
+    gather   the same by the kernel that copies weights, on GPUs.
+    layer    one token to one of many tiny experts.
+    each     one pair to each of them.
+    pairs    many tokens to tiny experts: moving rows, hardly multiplying.
+    router   scores, choice and weights for `rows` tokens.
+    """
+
+    kind: Kind
+    dtype: str = ""
+    rows: int = 0
+    hidden: int = 0
+    width: int = 0
+    experts: int = 0
+    top_k: int = 0
+
+    @property
+    def elements(self) -> int:
+        """Weights of the product, of the network, or of one expert."""
+        return self.hidden * self.width * (1 if self.kind == "product" else 3)
+
+    @property
+    def pairs(self) -> int:
+        return self.rows * self.top_k
+
+    @property
+    def busy(self) -> float:
+        """Experts that are hit, as expected."""
+        if self.kind == "each":
+            return float(self.experts)
+        return uniform(self.experts, self.top_k, self.rows)
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions."""
+        return 2.0 * self.elements * (self.pairs if self.experts else self.rows)
+
+
+class Curve(Spec):
+    """Seconds against rows, for weights of `size` elements. Rows ascend."""
+
+    size: float
+    rows: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def at(self, rows: float) -> float:
+        """Linear between measurements and on beyond the last; the first one holds below it."""
+        if rows <= self.rows[0] or len(self.rows) == 1:
+            return self.seconds[0]
+        right = min(bisect_right(self.rows, rows), len(self.rows) - 1)
+        return _line(rows, self.rows[right - 1 : right + 1], self.seconds[right - 1 : right + 1])
+
+
+Surface = tuple[Curve, ...]
+
+
+class Product(Spec):
+    """One matrix product: [m, k] x [k, n]."""
+
+    m: int
+    n: int
+    k: int
+    seconds: float
+
+
+class Reading(Spec):
+    """Memory read over and over within a working set."""
+
+    working_set: int
+    bytes_per_s: float
+
+
+class Rates(Spec):
+    """What the device does in one dtype.
+
+    layer_s      a mixture layer's fixed time.   pair_s  moving one element of one routed pair.
+    experts      seconds a busy expert, pair movement taken out, against pairs an expert, idle ones
+                 included: with it go both the share of experts that is busy and their load.
+    gather       seconds a pair, where a kernel copies weights; used up to `gather_bytes` of copies.
+    """
+
+    itemsize: int
+    layer_s: float
+    pair_s: float
+    ffn: Surface
+    experts: Surface
+    router: Surface
+    gather: Surface = ()
+    gather_bytes: float = 0.0
+    products: tuple[Product, ...] = ()
+    peak_flops: float
+    peak_bytes: float
+
+
+class Calibration(Spec):
+    """Everything measured on one device. `launch_s`: one small operation, start to end."""
+
+    launch_s: float
+    readings: tuple[Reading, ...]
+    rates: dict[str, Rates]
+
+    def bandwidth(self, working_set: float | None = None) -> float:
+        """Bytes a second read from a working set; None: from memory, past every cache."""
+        sets = [float(reading.working_set) for reading in self.readings]
+        speeds = [reading.bytes_per_s for reading in self.readings]
+        if working_set is None or working_set >= sets[-1]:
+            return speeds[-1]
+        if working_set <= sets[0]:
+            return speeds[0]
+        right = bisect_right(sets, working_set)
+        return _line(working_set, sets[right - 1 : right + 1], speeds[right - 1 : right + 1])
+
+
+def interpolate(surface: Surface, size: float, rows: float) -> float:
+    """Seconds at weights of `size` elements and `rows` rows: linear in both, which is exact for any sum of a
+    fixed part, a part by weights, one by rows and one by both. Beyond the largest size in proportion.
+    """
+    sizes = [curve.size for curve in surface]
+    if size >= sizes[-1]:
+        return surface[-1].at(rows) * size / sizes[-1]
+    if size <= sizes[0]:
+        return surface[0].at(rows)
+    right = bisect_right(sizes, size)
+    low, high = surface[right - 1], surface[right]
+    return _line(size, (low.size, high.size), (low.at(rows), high.at(rows)))
+
+
+def assemble(
+    samples: Mapping[Probe, Sequence[float]],
+    itemsizes: Mapping[str, int],
+    gather_bytes: Mapping[str, float],
+    statistic: Statistic = median,
+) -> Calibration:
+    """The calibration that samples of seconds amount to."""
+    seconds = {probe: statistic(values) for probe, values in samples.items()}
+    launch = next(value for probe, value in seconds.items() if probe.kind == "launch")
+    reads = sorted((probe.rows, value) for probe, value in seconds.items() if probe.kind == "read")
+    readings = tuple(
+        Reading(working_set=size, bytes_per_s=size / max(value - launch, 0.05 * value))
+        for size, value in reads
+    )
+    rates = {
+        dtype: _rates(
+            {probe: value for probe, value in seconds.items() if probe.dtype == dtype},
+            itemsize,
+            gather_bytes[dtype],
+            readings[-1].bytes_per_s,
+        )
+        for dtype, itemsize in itemsizes.items()
+    }
+    return Calibration(launch_s=launch, readings=readings, rates=rates)
+
+
+def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, read: float) -> Rates:
+    one = next((probe, value) for probe, value in seconds.items() if probe.kind == "layer")
+    moved = next((probe, value) for probe, value in seconds.items() if probe.kind == "pairs")
+    tiny = next((probe, value) for probe, value in seconds.items() if probe.kind == "each")
+    each = max(tiny[1] - one[1], 0.0) / max(tiny[0].busy - 1, 1)
+    layer = max(one[1] - each, 0.0)
+    pair = max(moved[1] - layer - each * moved[0].experts, 0.0) / (moved[0].pairs * moved[0].hidden)
+
+    def per_expert(probe: Probe, value: float) -> float:
+        return max(value - layer - pair * probe.pairs * probe.hidden, 0.05 * value) / probe.busy
+
+    timed = [item for item in seconds.items() if item[0].kind in ("product", "ffn", "experts")]
+    return Rates(
+        itemsize=itemsize,
+        layer_s=layer,
+        pair_s=pair,
+        ffn=_surface(seconds, "ffn", lambda probe, value: value),
+        experts=(
+            Curve(size=float(tiny[0].elements), rows=(1.0,), seconds=(each,)),
+            *_surface(seconds, "experts", per_expert),
+        ),
+        router=_surface(seconds, "router", lambda probe, value: value),
+        gather=_surface(seconds, "gather", lambda probe, value: max(value - layer, 0.05 * value)),
+        gather_bytes=gather_bytes,
+        products=tuple(
+            Product(m=probe.rows, n=probe.width, k=probe.hidden, seconds=value)
+            for probe, value in sorted(seconds.items())
+            if probe.kind == "product"
+        ),
+        peak_flops=max(probe.flops / value for probe, value in timed),
+        peak_bytes=max(read, *(_weights_read(probe) * itemsize / value for probe, value in timed)),
+    )
+
+
+def _weights_read(probe: Probe) -> float:
+    return probe.elements * (probe.busy if probe.experts else 1)
+
+
+def _surface(seconds: Mapping[Probe, float], kind: Kind, value: Callable[[Probe, float], float]) -> Surface:
+    """Curves by size, over rows; for experts over pairs an expert, idle ones included."""
+    curves: dict[float, list[tuple[float, float]]] = {}
+    for probe, taken in seconds.items():
+        if probe.kind != kind:
+            continue
+        size = float(probe.hidden * probe.experts if kind == "router" else probe.elements)
+        rows = float(probe.rows)
+        if kind == "experts":
+            rows = probe.pairs / probe.experts
+        elif kind == "gather":
+            rows = float(probe.pairs)
+        curves.setdefault(size, []).append((rows, value(probe, taken)))
+    return tuple(
+        Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(time for _, time in points))
+        for size, points in sorted((size, sorted(found)) for size, found in curves.items())
+    )
+
+
+def _line(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """The line through two points, at x; drawn on beyond the second, where it never falls."""
+    slope = (ys[1] - ys[0]) / (xs[1] - xs[0])
+    return ys[0] + slope * (x - xs[0]) if x <= xs[1] else ys[1] + max(slope, 0.0) * (x - xs[1])
