@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
+from moe_core.cli.calibrate import calibrate
 from moe_core.cli.facts import hardware, memory, models, params
 from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
@@ -23,7 +24,7 @@ from moe_core.errors import ConfigError, MoEScopeError
 
 PROGRAM = "python -m moe_core"
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run, runs, ingest, serve, worker, doctor),
+    *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
 )
 
