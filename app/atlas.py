@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -123,13 +124,23 @@ def landscape(model: Subject, convention: str, rumours: bool) -> None:
     if rumours:
         caveat += "; hollow: rumoured, not a fact"
     facts = Source("published", f"{len(figure.data)} models of data/architectures, each with its source")
-    panels.show(figure, "landscape", facts, caveat=caveat, on_select=_clicked)
+    key = _key("landscape", model)
+    panels.show(figure, key, facts, caveat=caveat, on_select=partial(_clicked, f"chart_{key}"))
 
 
-def _clicked() -> None:
-    chosen = st.session_state["chart_landscape"]["selection"].get("model", [])
+def _clicked(key: str) -> None:
+    chosen = st.session_state[key]["selection"].get("model", [])
     if chosen and str(chosen[0].get("name")) in catalogue.names():
-        st.session_state["subject"] = str(chosen[0]["name"])
+        st.session_state["subject"] = st.session_state["landscape_clicked"] = str(chosen[0]["name"])
+
+
+def _key(name: str, model: Subject) -> str:
+    """A new key once another model is chosen elsewhere, so that what was clicked can be clicked again."""
+    turn, clicked = st.session_state.get(f"{name}_turn", 0), st.session_state.get(f"{name}_clicked")
+    if clicked is not None and clicked != model.name:
+        turn += 1
+        st.session_state.update({f"{name}_turn": turn, f"{name}_clicked": None})
+    return f"{name}_{turn}" if turn else name
 
 
 # -- one model -------------------------------------------------------------------------------------
@@ -251,18 +262,18 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-def table(rumours: bool) -> None:
+def table(model: Subject, rumours: bool) -> None:
     """Every model, sortable; selecting a row looks at it. Rumours stand in a table of their own."""
-    rows = catalogue.table()
+    rows, key = catalogue.table(), _key("catalogue", model)
     st.dataframe(
         rows,
-        key="catalogue",
+        key=key,
         hide_index=True,
         height=560,
         placeholder="–",
         column_config=_COLUMNS,
         column_order=list(_COLUMNS),
-        on_select=_row_clicked,
+        on_select=partial(_row_clicked, key),
         selection_mode="single-row",
         alt="Every published model: experts, top-k, parameters, attention, year and source",
     )
@@ -276,11 +287,12 @@ def table(rumours: bool) -> None:
             st.dataframe(shown, hide_index=True, column_config=_COLUMNS, alt="Rumoured models")
 
 
-def _row_clicked() -> None:
-    rows = st.session_state["catalogue"]["selection"].get("rows", [])
+def _row_clicked(key: str) -> None:
+    rows = st.session_state[key]["selection"].get("rows", [])
     table = catalogue.table()
     if rows and 0 <= int(rows[0]) < len(table):
-        st.session_state["subject"] = str(table["name"].iloc[int(rows[0])])
+        name = str(table["name"].iloc[int(rows[0])])
+        st.session_state["subject"] = st.session_state["catalogue_clicked"] = name
 
 
 def compare(model: Subject) -> None:

@@ -35,7 +35,7 @@ if compare.open:
         atlas.compare(model)
 if every.open:
     with every:
-        atlas.table(rumours)
+        atlas.table(model, rumours)
 if years.open:
     with years:
         atlas.years()

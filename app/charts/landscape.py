@@ -37,21 +37,28 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
         alt.Tooltip("released:N"),
         alt.Tooltip("standing:N"),
     ]
-    points = base.mark_point(filled=True, size=85, opacity=0.85).encode(color=roles(), tooltip=tip)
+    spoken = alt.Description("spoken:N")
+    points = base.mark_point(filled=True, size=85, opacity=0.85, cursor="pointer").encode(
+        color=roles(), tooltip=tip, description=spoken
+    )
     sure = points.transform_filter("datum.standing != 'rumoured'").add_params(click)
     hearsay = base.transform_filter("datum.standing == 'rumoured'").mark_point(size=110, shape="diamond")
-    ring = base.transform_filter("datum.shown").mark_point(size=330, strokeWidth=2.5, filled=False)
-    names = base.transform_filter("datum.labelled").mark_text(align="left", dx=9, dy=-7, fontSize=11)
+    ring = base.transform_filter("datum.shown").mark_point(
+        size=330, strokeWidth=2.5, filled=False, aria=False
+    )
+    names = base.transform_filter("datum.labelled").mark_text(
+        align="left", dx=9, dy=-7, fontSize=11, aria=False
+    )
     chart = alt.layer(
         *_ratio_lines(low, high),
         sure,
-        paint(hearsay, "limit", stroke=True).encode(tooltip=tip),
+        paint(hearsay, "limit", stroke=True).encode(tooltip=tip, description=spoken),
         paint(ring, "ink", stroke=True),
         paint(names, "ink").encode(text=alt.Text("name:N")),
     ).properties(height=470)
     title = _title(data)
     words = f"{len(data)} models, total against active parameters, {convention}. {title}."
-    return draw(title, words, chart, data.drop(columns=["labelled", "role"], errors="ignore"))
+    return draw(title, words, chart, data.drop(columns=["labelled", "role", "spoken"], errors="ignore"))
 
 
 def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
@@ -63,7 +70,8 @@ def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
         in_use=data["active"].map(lambda n: f"{count(n)} active"),
         mixture=[_mixture(e, k) for e, k in zip(data["experts"], data["top_k"], strict=True)],
     )
-    return data.assign(labelled=data["name"].isin(_uncrowded(data)))
+    spoken = data["name"] + ": " + data["in_all"] + ", " + data["in_use"] + ", " + data["mixture"]
+    return data.assign(labelled=data["name"].isin(_uncrowded(data)), spoken=spoken)
 
 
 def _mixture(experts: float, top_k: float) -> str:
@@ -106,12 +114,12 @@ def _ratio_lines(low: float, high: float) -> list[alt.Chart]:
         for r in RATIOS
     ]
     base = alt.Chart(pd.DataFrame(rows)).encode(x=alt.X("total:Q"), y=alt.Y("active:Q"))
-    lines = base.mark_rule(color="gray").encode(
+    lines = base.mark_rule(color="gray", aria=False).encode(
         x2=alt.X2("end:Q"),
         y2=alt.Y2("end_active:Q"),
         strokeOpacity=alt.Opacity("strength:Q", scale=None, legend=None),
     )
-    words = alt.Chart(pd.DataFrame(rows)).mark_text(align="right", dx=-4, dy=-7, fontSize=11)
+    words = alt.Chart(pd.DataFrame(rows)).mark_text(align="right", dx=-4, dy=-7, fontSize=11, aria=False)
     return [
         lines,
         paint(words, "limit").encode(x=alt.X("end:Q"), y=alt.Y("end_active:Q"), text=alt.Text("text:N")),

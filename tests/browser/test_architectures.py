@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.app.test_subjects import CONFIG
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -40,3 +40,20 @@ def test_a_config_is_imported_and_its_experts_edited(server: Server, visit: Visi
     page.wait_for_url("**architecture=my-mixture**")
     page.get_by_role("link", name="Memory").click()
     page.get_by_role("heading", name="my-mixture, edited as given").wait_for()
+
+
+def test_a_click_on_a_point_looks_at_that_model(server: Server, visit: Visit) -> None:
+    """Once, and again after another model was chosen from the list."""
+    page = visit(server, "architectures")
+    dbrx = page.locator("[role=graphics-symbol][aria-label^='DBRX: 132 B in all, 36.5 B active']")
+    for _ in range(2):
+        dbrx.click()
+        page.get_by_role("heading", name="DBRX keeps 132 B parameters").wait_for()
+        page.wait_for_url("**subject=DBRX*")
+        settle(page)
+        models = page.get_by_role("combobox", name="Model looked at")
+        models.click()
+        models.fill("Mixtral-8x22B")
+        models.press("Enter")
+        page.get_by_role("heading", name="Mixtral-8x22B keeps 141 B parameters").wait_for()
+        settle(page)
