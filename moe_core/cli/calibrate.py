@@ -85,6 +85,6 @@ def lines(values: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{name:<9} {quantity(rates['flops'], 'FLOP/s')} at best, "
             f"ridge at {significant(rates['ridge_flops_per_byte'])} FLOP a byte, "
-            f"{quantity(rates['layer_s'], 's')} a mixture layer and {quantity(rates['expert_s'], 's')} an expert"
+            f"{quantity(rates['layer_s'], 's')} a layer, {quantity(rates['expert_s'], 's')} an expert"
         )
     yield f"bundle    {values['bundle']}"

@@ -34,6 +34,7 @@ TOKENS = tuple(2**i for i in range(13))
 KERNELS = ("loop", "grouped", "auto")
 POINT_S = 0.6  # for all series at one number of tokens, where calls are short
 ROUNDS = (3, 15)  # of calls, at least and at most; the first one more, to warm up
+LONG_S = 0.4  # a call that takes longer needs no warming up
 SHARE = 0.7  # of the time limit that timing may take
 DEAR = 0.12  # of that, for one point of one series: what would cost more is left out
 
@@ -126,21 +127,29 @@ def question_device(subject: Subject) -> torch.device:
 
 def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> Iterator[float]:
     """Time one subject; yields the share done, between calls."""
-    start, pace = time.monotonic(), dict[str, float]()  # series -> seconds a token, last seen
-    for place, tokens in enumerate(TOKENS):
+    start, pace = time.monotonic(), dict[str, float]()  # series -> seconds a token, where it was last timed
+    whole, done = sum(map(_weight, TOKENS)), 0.0
+    for tokens in TOKENS:
         plan = dict(_series(subject, tokens))
+        late = time.monotonic() - start > limit
         for name in list(plan):
-            dear = pace.get(name, 0.0) * tokens * (ROUNDS[0] + 1) > DEAR * limit
-            if dear or time.monotonic() - start > limit:
+            if late or pace.get(name, 0.0) * tokens > DEAR * limit:
                 del plan[name]
-                key = f"{subject.size.name}, {name}"
-                found.skipped.setdefault(key, f"from {tokens} tokens on: would not end within the time limit")
-        for name, seconds, hit, repeat in _point(plan, subject, tokens, device):
+                reason = f"from {tokens} tokens on: would not end within the time limit"
+                found.skipped.setdefault(f"{subject.size.name}, {name}", reason)
+        for name, seconds, hit, repeat in _point(plan, device):
+            series, width = _split(name, subject.size)
             if repeat >= 0:
-                series, width = _split(name, subject.size)
                 found.rows.append(Row(subject.size.name, series, tokens, width, hit, repeat, seconds))
-            pace[name] = seconds / tokens
-            yield (place + 0.5) / len(TOKENS)
+            if repeat <= 0 or seconds / tokens < pace[name]:
+                pace[name] = seconds / tokens
+            yield (done + 0.5 * _weight(tokens)) / whole
+        done += _weight(tokens)
+
+
+def _weight(tokens: int) -> float:
+    """How long a point takes beside the others, roughly."""
+    return 256.0 + tokens
 
 
 Call = Callable[[int], tuple[Callable[[], object], float | None]]  # turn -> (what is timed, experts hit)
@@ -175,21 +184,25 @@ def _same_work(subject: Subject, tokens: int, turn: int) -> tuple[Callable[[], o
     return call, hit
 
 
-def _point(
-    plan: Mapping[str, Call], subject: Subject, tokens: int, device: torch.device
-) -> Iterator[tuple[str, float, float | None, int]]:
-    """(series, seconds, hit, repeat) of all series in turn; repeat -1 is the warm-up."""
-    spent, rounds = 0.0, ROUNDS[0]
+def _point(plan: Mapping[str, Call], device: torch.device) -> Iterator[tuple[str, float, float | None, int]]:
+    """(series, seconds, hit, repeat) of all series in turn; repeat -1 is the warm-up.
+
+    A call that takes long is its own warm-up, and two of them are enough.
+    """
+    spent, rounds, left = 0.0, ROUNDS[0], dict(plan)
     for repeat in range(-1, ROUNDS[1]):
         if repeat >= rounds:
             return
-        for name, make in plan.items():
+        for name, make in list(left.items()):
             call, hit = make(repeat + 1)
             synchronise(device)
             with Timer(device) as timer:
                 call()
-            spent += timer.seconds
-            yield name, timer.seconds, hit, repeat
+            seconds = timer.seconds
+            spent += seconds
+            if seconds > LONG_S and repeat >= 0:
+                del left[name]
+            yield name, seconds, hit, max(repeat, 0) if seconds > LONG_S else repeat
         if repeat == 0 and spent:
             rounds = max(ROUNDS[0], min(ROUNDS[1], int(2 * POINT_S / spent)))
 
