@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     queue_url      redis://, rediss:// or unix:// address; None is a SQLite file in data_dir.
     max_decisions  most router decisions one run may record (a decision takes about 16 bytes).
     max_queued     most questions that may wait in the queue at once.
+    checkpoint_dirs  folders below which a page may read checkpoint headers, joined by ":"; "none" is none.
     """
 
     model_config = SettingsConfigDict(env_prefix="MOE_", env_ignore_empty=True, frozen=True, extra="forbid")
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     queue_url: str | None = None
     max_decisions: Annotated[int, Field(ge=1)] = 20_000_000
     max_queued: Annotated[int, Field(ge=1)] = 32
+    checkpoint_dirs: str = "~"
 
     @field_validator("data_dir")
     @classmethod
@@ -75,6 +77,17 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def checkpoint_folders(self) -> tuple[Path, ...]:
+        """`checkpoint_dirs` as real paths: links followed, `~` the home of whoever started the program."""
+        if self.checkpoint_dirs.strip() == "none":
+            return ()
+        return tuple(
+            Path(os.path.realpath(os.path.expanduser(part)))
+            for part in self.checkpoint_dirs.split(os.pathsep)
+            if part.strip()
+        )
+
+    @property
     def runs_dir(self) -> Path:
         """Published bundles, one directory a run."""
         return self.data_dir / "runs"
@@ -83,6 +96,11 @@ class Settings(BaseSettings):
     def quarantine_dir(self) -> Path:
         """Bundles that could not be read, kept for inspection."""
         return self.runs_dir / ".quarantine"
+
+    @property
+    def reviews_dir(self) -> Path:
+        """A copy of each review, one file each."""
+        return self.data_dir / "reviews"
 
     @property
     def database(self) -> Path:

@@ -55,7 +55,9 @@ def standalone(figure: Figure, below: Sequence[str], theme: str = "light") -> di
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as plain JSON values; text is cleaned, what is not finite is null."""
-    safe = frame.assign(**{name: _cleaned(frame[name]) for name in frame.select_dtypes(exclude=["number"])})
+    safe = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude=["number"]).columns:
+        safe[name] = _cleaned(frame[name])
     text = safe.to_json(orient="records", date_format="iso", double_precision=15)
     rows: list[dict[str, Any]] = json.loads(text)
     return rows

@@ -61,7 +61,7 @@ def html(figure: Figure, manifest: Manifest, theme: str = "light") -> bytes:
     spec = json.dumps(complete(figure, manifest, theme)).replace("<", "\\u003c").replace("&", "\\u0026")
     body = (
         f'<main><div id="chart" role="img" aria-label="{text(figure.alt)}"></div>'
-        f"<details><summary>Data</summary>{_rows(figure.data)}</details></main>"
+        f"<details><summary>Data</summary>{table(figure.data)}</details></main>"
         f'<script type="application/json" id="spec">{spec}</script>'
         f"<script>{_library()}</script><script>{_START}</script>"
     )
@@ -148,7 +148,8 @@ def _library() -> str:
     )
 
 
-def _rows(frame: pd.DataFrame) -> str:
+def table(frame: pd.DataFrame) -> str:
+    """The rows as an HTML table, the first thousand of them."""
     head = "".join(f"<th>{text(str(name))}</th>" for name in frame.columns)
     rows = (
         "<tr>" + "".join(f"<td>{text(str(value))}</td>" for value in row) + "</tr>"

@@ -68,7 +68,10 @@ HEADLINES = tuple(name for name in KINDS if name != "memory.component")
 def of_scenario(name: str, case: Resolved) -> list[Number]:
     """Every number of one scenario."""
     parts = _footprint(case).components()
-    asked: list[tuple[str, dict[str, str]]] = [(how, {}) for how in HEADLINES]
+    dense = case.model.routing is None
+    asked: list[tuple[str, dict[str, str]]] = [
+        (how, {}) for how in HEADLINES if not (dense and how == "experts.distinct")
+    ]
     asked += [("memory.component", {"component": part}) for part in parts]
     return [_number(name, how, arguments, case) for how, arguments in asked]
 

@@ -42,16 +42,17 @@ main {{ max-width: 60rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }}
 h1 {{ font-size: 1.7rem; line-height: 1.25; margin: 0 0 .5rem; }}
 h2 {{ font-size: 1.15rem; margin: 2.5rem 0 .5rem; }}
 h1, h2, p, td, th {{ overflow-wrap: anywhere; }}
-p {{ white-space: pre-line; max-width: 46rem; }}
+p {{ white-space: pre-line; max-width: 46rem; unicode-bidi: plaintext; }}
 figure {{ margin: 1rem 0 2rem; }}
 figure svg, #chart svg {{ max-width: 100%; height: auto; }}
 .faded, figcaption, summary {{ color: {palette.faded}; font-size: .87rem; }}
 .lead {{ font-size: 1.1rem; border-left: 4px solid {palette.primary}; padding: .25rem 0 .25rem 1rem; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: start; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid {palette.grid};
+th, td {{ text-align: start; min-width: 4.5rem; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid {palette.grid};
   vertical-align: top; white-space: pre-line; }}
-tr.marked td {{ background: {palette.panel}; font-weight: 600; }}
+tr.marked td {{ background: {palette.panel}; }}
+tr.marked td:first-child {{ font-weight: 600; }}
 @media print {{ main {{ max-width: none; padding: 0; }} h2 {{ break-after: avoid; }}
   figure, tr {{ break-inside: avoid; }} details {{ display: none; }} }}
 """

@@ -65,4 +65,8 @@ class Resolved(Spec):
 
     @property
     def work(self) -> Workload:
-        return Workload(batch=self.batch, context=self.context)
+        return self.work_of(self.batch, self.context)
+
+    def work_of(self, batch: int, context: int) -> Workload:
+        """Another amount of the same work."""
+        return Workload(batch=batch, context=context)

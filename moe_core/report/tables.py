@@ -1,0 +1,163 @@
+"""Tables: the scenarios of a review as frames, in the units people read. Everything here is modelled.
+
+Keys of `cases` are the names of the scenarios, in the order of the review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+import pandas as pd
+
+from moe_core.errors import InfeasibleError
+from moe_core.perf import fit, memory
+from moe_core.report.kinds import HEADLINES, KINDS, compute
+from moe_core.report.reproduce import show
+from moe_core.report.resolved import Resolved
+from moe_core.units import GIGA, count, quantity, significant
+
+# Components that are drawn together, at the place of their colour in the theme: what only dense models
+# have is blue, what only mixtures have is vermilion, the rest keeps off both.
+GROUPS = {
+    "dense FFN": ("ffn",),
+    "experts": ("experts",),
+    "unused": (),  # green is for published facts
+    "attention, router, norms": ("attention", "router", "norms", "mixer", "other"),
+    "shared experts": ("shared",),
+    "activations": ("activations",),
+    "embedding and head": ("embedding", "head"),
+    "KV cache and state": ("kv_cache", "state"),
+    "gradients and optimizer": ("gradients", "optimizer"),
+}
+STACK = (  # from the left: weights, what serving adds, what training adds
+    "experts",
+    "dense FFN",
+    "shared experts",
+    "attention, router, norms",
+    "embedding and head",
+    "KV cache and state",
+    "activations",
+    "gradients and optimizer",
+)
+_REST = "attention, router, norms"
+CONTEXTS = tuple(2**power for power in range(10, 18))
+BATCHES = tuple(2**power for power in range(0, 9))
+
+Cases = Mapping[str, Resolved]
+
+
+class Row(NamedTuple):
+    """One line of the comparison: what is compared, each scenario's value, whether they differ."""
+
+    name: str
+    values: tuple[str, ...]
+    differs: bool
+
+
+def part_of(component: str) -> str:
+    """The group a component is drawn with."""
+    return next((name for name, parts in GROUPS.items() if component in parts), _REST)
+
+
+def comparison(cases: Cases) -> list[Row]:
+    """The scenarios side by side: what was chosen, then what follows from it."""
+    rows = [_row(name, [read(case) for case in cases.values()]) for name, read in _CHOSEN.items()]
+    return rows + [_row(KINDS[how].title, [_said(how, case) for case in cases.values()]) for how in HEADLINES]
+
+
+def parameters(cases: Cases) -> pd.DataFrame:
+    """scenario, kind (total, active), billions."""
+    rows = []
+    for name, case in cases.items():
+        counted = case.model.parameters
+        rows += [
+            {"scenario": name, "kind": "total", "billions": counted.total / GIGA},
+            {"scenario": name, "kind": "active", "billions": counted.active.incl_embeddings / GIGA},
+        ]
+    return pd.DataFrame(rows, columns=["scenario", "kind", "billions"])
+
+
+def footprints(cases: Cases) -> pd.DataFrame:
+    """scenario, part, GB (10^9 bytes) of the fullest device, in the order of `STACK`."""
+    rows = []
+    for name, case in cases.items():
+        with suppress(InfeasibleError):
+            sizes = fit.fit(case.setting, case.work, case.capacity, case.parallel).footprint.components()
+            grouped = dict.fromkeys(STACK, 0)
+            for component, size in sizes.items():
+                grouped[part_of(component)] += size
+            rows += [
+                {"scenario": name, "part": part, "GB": size / GIGA} for part, size in grouped.items() if size
+            ]
+    return pd.DataFrame(rows, columns=["scenario", "part", "GB"])
+
+
+def growth(cases: Cases) -> pd.DataFrame:
+    """scenario, context (tokens), GB of the fullest device: what a longer context costs."""
+    rows = []
+    for name, case in cases.items():
+        with suppress(InfeasibleError):
+            fixed = fit.fit(case.setting, case.work, case.capacity, case.parallel).footprint.weights_total
+            held, batch = case.model, case.batch
+            for context in CONTEXTS:
+                size = fixed + sum(memory.working(held, case.work_of(batch, context), case.kv))
+                rows.append({"scenario": name, "context": context, "GB": size / GIGA})
+    return pd.DataFrame(rows, columns=["scenario", "context", "GB"])
+
+
+def distinct(cases: Cases) -> pd.DataFrame:
+    """scenario, batch, share of one layer's experts that a decoding step reads, percent; mixtures only."""
+    rows = []
+    for name, case in cases.items():
+        routing = case.model.routing
+        for batch in BATCHES if routing else ():
+            assert routing is not None
+            experts = compute("experts.distinct", case.model_copy(update={"batch": batch}), {})
+            assert isinstance(experts, int | float)
+            rows.append({"scenario": name, "batch": batch, "percent": 100 * experts / routing[1]})
+    return pd.DataFrame(rows, columns=["scenario", "batch", "percent"])
+
+
+def fits(cases: Cases) -> dict[str, bool]:
+    """Whether each scenario fits on one of its devices."""
+    found = {}
+    for name, case in cases.items():
+        found[name] = False
+        with suppress(InfeasibleError):
+            found[name] = fit.fit(case.setting, case.work, case.capacity, case.parallel).fits
+    return found
+
+
+_CHOSEN: dict[str, Callable[[Resolved], str]] = {
+    "Architecture": lambda case: case.label,
+    "Routed experts, top-k": lambda case: _routing(case),
+    "Hardware": lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}",
+    "Batch": lambda case: f"{case.batch:,} sequences",
+    "Context": lambda case: f"{case.context:,} tokens",
+    "Weights": lambda case: case.precision.default,
+    "KV cache in": lambda case: case.kv,
+}
+
+
+def _routing(case: Resolved) -> str:
+    routing = case.model.routing
+    return f"{routing[1]}, top-{routing[0]}" if routing else "dense"
+
+
+def _said(how: str, case: Resolved) -> str:
+    if how == "experts.distinct" and case.model.routing is None:
+        return "dense"
+    value, unit = compute(how, case, {}), KINDS[how].unit
+    if isinstance(value, str):
+        return f"none: {value}"
+    if unit == "parameters" and value is not None:
+        return count(value)
+    if unit in ("devices", "experts"):  # the row says so
+        return significant(float(value or 0)) if isinstance(value, float) else f"{value:,}"
+    return show(value, unit)
+
+
+def _row(name: str, values: list[str]) -> Row:
+    return Row(name, tuple(values), len(set(values)) > 1)
