@@ -10,6 +10,7 @@ from moe_core import hardware
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.lookup import plain
+from moe_core.units import MEGA
 
 DATA = Path(__file__).parent.parent.parent / "data" / "silicon"
 
@@ -25,6 +26,7 @@ _TABLE = tomllib.loads((DATA / "systems.toml").read_text(encoding="utf-8"))
 SYSTEMS: dict[str, str] = _TABLE["systems"]
 SCALED: dict[str, str] = _TABLE["scaled"]
 SAMPLES: dict[str, str] = _TABLE["samples"]
+CACHES: dict[str, float] = {name: mb * MEGA for name, mb in _TABLE["cache_mb"].items()}  # bytes
 
 
 def of(device: Hardware) -> System:
