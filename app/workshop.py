@@ -6,13 +6,13 @@ process of its own. Edits stand in the URL as `changes`, so a link carries them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
 
-from app import catalogue, panels, subjects
+from app import catalogue, checkpoints, panels, subjects
 from app.charts.figure import percent, times
 from app.panels import Source
 from app.scenario import Scenario, nearest
@@ -58,7 +58,7 @@ def _use(name: str) -> None:
 
 
 def imports() -> None:
-    """Upload or paste; the model is looked at as soon as it is understood."""
+    """Upload, paste or name a folder; the model is looked at as soon as it is understood."""
     left, right = panels.pair()
     with left, panels.aside("A config.json from Hugging Face"):
         st.text_input("Call it", key="import_name", max_chars=40, placeholder="as the file says")
@@ -69,6 +69,7 @@ def imports() -> None:
     with right:
         _outcome()
         _kept()
+        checkpoints.panel(_understand)
 
 
 def _upload() -> None:
@@ -86,25 +87,31 @@ def _take(text: bytes | str, file: str) -> None:
     st.session_state["import_outcome"] = ("error", "Paste a config.json or upload one first.")
     if not text.strip():
         return
-    config: dict[str, object] = {}
     try:
         config = subjects.parse(text, file)
-        name = subjects.name_of(config, st.session_state.get("import_name") or "", file)
+    except MoEScopeError as error:
+        st.session_state["import_outcome"] = ("error", catalogue.problem_of(error))
+        return
+    name = subjects.name_of(config, st.session_state.get("import_name") or "", file)
+    kept = _understand(config, name)
+    if kept is not None:
+        st.session_state["subject"] = kept
+
+
+def _understand(config: Mapping[str, object], name: str) -> str | None:
+    """Keep the model if the closed form reaches; else say why not and offer to count it."""
+    try:
         kept = catalogue.keep(subjects.understand(config, name))
     except Unsupported as error:
         st.session_state["import_outcome"] = ("count", catalogue.problem_of(error))
         st.session_state["import_waiting"] = (name, config)
-        return
+        return None
     except MoEScopeError as error:
         st.session_state["import_outcome"] = ("error", catalogue.problem_of(error))
-        return
+        return None
     st.session_state["import_config"] = (kept, config)
-    _look_at(kept)
-
-
-def _look_at(name: str) -> None:
-    st.session_state["subject"] = name
-    st.session_state["import_outcome"] = ("done", name)
+    st.session_state["import_outcome"] = ("done", kept)
+    return kept
 
 
 def _outcome() -> None:
@@ -130,7 +137,7 @@ def _outcome() -> None:
             _check(found, config)
 
 
-def _count(name: str, config: dict[str, object]) -> None:
+def _count(name: str, config: Mapping[str, object]) -> None:
     """Ask the process that may load transformers, and look at the answer."""
     try:
         with st.spinner("Building it without weights, in a process of its own"):
@@ -143,7 +150,7 @@ def _count(name: str, config: dict[str, object]) -> None:
     st.rerun()
 
 
-def _check(found: Subject, config: dict[str, object]) -> None:
+def _check(found: Subject, config: Mapping[str, object]) -> None:
     try:
         with st.spinner("Building it without weights, in a process of its own"):
             exact = catalogue.count_apart(config, found.name).parameters.total

@@ -81,3 +81,12 @@ def test_what_the_web_process_imports_has_no_torch():
         "assert not {'torch', 'transformers', 'streamlit'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=module.ROOT)
+
+
+def test_checkpoint_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert Settings().checkpoint_folders == (Path.home().resolve(),)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("MOE_CHECKPOINT_DIRS", f"{tmp_path / 'link'}:~")
+    assert Settings().checkpoint_folders == ((tmp_path / "real").resolve(), Path.home().resolve())
+    monkeypatch.setenv("MOE_CHECKPOINT_DIRS", "none")
+    assert Settings().checkpoint_folders == ()

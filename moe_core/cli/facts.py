@@ -144,7 +144,7 @@ def _stored(folder: Path, as_json: bool) -> None:
     """What the headers in `folder` say is on disk; packed formats hold several weights in one element."""
     found = sizes.from_checkpoint(folder)
     values = {name: value for name, value in found._asdict().items() if name != "config"}
-    values["breakdown"] = found.breakdown._asdict()
+    values |= {"breakdown": found.breakdown._asdict(), "held": [part._asdict() for part in found.held]}
     rows = [["elements", f"{found.elements:,}"], ["bytes", quantity(found.nbytes, "B")]]
     rows += [[dtype, quantity(size, "B")] for dtype, size in found.by_dtype.items()]
     answer(values, as_json, [f"{folder}: {found.tensors} tensors in {found.files} files", *table(rows)])

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe_core.errors import ConfigError
 from moe_core.hf import reader
-from moe_core.hf.names import breakdown
+from moe_core.hf.names import breakdown, components
+from moe_core.hf.reader import short
 from moe_core.perf.params import Breakdown
 
-_HEADER_LIMIT = 256 * 2**20  # the format's own limit is 100 MB; a header beyond it is not one
+_LIMIT = 100_000_000  # bytes of a header, the format's own limit; of an index too
 _FILES_LIMIT = 10_000
 _SCALES = ("_scale", "_scales", "_scale_inv", "_zeros", "qzeros", "g_idx", "_blocks_shape")
+SCALES = "scales"
+Progress = Callable[[int, int], object]  # files read, files in all
 
 
 class Tensor(NamedTuple):
@@ -25,10 +30,20 @@ class Tensor(NamedTuple):
     nbytes: int
 
 
+class Held(NamedTuple):
+    """What one component holds in one dtype."""
+
+    component: str
+    dtype: str
+    elements: int
+    nbytes: int
+
+
 class Checkpoint(NamedTuple):
     """What is on disk: elements and bytes by dtype, elements by component, and the config if there is one.
 
-    Packed formats store several weights in one element, so `elements` counts what is stored.
+    Packed formats store several weights in one element, so `elements` counts what is stored. `held` sums
+    to `nbytes`; the scales of quantised weights are a component of their own there.
     """
 
     files: int
@@ -37,33 +52,92 @@ class Checkpoint(NamedTuple):
     nbytes: int
     by_dtype: dict[str, int]
     breakdown: Breakdown
+    held: tuple[Held, ...]
     config: dict[str, Any] | None
 
 
-def read(folder: Path) -> Checkpoint:
-    """Headers of every *.safetensors file in `folder`. Raises ConfigError with one sentence."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: is not a folder")
-    files = sorted(folder.glob("*.safetensors"))[:_FILES_LIMIT]
-    if not files:
-        raise ConfigError(f"{folder}: holds no .safetensors files")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors |= header(file)
+def confined(typed: str, allowed: Sequence[Path]) -> Path:
+    """The folder somebody typed, links followed, if it lies in one of `allowed`.
+
+    What lies outside is refused in the same words whether it exists or not. Raises ConfigError.
+    """
+    text = typed.strip()
+    if not allowed:
+        raise ConfigError("checkpoint: this installation reads no folders (MOE_CHECKPOINT_DIRS is none)")
+    if not text or "\0" in text or len(text) > 4096:
+        raise ConfigError("checkpoint: must be the path of a folder")
+    found = Path(os.path.realpath(allowed[0] / os.path.expanduser(text)))
+    if not any(found == place or place in found.parents for place in allowed):
+        places = ", ".join(str(place) for place in allowed)
+        raise ConfigError(f"checkpoint ({short(text)}): must lie in {places} (MOE_CHECKPOINT_DIRS)")
+    return found
+
+
+def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
+    """Headers of the *.safetensors files in `folder`. Raises ConfigError with one sentence."""
     config = reader.read(folder / "config.json") if (folder / "config.json").exists() else None
+    files = _files(folder)
+    tensors: dict[str, Tensor] = {}
+    for number, file in enumerate(files):
+        if progress:
+            progress(number, len(files))
+        tensors |= header(file)
     by_dtype = Counter[str]()
     for tensor in tensors.values():
         by_dtype[tensor.dtype] += tensor.nbytes
     shapes = {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(_SCALES)}
+    experts = _experts(config)
     return Checkpoint(
         files=len(files),
         tensors=len(tensors),
         elements=sum(prod(tensor.shape) for tensor in tensors.values()),
         nbytes=sum(by_dtype.values()),
         by_dtype=dict(by_dtype),
-        breakdown=breakdown(shapes, _experts(config)),
+        breakdown=breakdown(shapes, experts),
+        held=_held(tensors, components(shapes, experts)),
         config=config,
     )
+
+
+def _held(tensors: Mapping[str, Tensor], parts: Mapping[str, str]) -> tuple[Held, ...]:
+    """Elements and bytes by component and dtype, the largest first."""
+    elements, nbytes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for name, tensor in tensors.items():
+        key = (parts.get(name, SCALES), tensor.dtype)
+        elements[key] += prod(tensor.shape)
+        nbytes[key] += tensor.nbytes
+    return tuple(Held(*key, elements[key], size) for key, size in nbytes.most_common())
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those the index names where there is one: some folders hold the same weights a second time."""
+    try:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder.name}: is not a folder")
+        found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+        index = folder / "model.safetensors.index.json"
+        listed = _indexed(index) if index.is_file() else []
+    except OSError as error:
+        raise ConfigError(f"{folder.name}: cannot be read ({error.strerror})") from error
+    if not found and not listed:
+        raise ConfigError(f"{folder.name}: holds no .safetensors files")
+    if len(found) > _FILES_LIMIT:
+        raise ConfigError(f"{folder.name}: holds {len(found):,} files, more than {_FILES_LIMIT:,}")
+    missing = sorted(set(listed) - {path.name for path in found})
+    if missing:
+        raise ConfigError(f"{short(missing[0])}: is named in {index.name} and is not there")
+    whole = [path for path in found if path.name == "model.safetensors"]
+    return [path for path in found if path.name in listed] if listed else whole or found
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files of the shards of a model."""
+    if index.stat().st_size > _LIMIT:
+        raise ConfigError(f"{index.name}: is larger than {_LIMIT:,} bytes")
+    try:
+        return sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{index.name}: is not an index of safetensors files") from error
 
 
 def header(file: Path) -> dict[str, Tensor]:
@@ -71,7 +145,7 @@ def header(file: Path) -> dict[str, Tensor]:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(_HEADER_LIMIT, file.stat().st_size):
+            if length > min(_LIMIT, file.stat().st_size):
                 raise ConfigError(f"{file.name}: is not a safetensors file")
             described = json.loads(stream.read(length))
         found = {name: _tensor(value) for name, value in described.items() if name != "__metadata__"}

@@ -38,11 +38,16 @@ _ROUTER_MODULE = (
 
 def breakdown(shapes: Mapping[str, Sequence[int]], experts: int | None) -> Breakdown:
     """Parameters by component. `experts` is the number of routed experts of a layer, if known."""
-    recurrent = {_root(name) for name in shapes if re.search(_RECURRENT, name)} - {None}
     totals = dict.fromkeys(Breakdown._fields, 0)
-    for name, shape in shapes.items():
-        totals[component(name, shape, experts, _root(name) in recurrent)] += prod(shape)
+    for name, part in components(shapes, experts).items():
+        totals[part] += prod(shapes[name])
     return Breakdown(**totals)
+
+
+def components(shapes: Mapping[str, Sequence[int]], experts: int | None) -> dict[str, str]:
+    """The component of every parameter, its neighbours taken into account."""
+    recurrent = {_root(name) for name in shapes if re.search(_RECURRENT, name)} - {None}
+    return {name: component(name, shape, experts, _root(name) in recurrent) for name, shape in shapes.items()}
 
 
 def component(name: str, shape: Sequence[int], experts: int | None, recurrent: bool = False) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moe_core.errors import ConfigError
-from moe_core.hf.checkpoint import header, read
+from moe_core.hf.checkpoint import confined, header, read
 from moe_core.perf.params import count
 from moe_core.settings import MODELS
 
@@ -91,3 +91,68 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(ConfigError, match="is not a folder"):
         read(tmp_path / "nowhere")
+
+
+WEIGHTS = {"lm_head.weight": ("BF16", [10, 2], 40)}
+
+
+def test_what_is_held_sums_to_the_bytes_and_scales_stand_apart(tmp_path: Path) -> None:
+    weights = WEIGHTS | {"lm_head.weight_scale": ("F32", [1], 4)}
+    write(tmp_path / "model.safetensors", weights)
+    found = read(tmp_path)
+    assert [tuple(part) for part in found.held] == [("head", "BF16", 20, 40), ("scales", "F32", 1, 4)]
+    assert sum(part.nbytes for part in found.held) == found.nbytes
+
+
+def test_weights_that_lie_there_twice_count_once(tmp_path: Path) -> None:
+    """Mistral's folders hold a consolidated file beside the one that transformers reads."""
+    write(tmp_path / "consolidated.safetensors", {"output.weight": ("BF16", [10, 2], 40)})
+    write(tmp_path / "model.safetensors", WEIGHTS)
+    assert read(tmp_path).nbytes == 40
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}))
+    assert read(tmp_path).files == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ('{"weight_map": {"a": "gone.safetensors"}}', "gone.safetensors: is named in"),
+        ('{"weight_map": {"a": "../model.safetensors"}}', "is not there"),
+        ("[]", "is not an index"),
+        ("{", "is not an index"),
+    ],
+)
+def test_an_index_that_lies_says_so(tmp_path: Path, index: str, sentence: str) -> None:
+    write(tmp_path / "model.safetensors", WEIGHTS)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ConfigError, match=sentence):
+        read(tmp_path)
+
+
+def test_progress_is_told_file_by_file(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"model-{number}.safetensors", {f"w{number}": ("F32", [1], 4)})
+    told: list[tuple[int, int]] = []
+    read(tmp_path, lambda done, whole: told.append((done, whole)))
+    assert told == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_only_allowed_folders_are_read(tmp_path: Path) -> None:
+    """Outside, what exists and what does not are refused alike; links do not lead out."""
+    home, outside = tmp_path / "home", tmp_path / "outside"
+    (home / "model").mkdir(parents=True)
+    outside.mkdir()
+    (home / "link").symlink_to(outside)
+    assert confined(str(home / "model"), [home]) == home / "model"
+    assert confined("model", [home]) == home / "model"
+    assert confined(str(home), [outside, home]) == home
+    for text in ("..", "../outside", str(outside), str(outside / "nothing"), "link", "/etc"):
+        with pytest.raises(ConfigError, match=r"must lie in .*home \(MOE_CHECKPOINT_DIRS\)"):
+            confined(text, [home])
+    for text in ("", "  ", "a\0b", "x" * 5000):
+        with pytest.raises(ConfigError, match="must be the path of a folder"):
+            confined(text, [home])
+    with pytest.raises(ConfigError, match="reads no folders"):
+        confined(str(home), [])

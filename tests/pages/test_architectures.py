@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 from app import catalogue, subjects
 from moe_core.errors import ConfigError
 from tests.app.test_subjects import CONFIG
+from tests.hf.test_checkpoint import write
 from tests.pages.conftest import open_page, words
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -240,3 +243,30 @@ def test_a_session_keeps_a_dozen_models(app: AppTest) -> None:
     kept = list(app.session_state["own_models"])
     assert len(kept) == catalogue.MOST_OWN
     assert kept[-1] == f"model {catalogue.MOST_OWN + 1}"
+
+
+def folder(app: AppTest, path: str) -> AppTest:
+    look(app, "Import")
+    app.text_input(key="import_folder").set_value(path)
+    app.button(key="import_headers").click().run()
+    assert not app.exception, app.exception
+    return app
+
+
+def test_a_checkpoint_folder_shows_what_is_on_disk_and_its_model(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "models" / "mine"
+    place.mkdir(parents=True)
+    write(place / "model.safetensors", {"lm_head.weight": ("BF16", [10, 2], 40)})
+    (place / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    monkeypatch.setenv("MOE_CHECKPOINT_DIRS", str(tmp_path / "models"))
+    streamlit.cache_resource.clear()
+    folder(app, "mine")
+    assert "40.0 B in 1 file, 1 tensor," in plain(words(app))
+    assert app.dataframe[0].value["nbytes"].tolist() == [40]
+    assert plain(app.title[0].value).startswith("mine keeps 46.7 B")
+    folder(app, str(tmp_path))
+    assert "must lie in" in plain(app.error[0].value)
+    folder(app, "nowhere")
+    assert "is not a folder" in plain(app.error[0].value)
