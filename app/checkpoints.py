@@ -97,7 +97,8 @@ def sentence(kept: Read) -> str:
     found = kept.found
     most = max(found.by_dtype, key=lambda dtype: found.by_dtype[dtype])
     scales = sum(part.elements for part in found.held if part.component == SCALES)
-    words = f"{kept.name}: {size(found.nbytes)} in {_several(found.files, 'file')}, {_several(found.tensors, 'tensor')}"
+    files, tensors = _several(found.files, "file"), _several(found.tensors, "tensor")
+    words = f"{kept.name}: {size(found.nbytes)} in {files}, {tensors}"
     words += f", {100 * found.by_dtype[most] / max(found.nbytes, 1):.3g} % of the bytes in {most}"
     return words + f"; {count(found.elements - scales)} elements" + (" beside the scales" if scales else "")
 
