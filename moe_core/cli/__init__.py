@@ -15,10 +15,12 @@ from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
 from moe_core.cli.calibrate import calibrate
+from moe_core.cli.export import export
 from moe_core.cli.facts import hardware, memory, models, params
 from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
 from moe_core.cli.output import EXIT_CODES, explain
+from moe_core.cli.reproduce import reproduce
 from moe_core.cli.service import serve, worker
 from moe_core.errors import ConfigError, MoEScopeError
 
@@ -26,6 +28,7 @@ PROGRAM = "python -m moe_core"
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
+    *(export, reproduce),
 )
 
 app = typer.Typer(

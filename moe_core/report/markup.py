@@ -49,8 +49,8 @@ figure svg, #chart svg {{ max-width: 100%; height: auto; }}
 .lead {{ font-size: 1.1rem; border-left: 4px solid {palette.primary}; padding: .25rem 0 .25rem 1rem; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: start; min-width: 4.5rem; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid {palette.grid};
-  vertical-align: top; white-space: pre-line; }}
+th, td {{ text-align: start; min-width: 4.5rem; padding: .3rem .9rem .3rem 0;
+  border-bottom: 1px solid {palette.grid}; vertical-align: top; white-space: pre-line; }}
 tr.marked td {{ background: {palette.panel}; }}
 tr.marked td:first-child {{ font-weight: 600; }}
 @media print {{ main {{ max-width: none; padding: 0; }} h2 {{ break-after: avoid; }}

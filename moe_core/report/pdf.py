@@ -108,7 +108,7 @@ def _row(
     size, x, markup, tallest = 8.0, EDGE, [], 1
     for words, width in zip(cells, widths, strict=True):
         rtl = is_rtl(words)
-        heavy = bold and x == EDGE or head
+        heavy = head or (bold and x == EDGE)
         lines = [one for part in words.split("\n") for one in wrap(part, size, width - 8, heavy)][:40] or [""]
         tallest = max(tallest, len(lines))
         for at, one in enumerate(lines):

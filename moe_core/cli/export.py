@@ -1,0 +1,173 @@
+"""`export`: a figure or a page of scenarios, or a saved review, as a file. No web server, no browser.
+
+The command line draws the figures of `moe_core.report.plots`, which every report has. A figure of a page
+leaves from the page: what draws it there stays there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moe_core import hardware as devices
+from moe_core import registry
+from moe_core.cli.output import Json, answer
+from moe_core.errors import ConfigError, StoreError
+from moe_core.perf.precision import BITS, Precision
+from moe_core.settings import Settings
+
+Subject = Annotated[
+    str, typer.Argument(help="review, page (every figure), or memory, parameters, growth, distinct.")
+]
+Target = Annotated[Path, typer.Option("--out", help="The file to write; its ending says the format.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="A registered model; up to four times.")]
+ReviewId = Annotated[str | None, typer.Option("--review", help="A saved review, by its identity.")]
+Source = Annotated[
+    Path | None, typer.Option("--from", help="An earlier export: its scenarios are drawn again.")
+]
+
+
+def export(
+    what: Subject,
+    out: Target,
+    model: Models = None,
+    hardware: Annotated[str, typer.Option(help="A device of `hardware`.")] = "H100",
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    context: Annotated[int, typer.Option(help="Tokens of each.")] = 4096,
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")] = "bf16",
+    review: ReviewId = None,
+    version: Annotated[int | None, typer.Option(help="Of the review; the newest otherwise.")] = None,
+    source: Source = None,
+    dark: Annotated[bool, typer.Option("--dark", help="The dark theme.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a chart, a page or a review as PNG, SVG, PDF, HTML, CSV, Parquet, JSON, ZIP or PowerPoint."""
+    if (model is not None) + (review is not None) + (source is not None) != 1:
+        raise ConfigError("one of --model, --review and --from must be given")
+    ending, theme = out.suffix.lower().removeprefix("."), "dark" if dark else "light"
+    if what == "review":
+        if review is None:
+            raise ConfigError("review (None): --review must name a saved review")
+        data, manifest = _review(review, version, ending)
+    else:
+        if review is not None:
+            cases = _of_review(review, version)
+        elif source is not None:
+            cases = _of_export(source)
+        else:
+            cases = _of_models(model or [], hardware, batch, context, dtype)
+        data, manifest = _drawn(what, ending, cases, theme)
+    written = [_write(out, data)]
+    if ending == "csv":
+        written.append(_write(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
+    values = {"written": written, "manifest": json.loads(manifest.to_json())}
+    answer(values, as_json, [f"{one['path']}  {one['bytes']:,} bytes" for one in written])
+
+
+def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, Any]:
+    from moe_core.report import deck, html, pdf
+    from moe_core.report.story import Story, tell
+
+    writers: dict[str, Callable[[Story], bytes]] = {"pptx": deck.deck, "html": html.html, "pdf": pdf.pdf}
+    if ending not in writers:
+        raise ConfigError(f"out (.{ending}): a review is written as one of .{', .'.join(writers)}")
+    story = tell(_saved(review_id, version))
+    return writers[ending](story), story.manifest
+
+
+def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[bytes, Any]:
+    from moe_core.report import archive, kinds
+    from moe_core.report.formats import FORMATS, digest
+    from moe_core.report.manifest import make
+    from moe_core.report.plots import plots
+    from moe_core.report.story import MODELLED
+
+    figures = {plot.name: plot.figure for plot in plots(cases)}
+    pages: dict[str, Any] = {"zip": archive.archive, "html": archive.html}
+    allowed = pages if what == "page" else FORMATS
+    if what != "page" and what not in figures:
+        raise ConfigError(f"what ({what[:40]}): must be review, page or one of {', '.join(figures)}")
+    if ending not in allowed:
+        raise ConfigError(f"out (.{ending}): a {what} is written as one of .{', .'.join(allowed)}")
+    shown = figures if what == "page" else {what: figures[what]}
+    lead = next(iter(shown.values())).title
+    manifest = make(
+        "page" if what == "page" else "figure",
+        lead,
+        sources=[MODELLED],
+        scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
+        numbers=[number for name, case in cases.items() for number in kinds.of_scenario(name, case)],
+        rows={name: digest(figure) for name, figure in shown.items()},
+    )
+    if what == "page":
+        return pages[ending](archive.Page(lead, (), shown), manifest, theme), manifest
+    return FORMATS[ending].make(shown[what], manifest, theme), manifest
+
+
+def _saved(review_id: str, version: int | None) -> Any:
+    from moe_core.store import shelf
+
+    return shelf.get(Settings.load().reviews_dir, review_id).saved(version)
+
+
+def _of_review(review_id: str, version: int | None) -> dict[str, Any]:
+    from moe_core.report.story import resolve
+
+    return _some(resolve(_saved(review_id, version)))
+
+
+def _of_export(path: Path) -> dict[str, Any]:
+    from moe_core.report import embed
+    from moe_core.report.resolved import Resolved
+
+    return _some({name: Resolved.of(values) for name, values in embed.read(path).scenarios.items()})
+
+
+def _of_models(names: list[str], hardware: str, batch: int, context: int, dtype: str) -> dict[str, Any]:
+    from moe_core.report.resolved import Resolved
+
+    if dtype not in BITS:
+        raise ConfigError(f"dtype ({dtype}): must be one of {', '.join(BITS)}")
+    if not 1 <= len(names) <= 4:
+        raise ConfigError(f"model ({len(names)} given): must be one to four")
+    device, found = devices.get(hardware), {}
+    for name in names:
+        record = registry.get(name)
+        if record.rumoured:
+            raise ConfigError(f"model ({record.name}): is a rumour; nothing about it can be counted")
+        found[record.name] = Resolved.parse(
+            {
+                "label": f"{record.name} as published",
+                "architecture": record.architecture,
+                "record": None if record.architecture else record.name,
+                "hardware": device.name,
+                "capacity": device.capacity,
+                "batch": batch,
+                "context": context,
+                "precision": Precision(default=dtype),
+            }
+        )
+    return found
+
+
+def _some(cases: dict[str, Any]) -> dict[str, Any]:
+    if not cases:
+        raise ConfigError("there is no scenario to draw: add one to the review first")
+    return cases
+
+
+def _write(path: Path, data: bytes) -> dict[str, Any]:
+    """Whole or not at all. Raises StoreError when the disk refuses."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"out ({path}): cannot be written ({error.strerror})") from error
+    return {"path": str(path), "bytes": len(data)}
