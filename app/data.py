@@ -53,6 +53,7 @@ _TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "sequences": text.sequences,
     "snippets": text.snippets,
     "timings": queries.timings,
+    "layers": queries.layers,
     "memory": queries.memory,
     "quality": queries.quality,
 }
@@ -150,6 +151,13 @@ def _like(of: Run) -> tuple[tuple[int, str, float], ...]:
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _against_batch(rows: tuple[tuple[int, str, float], ...], batch: int) -> Figure:
     return times.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), batch)
+
+
+def calibration_of(device_key: str) -> Run | None:
+    """The newest calibration of a device, one made here before a shipped one; None if there is none."""
+    found = [run(run_id) for run_id in history("calibrate")["run_id"]]
+    known = [one for one in found if one.provenance["device_key"] == device_key]
+    return min(known, key=lambda one: one.reference is not None, default=None)
 
 
 def diff(run_id_a: str, run_id_b: str) -> pd.DataFrame:

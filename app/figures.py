@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from app import data
+from app import data, layer_figures
 from app.charts import coactivation, distinct, load, memory, quality, raster, sankey, times
 from app.charts.figure import Figure
 from moe_core.store.queries import Run
@@ -72,6 +72,7 @@ def _peak(run: Run) -> Figure:
 
 
 FIGURES: dict[str, Callable[..., Figure]] = {
+    **layer_figures.FIGURES,
     "load": _load,
     "load_curve": lambda run: load.curve(data.frame("load_curve", run)),
     "balance": lambda run: load.balance(data.frame("balance", run)),

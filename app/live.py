@@ -30,6 +30,8 @@ STAGES = {
     "quality": "measuring quality",
     "memory": "weighing memory",
     "time": "timing both models",
+    "sweep": "timing one layer",
+    "probe": "measuring the device",
     "write": "writing it down",
 }
 SOON = 0.7  # a run that is further than this may finish, even if nobody waits for it

@@ -18,6 +18,7 @@ PAGES = {
     "overview": ("Overview", ":material/balance:", "Dense or mixture, for this work on this machine?"),
     "routing": ("Routing", ":material/account_tree:", "Who does the work, and is it fair?"),
     "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
+    "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
 }

@@ -47,6 +47,7 @@ PAGE_KEYS = (
     *("layer", "expert", "domain", "sequence", "view"),  # Routing
     *("look", "convention", "rumours", "changes"),  # Architectures
     *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
+    *("timing", "real"),  # Speed
     *("embed", "embed_options"),
 )
 

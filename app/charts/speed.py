@@ -1,0 +1,214 @@
+"""Speed: one layer over tokens. Kernel beside kernel, mixture beside dense, measured beside predicted.
+
+Frames come from `app.layers`. Times are medians of one layer's calls on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import pandas as pd
+
+from app.charts.figure import TIME_AXIS, Figure, draw, log2_axis, paint, percent, roles, times
+from moe_core.units import quantity
+
+AUTO, GROUPED, LOOP = "mixture, our best kernel", "mixture, grouped kernel", "mixture, naive loop"
+ACTIVE, TOTAL = "dense, active width", "dense, total width"
+SHAPES = {AUTO: "circle", GROUPED: "square", LOOP: "triangle-up", ACTIVE: "diamond", TOTAL: "cross"}
+
+
+def over_tokens(rows: pd.DataFrame, roofs: pd.DataFrame, label: str) -> Figure:
+    """Seconds of a layer over tokens, every kernel and both dense widths; grey: what the device allows.
+
+    `rows`: name, tokens, median_s, p10_s, p90_s.   `roofs`: name, tokens, roof_s; may be empty.
+    """
+    data = _named(rows)
+    x, y = _tokens(data), _seconds("median_s")
+    base = alt.Chart(data).encode(x=x)
+    spread = base.mark_rule(strokeWidth=1, opacity=0.5).encode(y="p10_s:Q", y2="p90_s:Q", color=roles("role"))
+    lines = _lines(data, x, y)
+    tip = ["name:N", "tokens:Q", alt.Tooltip("text:N", title="median")]
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(
+        y=y, color=roles("role"), shape=_shape(data), tooltip=tip
+    )
+    chart = alt.layer(*_roofs(roofs, x), spread, *lines, dots).properties(height=380)
+    title = _over_title(data, label)
+    return draw(title, f"Time of one layer against tokens. {title}.", chart, rows)
+
+
+def _roofs(roofs: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
+    """The least time for the mixture and for the dense layer of active width, dashed: it is modelled."""
+    shown = roofs[roofs["name"].isin([AUTO, ACTIVE])] if len(roofs) else roofs
+    if not len(shown):
+        return []
+    base = alt.Chart(shown).encode(x=x, y=alt.Y("roof_s:Q"))
+    end = shown[shown["name"] == AUTO].nlargest(1, "tokens").assign(words="the least this device allows")
+    line = paint(base.mark_line(strokeDash=[5, 4], strokeWidth=1.3), "limit", stroke=True)
+    text = paint(alt.Chart(end).mark_text(align="right", dx=-4, dy=16, fontStyle="italic"), "limit")
+    return [line.encode(detail="name:N"), text.encode(x=x, y="roof_s:Q", text="words:N")]
+
+
+def _over_title(data: pd.DataFrame, label: str) -> str:
+    auto, loop = (_at(data, name) for name in (AUTO, LOOP))
+    both = sorted(auto.keys() & loop.keys())
+    if not both:
+        return f"Time of one layer of {label} over tokens"
+    worst = max(both, key=lambda t: loop[t] / auto[t])
+    return (
+        f"A naive loop takes up to {times(loop[worst] / auto[worst])} our best kernel's time "
+        f"({worst:,} tokens): that is code, not economics"
+    )
+
+
+def split(splits: Sequence[tuple[int, float, float, float]]) -> Figure:
+    """The mixture layer in multiples of the dense one: the experts' own work, and everything else.
+
+    `splits`: (tokens, total, work, code).
+    """
+    rows = [
+        {"tokens": f"{tokens:,}", "order": tokens, "part": part, "role": role, "multiple": value}
+        for tokens, _, work, code in splits
+        for part, role, value in (("the experts' own work", "mixture", work), ("our code", "limit", code))
+    ]
+    data = pd.DataFrame(rows)
+    x = alt.X("tokens:N", sort=alt.EncodingSortField("order"), title="tokens", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("multiple:Q", title="times the dense layer of equal active width")
+    tip = ["tokens:N", "part:N", alt.Tooltip("multiple:Q", format=".3~g")]
+    bars = (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(x=x, y=y, color=roles("role", legend=False), order=alt.Order("role:N", sort="descending"))
+        .encode(tooltip=tip, opacity=alt.value(0.9))
+    )
+    one = alt.Chart(pd.DataFrame({"one": [1.0], "word": ["the dense layer"]}))
+    rule = paint(one.mark_rule(strokeWidth=2), "dense", stroke=True).encode(y="one:Q")
+    word = paint(one.mark_text(align="left", dx=4, dy=-7), "dense")
+    word = word.encode(x=alt.value(0), y="one:Q", text="word:N")
+    worst = max(splits, key=lambda s: s[3] / s[1])
+    title = (
+        f"At {worst[0]:,} {'token' if worst[0] == 1 else 'tokens'} {percent(worst[3] / worst[1])} of the layer's time is our code; "
+        f"the experts' own work is {times(worst[2])} the dense layer"
+    )
+    words = f"Orange: reading and multiplying the experts hit; grey: routing, moving, starting. {title}."
+    return draw(title, words, alt.layer(bars, rule, word).properties(height=320), data.drop(columns="role"))
+
+
+def equivalent(rows: pd.DataFrame, lines: Mapping[str, float]) -> Figure:
+    """Width of the dense network that takes as long, in multiples of the active width.
+
+    `rows`: tokens, name, width, beyond, active_multiple.   `lines`: what to compare with -> multiple.
+    """
+    data = _named(rows).assign(
+        text=[
+            f"{'about ' if b else ''}{w:,.0f} wide"
+            for w, b in zip(rows["width"], rows["beyond"], strict=True)
+        ]
+    )
+    x = _tokens(data)
+    y = alt.Y(
+        "active_multiple:Q",
+        title="dense width that takes as long, × active",
+        scale=alt.Scale(type="log", base=2, nice=False),
+        axis=alt.Axis(format=".3~g"),
+    )
+    base = alt.Chart(data).encode(x=x, y=y, color=roles("role"))
+    tip = ["tokens:Q", "name:N", "text:N", alt.Tooltip("active_multiple:Q", format=".3~g", title="× active")]
+    curve = _lines(data, x, y)
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(shape=_shape(data), tooltip=tip)
+    marks = pd.DataFrame({"multiple": list(lines.values()), "word": list(lines)})
+    rule = alt.Chart(marks).mark_rule(color="gray").encode(y="multiple:Q")
+    word = paint(alt.Chart(marks).mark_text(align="left", dx=4, dy=-7), "limit")
+    word = word.encode(x=alt.value(0), y="multiple:Q", text="word:N")
+    title = _equivalent_title(data)
+    chart = alt.layer(rule, word, *curve, dots).properties(height=340)
+    return draw(title, f"Dense-equivalent width over tokens. {title}.", chart, rows)
+
+
+def _equivalent_title(data: pd.DataFrame) -> str:
+    rows = data[data["name"] == AUTO].sort_values("tokens").to_dict("records")
+    few, many = rows[0], rows[-1]
+    return (
+        f"The mixture layer takes as long as a dense one {times(few['active_multiple'])} its active width "
+        f"at {few['tokens']:,} {'token' if few['tokens'] == 1 else 'tokens'} "
+        f"and {times(many['active_multiple'])} at {many['tokens']:,}"
+    )
+
+
+def predicted(rows: pd.DataFrame, label: str) -> Figure:
+    """Points: measured. Dashed: predicted, with a band as wide as nine tenths of the errors here.
+
+    `rows`: name, tokens, measured_s, predicted_s, error.
+    """
+    error = float(rows["error"].abs().quantile(0.9))
+    data = _named(rows).assign(
+        low=rows["predicted_s"] / (1 + error),
+        high=rows["predicted_s"] * (1 + error),
+        off=rows["error"].map(lambda e: f"{'+' if e >= 0 else '−'}{percent(abs(e))}"),
+    )
+    x, tip = _tokens(data), ["name:N", "tokens:Q", "measured_s:Q", "predicted_s:Q", "off:N"]
+    base = alt.Chart(data).encode(x=x)
+    band = base.mark_area(opacity=0.13).encode(
+        y=_seconds("low"), y2="high:Q", color=roles("role"), detail="name:N"
+    )
+    dashed = base.mark_line(strokeDash=[6, 4], strokeWidth=1.6).encode(
+        y="predicted_s:Q", color=roles("role"), detail="name:N"
+    )
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(
+        y="measured_s:Q", color=roles("role"), shape=_shape(data), tooltip=tip
+    )
+    off = rows["error"].abs()
+    worst = data.assign(off=off).nlargest(1, "off").to_dict("records")[0]
+    title = (
+        f"Predicted layer times of {label} are {percent(float(off.mean()))} off in the mean, "
+        f"{percent(float(off.max()))} at worst ({worst['name']}, {int(worst['tokens']):,} tokens)"
+    )
+    chart = alt.layer(band, dashed, dots).properties(height=340)
+    return draw(title, f"Measured and predicted time of one layer. {title}.", chart, rows)
+
+
+# -- shared ----------------------------------------------------------------------------------------
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """The role of each name, and its time in words where there is one."""
+    data = rows.assign(role=rows["name"].map(lambda name: str(name).split(",")[0]))
+    if "median_s" in data:
+        data = data.assign(text=data["median_s"].map(lambda s: quantity(float(s), "s")))
+    return data
+
+
+def _at(data: pd.DataFrame, name: str) -> dict[int, float]:
+    rows = data[data["name"] == name]
+    return dict(zip(rows["tokens"].astype(int), rows["median_s"].astype(float), strict=True))
+
+
+def _tokens(data: pd.DataFrame) -> alt.X:
+    return log2_axis("tokens", "tokens in the layer at once", data["tokens"].tolist())
+
+
+def _seconds(field: str) -> alt.Y:
+    return alt.Y(
+        f"{field}:Q",
+        title="time of one layer",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=6),
+    )
+
+
+def _shape(data: pd.DataFrame) -> alt.Shape:
+    names = [name for name in SHAPES if name in set(data["name"])]
+    scale = alt.Scale(domain=names, range=[SHAPES[name] for name in names])
+    return alt.Shape(
+        "name:N", scale=scale, legend=alt.Legend(orient="top", title=None, labelLimit=220, columns=3)
+    )
+
+
+def _lines(data: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """A line for every name; what runs by default is the thick one of its colour."""
+    first = data["name"].isin([AUTO, ACTIVE])
+    return [
+        alt.Chart(part).mark_line(strokeWidth=width).encode(x=x, y=y, color=roles("role"), detail="name:N")
+        for part, width in ((data[first], 2.4), (data[~first], 1.0))
+        if len(part)
+    ]

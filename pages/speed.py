@@ -1,0 +1,39 @@
+"""Speed: how fast on this device, and is it the architecture or the code? One layer over tokens, live."""
+
+import streamlit as st
+
+from app import controls, live, panels, speed
+
+scenario = controls.current()
+answer = live.follow(speed.spec(scenario))
+live.strip(answer)
+if answer.run is None:
+    panels.nothing_yet(answer.problem is None)
+    st.stop()
+
+run, here = answer.run, panels.source_of(answer.run)
+with live.result(answer):
+    panels.lead(speed.sentence(run), here)
+    panels.numbers(speed.numbers(run))
+    speed.main(run)
+code, predicted, roof, real, components = st.tabs(
+    ["Architecture or code", "Predicted", "Roofline", "Real sizes", "Components"],
+    on_change="rerun",
+    key="timing",
+    bind="query-params",
+)
+if code.open:
+    with code:
+        speed.code(run, here)
+if predicted.open:
+    with predicted:
+        speed.beside(run, here)
+if roof.open:
+    with roof:
+        speed.roof(run, here)
+if real.open:
+    with real:
+        speed.real(scenario)
+if components.open:
+    with components:
+        speed.components(scenario)
