@@ -35,7 +35,8 @@ def fit(table: Table, start: Array = _START, most: int = _MOST, steps: int = 60)
     def residuals(logs: Array) -> Array:
         return np.asarray(np.log(seconds(seen.work, constants(logs), cached=True)) - target)
 
-    return np.asarray(least_squares(residuals, start, loss="soft_l1", f_scale=0.1, max_nfev=steps).x)
+    with np.errstate(over="ignore", under="ignore"):  # on the way, not at the end
+        return np.asarray(least_squares(residuals, start, loss="soft_l1", f_scale=0.1, max_nfev=steps).x)
 
 
 def constants(logs: Array) -> Constants:

@@ -64,9 +64,9 @@ def multiplied(dtype: str) -> str:
     return {"mxfp4": "bf16", "int4": "bf16", "mxfp4_a8": "fp8"}.get(dtype, dtype)
 
 
-def mend(framework: str, version: str) -> Mend:
-    """How the collector of a table mended its random loads."""
-    return "index" if (framework, version) == ("vllm", "0.14.0") else "rank"
+def mend(system: str, framework: str) -> Mend:
+    """How the collector of a table mended its random loads: only vLLM on the A100 is of the older kind."""
+    return "index" if (system, framework) == ("a100_sxm", "vllm") else "rank"
 
 
 def groups() -> list[tuple[str, str, str]]:
@@ -78,11 +78,11 @@ def groups() -> list[tuple[str, str, str]]:
 @once
 def read(system: str, framework: str, dtype: str) -> Table:
     """One group with the work of every row."""
-    columns = ["kernel", *SHAPE, "tp", "ep", "distribution", "tokens", "version", "seconds"]
+    columns = ["kernel", *SHAPE, "tp", "ep", "distribution", "tokens", "seconds"]
     rows = pd.DataFrame(
         tables.measured("moe", columns, system=system, framework=framework, dtype=dtype)
     ).sort_values(columns[:-1], ignore_index=True)
-    rows["mend"] = mend(framework, rows["version"].iloc[0])
+    rows["mend"] = mend(system, framework)
     rows["shape"] = rows[SHAPE].astype(str).agg("/".join, axis=1)
     of = machine(system, dtype)
     gated = _gated(rows, system)
@@ -110,9 +110,9 @@ def _drawn() -> pd.DataFrame:
 def draw() -> pd.DataFrame:
     """The loads of every row of every table, drawn anew; 30 s."""
     source = f"read_parquet('{DATA / 'moe.parquet'}')"
-    names = "distribution, tokens, experts, top_k, ep, framework, version"
+    names = "distribution, tokens, experts, top_k, ep, system, framework"
     rows = duckdb.connect().execute(f"SELECT DISTINCT {names} FROM {source}").df()
-    rows["mend"] = [mend(*pair) for pair in zip(rows["framework"], rows["version"], strict=True)]
+    rows["mend"] = [mend(*pair) for pair in zip(rows["system"], rows["framework"], strict=True)]
     rows = rows[LOAD_KEYS].drop_duplicates().sort_values(LOAD_KEYS, ignore_index=True)
     drawn = [benchmark_load(*row) for row in rows.itertuples(index=False)]
     return pd.concat([rows, pd.DataFrame(drawn, columns=list(Load._fields))], axis=1)

@@ -1,0 +1,113 @@
+"""The error of the MoE layer model, computed from what ships: every measured point against a prediction
+by constants that never saw its architecture.
+
+Intervals are conformal: the quantiles of the log errors of the *other* architectures in the same bucket of
+tokens and split. So their coverage is a measurement too.
+"""
+
+from __future__ import annotations
+
+from functools import cache as once
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from moe_core.perf.moe_layer import seconds
+from moe_core.silicon import layer_constants, layer_tables
+from moe_core.silicon.layer_tables import Array, Table
+
+CLAIM = 0.8  # what the interval claims to hold
+BUCKETS = (0, 8, 64, 512, 1 << 40)  # tokens
+_FEW = 30  # errors a quantile needs
+
+
+class Interval(NamedTuple):
+    """Quantiles of measured over predicted."""
+
+    low: float
+    high: float
+
+
+@once
+def errors(system: str, framework: str, dtype: str) -> pd.DataFrame:
+    """Every point of a group: what was timed, and in seconds measured, predicted, lower and upper."""
+    table = layer_tables.read(system, framework, dtype)
+    columns = ["shape", "kernel", "tp", "ep", "distribution", "tokens"]
+    frame = table.rows[columns].copy()
+    frame["measured"], frame["predicted"] = table.seconds, held_out(table)
+    frame["bucket"] = bucket(frame["tokens"].to_numpy(), frame["tp"].to_numpy(), frame["ep"].to_numpy())
+    low, high = _conformal(frame)
+    return frame.assign(lower=frame["predicted"] * low, upper=frame["predicted"] * high)
+
+
+def held_out(table: Table) -> Array:
+    """Predictions of every row by the fold that left its architecture out."""
+    found = np.full(len(table.seconds), np.nan)
+    shape, kernel = table.rows["shape"].to_numpy(), table.rows["kernel"].to_numpy()
+    for name, fitted in layer_constants.kernels(table.system, table.framework, table.dtype).items():
+        for left_out, (constants, scale) in fitted.folds.items():
+            rows = (kernel == name) & (shape == left_out)
+            found[rows] = scale * np.asarray(seconds(table.where(rows).work, constants, cached=True))
+    assert not np.isnan(found).any(), "layer_constants.json is older than moe.parquet: fit again"
+    return found
+
+
+def bucket(tokens: Array, tp: Array, ep: Array) -> Array:
+    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts."""
+    by_tokens = np.searchsorted(BUCKETS, tokens, side="left") - 1
+    return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
+
+
+@once
+def intervals(system: str, framework: str, dtype: str) -> dict[int, Interval]:
+    """What to multiply a prediction with for its 80 % interval, by bucket."""
+    frame = errors(system, framework, dtype)
+    ratios = (frame["measured"] / frame["predicted"]).to_numpy()
+    buckets = frame["bucket"].to_numpy()
+    return {which: _quantiles(ratios, buckets == which) for which in range(3 * (len(BUCKETS) - 1))}
+
+
+def _conformal(frame: pd.DataFrame) -> tuple[Array, Array]:
+    ratios = (frame["measured"] / frame["predicted"]).to_numpy()
+    shape, buckets = frame["shape"].to_numpy(), frame["bucket"].to_numpy()
+    low, high = np.empty(len(frame)), np.empty(len(frame))
+    for name in np.unique(shape):
+        for which in np.unique(buckets[shape == name]):
+            found = _quantiles(ratios, (buckets == which) & (shape != name))
+            rows = (buckets == which) & (shape == name)
+            low[rows], high[rows] = found
+    return low, high
+
+
+def _quantiles(ratios: Array, rows: Array) -> Interval:
+    """Of the rows marked, or of all where they are too few."""
+    tail = (1 - CLAIM) / 2
+    low, high = np.quantile(ratios[rows] if rows.sum() >= _FEW else ratios, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def summary() -> pd.DataFrame:
+    """One row a group: rows, mape, median, p90, bias, coverage; errors as fractions of the measurement."""
+    rows = [
+        {**dict(zip(_NAMES, group, strict=True)), **score(errors(*group))}
+        for group in layer_constants.groups()
+    ]
+    return pd.DataFrame(rows)
+
+
+_NAMES = ("system", "framework", "dtype")
+
+
+def score(frame: pd.DataFrame) -> dict[str, float]:
+    """Of any selection of `errors`."""
+    off = (frame["predicted"] / frame["measured"] - 1).to_numpy()
+    inside = frame["measured"].between(frame["lower"], frame["upper"])
+    return {
+        "rows": len(frame),
+        "mape": float(np.abs(off).mean()),
+        "median": float(np.median(np.abs(off))),
+        "p90": float(np.quantile(np.abs(off), 0.9)),
+        "bias": float(off.mean()),
+        "coverage": float(inside.mean()),
+    }
