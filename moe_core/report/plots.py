@@ -61,9 +61,16 @@ def _memory(cases: Cases) -> Plot | None:
     verdict = (
         "all fit one device" if len(fitting) == len(good) else f"{len(fitting)} of {len(good)} fit one device"
     )
-    title = f"{most} needs the most memory, {significant(float(totals.max()))} GB; {verdict}"
+    most_gb = f"{significant(float(totals.max()))} GB"
+    title = f"{most} needs the most memory, {most_gb}; {verdict}"
+    if len(cases) == 1:
+        title = f"{most} needs {most_gb}, which {'fits' if fitting else 'does not fit'} one {_device(cases)}"
     spec = _stacked(data, cases)
     return Plot("memory", "stacked", "scenario", "part", "GB", "GB", "scenario", _figure(title, spec, data))
+
+
+def _device(cases: Cases) -> str:
+    return next(iter(cases.values())).hardware
 
 
 def _parameters(cases: Cases) -> Plot | None:
