@@ -7,7 +7,7 @@ import streamlit as st
 from app import data, layers, live, panels
 from app.charts.figure import percent
 from app.charts.figure import times as ratio
-from app.charts.speed import ACTIVE, AUTO, LOOP
+from app.charts.speed import ACTIVE, AUTO, LOOP, tokens_words
 from app.layer_figures import frame
 from app.layers import Split
 from app.live import Answer
@@ -50,8 +50,8 @@ def sentence(run: Run) -> str:
     where = "On this device" if run.reference is None else f"On {run.provenance['device']}"
     return (
         f"{where} the mixture's layer takes {ratio(few.total)} the dense layer of equal active size at "
-        f"{_tokens(few.tokens)}, of which {ratio(few.code)} is our code, "
-        f"and {ratio(many.total)} at {_tokens(many.tokens)}, of which {ratio(many.code)} is"
+        f"{tokens_words(few.tokens)}, of which {ratio(few.code)} is our code, "
+        f"and {ratio(many.total)} at {tokens_words(many.tokens)}, of which {ratio(many.code)} is"
     )
 
 
@@ -62,7 +62,7 @@ def numbers(run: Run) -> tuple[Number, ...]:
     auto, active, loop = (layers.seconds(rows, name) for name in (AUTO, ACTIVE, LOOP))
     found = [
         Number(
-            f"Layer, {_tokens(end.tokens)}, scale model",
+            f"Layer, {tokens_words(end.tokens)}, scale model",
             f"{ratio(end.total)} dense",
             f"{seconds(auto[end.tokens])} against {seconds(active[end.tokens])}",
             here,
@@ -71,13 +71,18 @@ def numbers(run: Run) -> tuple[Number, ...]:
     ]
     share = f"the experts' own work is {ratio(many.work)} the dense layer"
     found.append(
-        Number(f"Our code, {_tokens(many.tokens)}, scale model", percent(many.code / many.total), share, here)
+        Number(
+            f"Our code, {tokens_words(many.tokens)}, scale model",
+            percent(many.code / many.total),
+            share,
+            here,
+        )
     )
     if many.tokens in loop:
         slow = loop[many.tokens] / auto[many.tokens]
         note = f"{seconds(loop[many.tokens])} against {seconds(auto[many.tokens])}: not economics"
         found.append(
-            Number(f"Naive loop, {_tokens(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
+            Number(f"Naive loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
         )
     return tuple(found)
 
@@ -85,10 +90,6 @@ def numbers(run: Run) -> tuple[Number, ...]:
 def _ends(run: Run) -> tuple[Split, Split]:
     found = layers.splits(frame(run))
     return found[0], next((one for one in found if one.tokens == MANY), found[-1])
-
-
-def _tokens(count: int) -> str:
-    return "1 token" if count == 1 else f"{count:,} tokens"
 
 
 # -- tabs ------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def beside(run: Run, here: Source) -> None:
         )
         return
     if own is None:
-        st.caption(f"Predicted from the shipped calibration, {recorded_on(by)}.")
+        st.caption(f"Predicted from the calibration {recorded_on(by)}.")
     modelled = Source("modelled", _error_words(run, by))
     caveat = "scale model; points measured, dashed predicted from primitive operations"
     panels.show(data.figure("speed_predicted", run, by=by.run_id), "speed_predicted", modelled, caveat=caveat)
@@ -159,8 +160,8 @@ def roof(run: Run, here: Source) -> None:
     st.caption(
         f"Roof: {quantity(limits.flops, 'FLOP/s')} and {quantity(limits.bytes, 'B/s')}, the best of all "
         f"probes ({recorded_on(by)}). A dense layer is bound by multiplying from about "
-        f"{ridge_tokens(limits, size):,.0f} tokens on, this mixture from "
-        f"{ridge_tokens(limits, size, layer.experts, layer.top_k):,.0f}."
+        f"{ridgetokens_words(limits, size):,.0f} tokens on, this mixture from "
+        f"{ridgetokens_words(limits, size, layer.experts, layer.top_k):,.0f}."
     )
 
 
@@ -225,8 +226,8 @@ def _calibrated(run: Run) -> Run | None:
 
 def _error_words(run: Run, by: Run) -> str:
     return (
-        f"predicted from a calibration of {by.provenance['device']} ({by.created:%Y-%m-%d}) by moe_core.perf.device_model; "
-        "its error on this chart is in the title, on the benchmark grid in benchmarks/results"
+        f"predicted by moe_core.perf.device_model from a calibration of {by.provenance['device']} "
+        f"({by.created:%Y-%m-%d}) for the sweep of {run.created:%Y-%m-%d}; its error on this chart is in the title, on the benchmark grid in benchmarks/results"
     )
 
 

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts.figure import Figure, draw, paint, percent, roles
-from app.charts.speed import SHAPES
+from app.charts.speed import SHAPES, tokens_words
 from moe_core.perf.roofline import Roof
 from moe_core.units import significant
 
@@ -30,7 +30,7 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
         "intensity:Q",
         title="FLOP a byte of memory traffic",
         scale=alt.Scale(type="log", domain=[least, most], nice=False),
-        axis=alt.Axis(format=".2~g", tickCount=6),
+        axis=alt.Axis(format="~g", tickCount=6),
     )
     names = [name for name in SHAPES if name in set(data["name"])]
     shape = alt.Shape(
@@ -55,7 +55,7 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
     )
     top = best[best["role"] == "mixture"].nlargest(1, "part").iloc[0]
     title = (
-        f"{label} reaches {percent(float(top['part']))} of the roof at best ({int(top['tokens']):,} tokens); "
+        f"{label} reaches {percent(float(top['part']))} of the roof at best ({tokens_words(int(top['tokens']))}); "
         f"the ridge is at {significant(roof.ridge)} FLOP a byte"
     )
     return draw(title, f"Roofline. Filled points are measured, hollow ones modelled. {title}.", chart, points)

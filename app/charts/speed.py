@@ -5,6 +5,7 @@ Frames come from `app.layers`. Times are medians of one layer's calls on one dev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import altair as alt
@@ -24,7 +25,7 @@ def over_tokens(rows: pd.DataFrame, roofs: pd.DataFrame, label: str) -> Figure:
     `rows`: name, tokens, median_s, p10_s, p90_s.   `roofs`: name, tokens, roof_s; may be empty.
     """
     data = _named(rows)
-    x, y = _tokens(data), _seconds("median_s")
+    x, y = _tokens(data), _seconds("median_s", data)
     base = alt.Chart(data).encode(x=x)
     spread = base.mark_rule(strokeWidth=1, opacity=0.5).encode(y="p10_s:Q", y2="p90_s:Q", color=roles("role"))
     lines = _lines(data, x, y)
@@ -57,7 +58,7 @@ def _over_title(data: pd.DataFrame, label: str) -> str:
     worst = max(both, key=lambda t: loop[t] / auto[t])
     return (
         f"A naive loop takes up to {times(loop[worst] / auto[worst])} our best kernel's time "
-        f"({worst:,} tokens): that is code, not economics"
+        f"({tokens_words(worst)}): that is code, not economics"
     )
 
 
@@ -87,7 +88,7 @@ def split(splits: Sequence[tuple[int, float, float, float]]) -> Figure:
     word = word.encode(x=alt.value(0), y="one:Q", text="word:N")
     worst = max(splits, key=lambda s: s[3] / s[1])
     title = (
-        f"At {worst[0]:,} {'token' if worst[0] == 1 else 'tokens'} {percent(worst[3] / worst[1])} of the layer's time is our code; "
+        f"At {tokens_words(worst[0])} {percent(worst[3] / worst[1])} of the layer's time is our code; "
         f"the experts' own work is {times(worst[2])} the dense layer"
     )
     words = f"Orange: reading and multiplying the experts hit; grey: routing, moving, starting. {title}."
@@ -130,8 +131,7 @@ def _equivalent_title(data: pd.DataFrame) -> str:
     few, many = rows[0], rows[-1]
     return (
         f"The mixture layer takes as long as a dense one {times(few['active_multiple'])} its active width "
-        f"at {few['tokens']:,} {'token' if few['tokens'] == 1 else 'tokens'} "
-        f"and {times(many['active_multiple'])} at {many['tokens']:,}"
+        f"at {tokens_words(few['tokens'])} and {times(many['active_multiple'])} at {many['tokens']:,}"
     )
 
 
@@ -149,7 +149,7 @@ def predicted(rows: pd.DataFrame, label: str) -> Figure:
     x, tip = _tokens(data), ["name:N", "tokens:Q", "measured_s:Q", "predicted_s:Q", "off:N"]
     base = alt.Chart(data).encode(x=x)
     band = base.mark_area(opacity=0.13).encode(
-        y=_seconds("low"), y2="high:Q", color=roles("role"), detail="name:N"
+        y=_seconds("low", data), y2="high:Q", color=roles("role"), detail="name:N"
     )
     dashed = base.mark_line(strokeDash=[6, 4], strokeWidth=1.6).encode(
         y="predicted_s:Q", color=roles("role"), detail="name:N"
@@ -161,10 +161,15 @@ def predicted(rows: pd.DataFrame, label: str) -> Figure:
     worst = data.assign(off=off).nlargest(1, "off").to_dict("records")[0]
     title = (
         f"Predicted layer times of {label} are {percent(float(off.mean()))} off in the mean, "
-        f"{percent(float(off.max()))} at worst ({worst['name']}, {int(worst['tokens']):,} tokens)"
+        f"{percent(float(off.max()))} at worst ({worst['name']}, {tokens_words(int(worst['tokens']))})"
     )
     chart = alt.layer(band, dashed, dots).properties(height=340)
     return draw(title, f"Measured and predicted time of one layer. {title}.", chart, rows)
+
+
+def tokens_words(count: int) -> str:
+    """`1 token`, `1,024 tokens`."""
+    return "1 token" if count == 1 else f"{count:,} tokens"
 
 
 # -- shared ----------------------------------------------------------------------------------------
@@ -187,12 +192,18 @@ def _tokens(data: pd.DataFrame) -> alt.X:
     return log2_axis("tokens", "tokens in the layer at once", data["tokens"].tolist())
 
 
-def _seconds(field: str) -> alt.Y:
+def _seconds(field: str, data: pd.DataFrame) -> alt.Y:
+    """A logarithmic axis of time; ticks at 1, 2, 5 where the range is narrow, else at powers of ten."""
+    columns = [name for name in data.columns if str(name).endswith("_s")]
+    low, high = float(data[columns].min().min()), float(data[columns].max().max())
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**power for power in powers for step in steps]
     return alt.Y(
         f"{field}:Q",
         title="time of one layer",
-        scale=alt.Scale(type="log"),
-        axis=alt.Axis(labelExpr=TIME_AXIS, tickCount=6),
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(labelExpr=TIME_AXIS, values=ticks),
     )
 
 

@@ -32,8 +32,8 @@ from moe_core.specs import RunSpec
 
 TOKENS = tuple(2**i for i in range(13))
 KERNELS = ("loop", "grouped", "auto")
-POINT_S = 0.6  # for all series at one number of tokens, where calls are short
-ROUNDS = (3, 15)  # of calls, at least and at most; the first one more, to warm up
+POINT_S = 0.5  # for all series at one number of tokens, where calls are short
+ROUNDS = (3, 40)  # of calls, at least and at most; the first one more, to warm up
 LONG_S = 0.4  # a call that takes longer needs no warming up
 SHARE = 0.7  # of the time limit that timing may take
 DEAR = 0.12  # of that, for one point of one series: what would cost more is left out
