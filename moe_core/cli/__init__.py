@@ -19,6 +19,7 @@ from moe_core.cli.export import export
 from moe_core.cli.facts import hardware, memory, models, params
 from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
+from moe_core.cli.layer import layer
 from moe_core.cli.output import EXIT_CODES, explain
 from moe_core.cli.reproduce import reproduce
 from moe_core.cli.service import serve, worker
@@ -28,6 +29,7 @@ PROGRAM = "python -m moe_core"
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
+    layer,
     *(export, reproduce),
 )
 

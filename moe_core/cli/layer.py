@@ -1,0 +1,163 @@
+"""`layer`: seconds of one MoE layer's experts, for one case or for a table of cases."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import Field
+
+from moe_core.cli.output import Json, answer
+from moe_core.errors import ConfigError
+from moe_core.perf.moe_layer import LayerCase
+from moe_core.perf.precision import BITS
+from moe_core.silicon import layer as layers
+from moe_core.silicon import systems
+from moe_core.silicon.layer import LayerEstimate
+from moe_core.specs import Size, Spec
+from moe_core.units import quantity
+
+OUT = ("seconds", "lower", "upper", "source")
+_DTYPES = {
+    **{name: name for name in (*BITS, "mxfp4_a8")},
+    **{"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16"},
+    **{"int4_wo": "int4", "w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "mxfp4_a8"},
+}
+_LOADS = {"": None, "uniform": None, **{name: name for name in layers.TABLED}}
+_NUMBERS = ("tokens", "hidden", "inter", "experts", "topk", "tp", "ep")
+Cases = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"A CSV with the columns hardware, framework, dtype, {', '.join(_NUMBERS)}, distribution."
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help=f"Where to write the cases with {', '.join(OUT)}.")]
+Count = Annotated[int | None, typer.Option()]
+
+
+class Case(Spec):
+    """One row: a layer, its machine and its load. Missing tp and ep are 1, a missing load is uniform."""
+
+    hardware: str = Field(min_length=1)
+    framework: str = "vllm"
+    dtype: str = "bf16"
+    tokens: Size
+    hidden: Size
+    inter: Size
+    experts: Size
+    topk: Size
+    tp: Size = 1
+    ep: Size = 1
+    distribution: str = "uniform"
+
+
+def layer(
+    hardware: Annotated[str, typer.Option(help="A device, as in `hardware`, or h100_sxm.")] = "H100",
+    framework: Annotated[str, typer.Option(help="vllm or sglang.")] = "vllm",
+    dtype: Annotated[str, typer.Option(help="Format of the expert weights.")] = "bf16",
+    tokens: Count = None,
+    hidden: Count = None,
+    inter: Count = None,
+    experts: Count = None,
+    topk: Annotated[int | None, typer.Option("--topk", "--top-k")] = None,
+    tp: int = 1,
+    ep: int = 1,
+    distribution: Annotated[str, typer.Option(help=f"uniform, {', '.join(layers.TABLED)}.")] = "uniform",
+    cases: Cases = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time the experts of one MoE layer: measured where a table holds the case, else modelled."""
+    if cases is not None:
+        return _many(cases, out, as_json)
+    given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
+    sizes = {name: value for name, value in given.items() if value is not None}
+    names = {"hardware": hardware, "framework": framework, "dtype": dtype, "distribution": distribution}
+    case = Case.parse({**names, **sizes, "tp": tp, "ep": ep})
+    found = estimate(case)
+    answer({**case.model_dump(), **found._asdict()}, as_json, _lines(found))
+
+
+def estimate(case: Case) -> LayerEstimate:
+    """The answer to one case. Raises ConfigError with field, value and rule."""
+    dtype, load = case.dtype.strip().lower(), case.distribution.strip().lower()
+    if dtype not in _DTYPES:
+        raise ConfigError(f"dtype ({case.dtype}): must be one of {', '.join(sorted(_DTYPES))}")
+    if load not in _LOADS:
+        raise ConfigError(f"distribution ({case.distribution}): must be uniform, {', '.join(layers.TABLED)}")
+    asked = LayerCase(case.tokens, case.hidden, case.inter, case.experts, case.topk, case.tp, case.ep)
+    return layers.estimate(
+        systems.device(case.hardware),
+        _DTYPES[dtype],
+        asked,
+        framework=case.framework.strip().lower(),
+        load=_LOADS[load],
+    )
+
+
+def _many(cases: Path, out: Path | None, as_json: bool) -> None:
+    rows = list(_answered(cases))
+    if out is not None:
+        _write(out, rows)
+    text = [f"{len(rows)} cases written to {out}"] if out else [_sentence(row) for row in rows]
+    answer({"cases": rows if out is None else len(rows), "out": str(out) if out else None}, as_json, text)
+
+
+def _answered(cases: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with cases.open(newline="", encoding="utf-8-sig") as file:
+            for number, row in enumerate(csv.DictReader(file), start=2):
+                yield {**row, **_row(row, number)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cases ({cases}): cannot be read as a CSV in UTF-8 ({error})") from error
+
+
+def _row(row: Mapping[str | None, Any], number: int) -> dict[str, Any]:
+    """The answer to one line of the file."""
+    try:
+        found = estimate(Case.parse(_values(row)))
+    except ConfigError as error:
+        raise ConfigError(f"line {number}: {error}") from error
+    return {name: getattr(found, name) for name in OUT}
+
+
+def _values(row: Mapping[str | None, Any]) -> dict[str, Any]:
+    """The columns that `Case` knows; empty ones take its defaults, others travel along unread."""
+    known = {name: row.get(name) for name in Case.model_fields}
+    given = {name: text.strip() for name, text in known.items() if text is not None and text.strip()}
+    return {name: _number(name, text) if name in _NUMBERS else text for name, text in given.items()}
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(float(text)) if float(text) == int(float(text)) else int(text)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{name} ({text[:40]}): must be a whole number") from error
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0]) if rows else [*Case.model_fields, *OUT]
+    try:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise ConfigError(f"out ({out}): cannot be written ({error.strerror})") from error
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    middle, low, high = (quantity(row[name], "s") for name in OUT[:3])
+    return f"{middle} ({low} to {high}), {row['source']}"
+
+
+def _lines(found: LayerEstimate) -> list[str]:
+    middle, low, high = (quantity(value, "s") for value in found[:3])
+    return [
+        f"{middle} (80 % between {low} and {high})",
+        f"{found.source}: {found.note}",
+        f"{found.distinct:.3g} experts touched on the busiest rank, bound by {found.bound}",
+    ]
