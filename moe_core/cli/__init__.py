@@ -21,6 +21,7 @@ from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
 from moe_core.cli.layer import layer
 from moe_core.cli.output import EXIT_CODES, explain
+from moe_core.cli.predict import accuracy, predict
 from moe_core.cli.reproduce import reproduce
 from moe_core.cli.service import serve, worker
 from moe_core.errors import ConfigError, MoEScopeError
@@ -29,7 +30,7 @@ PROGRAM = "python -m moe_core"
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
-    layer,
+    *(predict, layer, accuracy),
     *(export, reproduce),
 )
 

@@ -107,6 +107,26 @@ class Work(NamedTuple):
     times: int
 
 
+def small_kernels(arch: Architecture) -> int:
+    """Kernels of a step that nobody tabulates: counted, to be charged a constant each.
+
+    A layer has two norms, rotary and a cache write. On top come norms of queries and keys, latent norms and
+    copies, gates of a linear attention, an indexer's top-k chain, an MoE layer's scores, top-k, sort and sum.
+    """
+    attending = arch.full_layers if arch.extras.delta else arch.layers
+    latent = isinstance(arch.attention, MLA)
+    normed = isinstance(arch.attention, GQA) and arch.attention.qk_norm
+    extra = 2 * attending * normed + 4 * attending * latent + 4 * (arch.layers - attending)
+    extra += 6 * arch.layers * (arch.extras.indexer is not None)
+    return 4 * arch.layers + extra + 4 * len(arch.moe_layers)
+
+
+def block_products(found: list[Work]) -> int:
+    """Products whose inputs are scaled by blocks first, one more kernel each (DeepSeek-V3, section 3.3)."""
+    scaled = ((work.kernel, work.times) for work in found)
+    return sum(n for kernel, n in scaled if isinstance(kernel, Product | Bank) and kernel.form == "fp8_block")
+
+
 class _Case(NamedTuple):
     arch: Architecture
     step: Step  # what one group of devices runs

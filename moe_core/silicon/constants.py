@@ -6,6 +6,7 @@ import json
 from functools import cache as once
 from typing import Any, NamedTuple
 
+from moe_core.errors import ConfigError
 from moe_core.perf.comm import Line
 from moe_core.perf.gemm import GemmConstants
 from moe_core.silicon.systems import DATA
@@ -22,7 +23,7 @@ class Fitted(NamedTuple):
 
 @once
 def kernel(kind: str, system: str, framework: str, form: str) -> Fitted:
-    """Constants of `kind` (gemm, decode, prefill, latent_decode, latent_prefill): the nearest that was fitted.
+    """Constants of `kind` (gemm, decode, prefill, latent_decode, latent_prefill), the nearest fitted.
 
     Tried in turn: the framework and format asked for, the other framework, 16 bits.
     """
@@ -46,18 +47,23 @@ def lines(system: str, library: str, op: str) -> tuple[Line, ...]:
 
 @once
 def exchange(system: str, mode: str, part: str) -> Line:
-    """DeepEP's dispatch or combine among eight devices; where it was not measured, the line of an all-to-all."""
+    """DeepEP's dispatch or combine among eight devices; an all-to-all's line where it was not measured."""
     found = _read()["exchanges"][system].get(f"{mode}/{part}")
     if found is None:
         return lines(system, "nccl", "alltoall")[-1]
     return Line(8, found["start"], found["bandwidth"])
 
 
+FRAMEWORKS = ("vllm", "sglang", "trtllm")
+
+
 @once
 def served(framework: str) -> dict[str, float]:
-    """Constants of serving, fitted to end-to-end samples; those of all frameworks where one has none."""
-    table: dict[str, dict[str, float]] = _read().get("served", {})
-    return table.get(framework) or table.get("all") or {}
+    """Constants of serving, fitted to end-to-end samples (`silicon.endtoend`). Raises ConfigError."""
+    table: dict[str, dict[str, float]] = _read()["served"]
+    if framework not in table:
+        raise ConfigError(f"framework ({framework}): must be one of {', '.join(FRAMEWORKS)}")
+    return table[framework]
 
 
 def _fitted(row: dict[str, float]) -> Fitted:

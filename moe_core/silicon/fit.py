@@ -33,6 +33,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[dict[str, Array], GemmConstants], Array]
 
 
+class _Points(NamedTuple):
+    """Columns of a table and a number a shape."""
+
+    arrays: dict[str, Array]
+    groups: Array
+
+
 class Case(NamedTuple):
     """One fit: its name, the points, what it must not have seen to be judged, and the model."""
 
@@ -78,7 +85,9 @@ def _solve(case: Case, seen: Array) -> GemmConstants:
     return GemmConstants(*(float(value) for value in np.exp(found.x)))
 
 
-def _points(table: str, columns: tuple[str, ...], group: tuple[str, ...], **equal: str | int) -> Any:
+def _points(
+    table: str, columns: tuple[str, ...], group: tuple[str, ...], **equal: str | int
+) -> _Points | None:
     """Evenly thinned rows as arrays, and a number a shape."""
     found = tables.measured(table, (*columns, "seconds"), **equal)
     count = len(found["seconds"])
@@ -88,7 +97,7 @@ def _points(table: str, columns: tuple[str, ...], group: tuple[str, ...], **equa
     arrays = {name: np.asarray(values[::step], dtype=float) for name, values in found.items()}
     shapes = {key: i for i, key in enumerate(sorted(set(zip(*(arrays[g] for g in group), strict=True))))}
     groups = np.asarray([shapes[key] for key in zip(*(arrays[g] for g in group), strict=True)])
-    return arrays, groups
+    return _Points(arrays, groups)
 
 
 def _machine(system: str, dtype: str) -> Machine:
@@ -109,13 +118,13 @@ def _gemms(system: str, framework: str) -> Iterable[Case]:
         ) -> Array:
             return np.asarray(gemm.seconds(p["m"], p["n"], p["k"], width, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"gemm/{system}/{framework}/{dtype}", *found, model)
+        yield Case(f"gemm/{system}/{framework}/{dtype}", found.arrays, found.groups, model)
 
 
 def _attention(system: str, framework: str) -> Iterable[Case]:
     shape = ("heads", "kv_heads", "head_dim", "batch")
     machine = _machine(system, "bf16")
-    equal = {"system": system, "framework": framework, "dtype": "bf16", "window": 0}
+    equal: dict[str, str | int] = {"system": system, "framework": framework, "dtype": "bf16", "window": 0}
     for kv, width in (("bf16", 2.0), ("fp8", 1.0)):
         found = _points("attention_generation", (*shape, "past"), shape[:3], kv_dtype=kv, **equal)
         if found is not None:
@@ -124,7 +133,7 @@ def _attention(system: str, framework: str) -> Iterable[Case]:
                 heads: Any = Heads(p["heads"], p["kv_heads"], p["head_dim"], p["head_dim"])  # type: ignore[arg-type]
                 return np.asarray(attention_time.decode(p["batch"], p["past"], heads, width, machine, c))  # type: ignore[arg-type]
 
-            yield Case(f"decode/{system}/{framework}/{kv}", *found, decode)
+            yield Case(f"decode/{system}/{framework}/{kv}", found.arrays, found.groups, decode)
     found = _points("attention_context", (*shape, "isl"), shape[:3], kv_dtype="bf16", **equal)
     if found is not None:
 
@@ -132,7 +141,7 @@ def _attention(system: str, framework: str) -> Iterable[Case]:
             heads: Any = Heads(p["heads"], p["kv_heads"], p["head_dim"], p["head_dim"])  # type: ignore[arg-type]
             return np.asarray(attention_time.prefill(p["batch"], p["isl"], heads, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"prefill/{system}/{framework}/bf16", *found, prefill)
+        yield Case(f"prefill/{system}/{framework}/bf16", found.arrays, found.groups, prefill)
 
 
 def _latent(system: str) -> Iterable[Case]:
@@ -151,11 +160,11 @@ def _latent(system: str) -> Iterable[Case]:
             heads: Any = Heads(p["heads"], 1, key, value, True)  # type: ignore[arg-type]
             return np.asarray(attention_time.decode(p["batch"], p["past"], heads, 2.0, machine, c))  # type: ignore[arg-type]
 
-        keep = found[0]["past"] > 0
+        keep = found.arrays["past"] > 0
         yield Case(
             f"latent_decode/{system}/sglang/bf16",
-            {k: v[keep] for k, v in found[0].items()},
-            found[1][keep],
+            {k: v[keep] for k, v in found.arrays.items()},
+            found.groups[keep],
             decode,
         )
     found = _points("mla", ("heads", "batch", "isl"), ("heads",), past=0, **equal)
@@ -165,7 +174,7 @@ def _latent(system: str) -> Iterable[Case]:
             heads: Any = Heads(p["heads"], p["heads"], own_key, own_value)  # type: ignore[arg-type]
             return np.asarray(attention_time.prefill(p["batch"], p["isl"], heads, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"latent_prefill/{system}/sglang/bf16", *found, prefill)
+        yield Case(f"latent_prefill/{system}/sglang/bf16", found.arrays, found.groups, prefill)
 
 
 def lines(system: str) -> dict[str, list[dict[str, float]]]:
@@ -234,7 +243,8 @@ def _straight(sent: Array, times: Array) -> dict[str, float]:
 
 def main() -> None:
     """Fit everything and write the file."""
-    fitted: dict[str, Any] = {"kernels": {}, "collectives": {}, "exchanges": {}}
+    kept = json.loads(PATH.read_text(encoding="utf-8")).get("served", {}) if PATH.exists() else {}
+    fitted: dict[str, Any] = {"kernels": {}, "collectives": {}, "exchanges": {}, "served": kept}
     for system in SYSTEMS:
         for framework in ("vllm", "sglang"):
             for case in (*_gemms(system, framework), *_attention(system, framework)):

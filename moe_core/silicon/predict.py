@@ -8,6 +8,7 @@ layer, the host a step. Both were fitted to served models end to end (`silicon.e
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
 
@@ -17,16 +18,16 @@ from moe_core.perf.memory import Workload, model
 from moe_core.perf.ops import Step
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.perf.step_time import Work, works
+from moe_core.perf.step_time import Work, block_products, small_kernels, works
 from moe_core.silicon import constants, systems
-from moe_core.silicon.kernels import Place, Timed, time
+from moe_core.silicon.kernels import time
+from moe_core.silicon.place import Place, Timed
 from moe_core.specs import Architecture
 
 Bound = Literal["memory", "compute", "overhead", "network"]
 Source = Literal["measured elsewhere", "modelled"]
 
 MAIN = 0.05  # a part of less than this share need not be measured for the whole to count as measured
-_LAYER, _STEP, _SPREAD = 6e-6, 5e-4, 0.25  # until a framework's own are known
 
 
 class Part(NamedTuple):
@@ -90,11 +91,11 @@ def predict(
     system = systems.of(hardware)
     place = Place(hardware, system.name, system.own, framework)
     shares = None if load is None or arch.experts is None else resampled(load, arch.experts.count)
-    found = [
-        (work, time(work.kernel, place, shares)) for work in works(arch, step, precision, kv, parallel)
-    ]
-    sums = [*_parts(found), _host(arch, framework)]
-    return _prediction(sums, constants.served(framework).get("spread", _SPREAD), system.own)
+    listed = works(arch, step, precision, kv, parallel)
+    factor = constants.served(framework)["kernels"]
+    found = [(work, time(work.kernel, place, shares).scaled(factor)) for work in listed]
+    sums = [*_parts(found), _host(arch, listed, framework)]
+    return _prediction(sums, constants.served(framework)["spread"], system.own)
 
 
 def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:
@@ -104,7 +105,7 @@ def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:
     """
     ranked = sorted((float(x) for x in load), reverse=True)
     edges = [i * len(ranked) / experts for i in range(experts + 1)]
-    means = [_mean(ranked, low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    means = [_mean(ranked, low, high) for low, high in pairwise(edges)]
     total = sum(means) or 1.0
     return tuple(x / total for x in means)
 
@@ -151,11 +152,12 @@ def _bound(group: list[tuple[Work, Timed]]) -> Bound:
     return "compute" if compute > memory else "memory"
 
 
-def _host(arch: Architecture, framework: str) -> _Sum:
-    """Norms, rotary, gating and sampling, and the host between steps."""
+def _host(arch: Architecture, listed: list[Work], framework: str) -> _Sum:
+    """Small kernels (norms, rotary, gates, top-k, scaling of blocks) and the host between two steps."""
     served = constants.served(framework)
-    seconds = served.get("layer", _LAYER) * arch.layers + served.get("step", _STEP)
-    return _Sum(Part("framework", "framework", seconds, 0, 0, "overhead", "modelled"), 0.4, None)
+    small = served["small"] * small_kernels(arch) + served["block"] * block_products(listed)
+    part = Part("framework", "framework", small + served["step"], 0, 0, "overhead", "modelled")
+    return _Sum(part, 0.4, None)
 
 
 def _prediction(sums: list[_Sum], served: float, own: bool) -> Prediction:

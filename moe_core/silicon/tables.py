@@ -127,7 +127,8 @@ def _share(low: int, high: int, value: int) -> float:
 @lru_cache(maxsize=256)
 def _sizes(where: Where, axis: str) -> tuple[int, ...]:
     equal = dict(_named(where))
-    sql = f"SELECT DISTINCT {axis} FROM read_parquet('{DATA / 'gemm'}.parquet') WHERE {_where(equal)} ORDER BY 1"
+    source = f"read_parquet('{DATA / 'gemm'}.parquet')"
+    sql = f"SELECT DISTINCT {axis} FROM {source} WHERE {_where(equal)} ORDER BY 1"
     return tuple(row[0] for row in _rows(sql, equal))
 
 
@@ -158,7 +159,7 @@ def generation_attention(
     window: int = 0,
     kv_dtype: str = "bf16",
 ) -> float | None:
-    """Seconds of one new token's attention of one layer against `past` others in each of `batch` sequences."""
+    """Seconds of attention of one layer: a new token in each of `batch` sequences after `past` others."""
     shape = _heads(heads, kv_heads, head_dim, window, kv_dtype)
     return _grid("attention_generation", (*_named(where), *shape), "batch", "past").at(batch, past)
 
@@ -264,7 +265,8 @@ def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: st
     equal = dict(shape)
     rows = _rows(
         f"SELECT {first}, {second}, min(seconds) FROM read_parquet('{DATA / table}.parquet')"
-        f" WHERE {_where(equal)} AND {first} > 0 AND {second} > 0 AND seconds > 0 GROUP BY 1, 2 ORDER BY 1, 2",
+        f" WHERE {_where(equal)} AND {first} > 0 AND {second} > 0 AND seconds > 0"
+        " GROUP BY 1, 2 ORDER BY 1, 2",
         equal,
     )
     firsts = sorted({row[0] for row in rows})

@@ -1,0 +1,65 @@
+"""Seconds of the grouped experts of one layer, with the format and framework that serve its weights."""
+
+from __future__ import annotations
+
+from moe_core.errors import ConfigError
+from moe_core.perf.distinct import popular, uniform
+from moe_core.perf.moe_layer import LayerCase
+from moe_core.perf.step_time import Bank
+from moe_core.silicon import layer
+from moe_core.silicon.layer import LayerEstimate
+from moe_core.silicon.place import Place, Timed, timed
+
+# Stages of formats that run the same weights; within a stage the fastest. vLLM's kernel for one 8-bit scale a
+# tensor is four times slower than 16 bits on Hopper; 4-bit weights meet 8-bit activations where they can.
+_ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "fp8": (("fp8", "fp8_block"),),
+    "fp8_block": (("fp8_block",), ("fp8",)),
+    "mxfp4": (("mxfp4_a8",), ("mxfp4",)),
+    "fp16": (("bf16",),),
+    "fp32": (("bf16",),),
+}
+
+
+def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> Timed:
+    """One layer's experts; `distinct` are those hit on all ranks, bytes those of the busiest rank's."""
+    found = _best(kernel, place, load)
+    hit = uniform(kernel.experts, kernel.top_k, kernel.tokens)
+    if load is not None:
+        hit = popular(load, kernel.top_k, kernel.tokens)
+    measured = _is_measured(found)
+    spread = max(found.upper / found.seconds, found.seconds / found.lower) - 1
+    answer = timed(place, kernel.form, found.seconds, found.flops, found.bytes, measured, spread)
+    return answer._replace(distinct=hit)
+
+
+def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEstimate:
+    """Measured in this framework or another, in the order of formats; else this framework's model."""
+    modelled: LayerEstimate | None = None
+    for forms in _ALTERNATIVES.get(kernel.form, ((kernel.form,),)):
+        for name in place.frameworks:
+            found = [one for form in forms if (one := _estimate(kernel, place, name, form, load))]
+            known = [one for one in found if _is_measured(one)]
+            if known:
+                return min(known, key=lambda one: one.seconds)
+            modelled = modelled or (found[0] if found else None)
+    if modelled is None:
+        raise ConfigError(f"experts ({kernel.form}): no kernel was measured for it on {place.system}")
+    return modelled
+
+
+def _estimate(
+    kernel: Bank, place: Place, framework: str, form: str, load: tuple[float, ...] | None
+) -> LayerEstimate | None:
+    """None where this framework was not measured with this format."""
+    sizes = (kernel.tokens, kernel.hidden, kernel.inter, kernel.experts, kernel.top_k)
+    case = LayerCase(*sizes, tp=kernel.tp, ep=kernel.ep, gated=kernel.gated)
+    try:
+        return layer.estimate(place.device, form, case, framework=framework, load=load)
+    except ConfigError:
+        return None
+
+
+def _is_measured(found: LayerEstimate) -> bool:
+    """A table holds the shape; its load may have been scaled to ours."""
+    return found.source == "measured elsewhere" or found.note.startswith("measured")
