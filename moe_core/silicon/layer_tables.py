@@ -83,27 +83,29 @@ def read(system: str, framework: str, dtype: str) -> Table:
         tables.measured("moe", columns, system=system, framework=framework, dtype=dtype)
     ).sort_values(columns[:-1], ignore_index=True)
     rows["mend"] = mend(system, framework)
-    rows["shape"] = rows[SHAPE].astype(str).agg("/".join, axis=1)
+    rows["shape"] = ["/".join(map(str, row)) for row in zip(*(rows[name] for name in SHAPE), strict=True)]
     of = machine(system, dtype)
-    gated = _gated(rows, system)
     fields = {name: rows[name].to_numpy() for name in LayerCase._fields if name != "gated"}
-    case = LayerCase(**fields, gated=gated)
-    return Table(system, framework, dtype, rows, work(case, _loads(rows), of), rows["seconds"].to_numpy(), of)
+    case = LayerCase(**fields, gated=gated(rows, system))
+    return Table(system, framework, dtype, rows, work(case, loads(rows), of), rows["seconds"].to_numpy(), of)
 
 
-def _gated(rows: pd.DataFrame, system: str) -> Array:
+def gated(rows: pd.DataFrame, system: str) -> Array:
+    """Whether an expert of each row has three matrices."""
     known = [tuple(row) for row in rows[SHAPE].itertuples(index=False)]
     return np.array([system == "a100_sxm" or shape not in UNGATED for shape in known])
 
 
-def _loads(rows: pd.DataFrame) -> Load:
-    drawn = rows[LOAD_KEYS].merge(_drawn(), on=LOAD_KEYS, how="left", validate="many_to_one")
-    assert not drawn["distinct"].isna().any(), "loads.parquet is older than moe.parquet: fit again"
-    return Load(**{name: drawn[name].to_numpy() for name in Load._fields})
+def loads(rows: pd.DataFrame) -> Load:
+    """The load behind each row. The columns are `LOAD_KEYS`."""
+    found = rows[LOAD_KEYS].merge(drawn(), on=LOAD_KEYS, how="left", validate="many_to_one")
+    assert not found["distinct"].isna().any(), "loads.parquet is older than moe.parquet: fit again"
+    return Load(**{name: found[name].to_numpy() for name in Load._fields})
 
 
 @once
-def _drawn() -> pd.DataFrame:
+def drawn() -> pd.DataFrame:
+    """The shipped loads."""
     return pd.read_parquet(LOADS)
 
 
@@ -114,5 +116,10 @@ def draw() -> pd.DataFrame:
     rows = duckdb.connect().execute(f"SELECT DISTINCT {names} FROM {source}").df()
     rows["mend"] = [mend(*pair) for pair in zip(rows["system"], rows["framework"], strict=True)]
     rows = rows[LOAD_KEYS].drop_duplicates().sort_values(LOAD_KEYS, ignore_index=True)
-    drawn = [benchmark_load(*row) for row in rows.itertuples(index=False)]
-    return pd.concat([rows, pd.DataFrame(drawn, columns=list(Load._fields))], axis=1)
+    found = [load_of(*row) for row in rows.itertuples(index=False)]
+    return pd.concat([rows, pd.DataFrame(found, columns=list(Load._fields))], axis=1)
+
+
+def load_of(distribution: str, tokens: int, experts: int, top_k: int, ep: int, mend: Mend) -> Load:
+    """The load of one row, its fields in the order of `LOAD_KEYS`."""
+    return benchmark_load(distribution, int(tokens), int(experts), int(top_k), int(ep), mend)
