@@ -160,8 +160,8 @@ def roof(run: Run, here: Source) -> None:
     st.caption(
         f"Roof: {quantity(limits.flops, 'FLOP/s')} and {quantity(limits.bytes, 'B/s')}, the best of all "
         f"probes ({recorded_on(by)}). A dense layer is bound by multiplying from about "
-        f"{ridgetokens_words(limits, size):,.0f} tokens on, this mixture from "
-        f"{ridgetokens_words(limits, size, layer.experts, layer.top_k):,.0f}."
+        f"{ridge_tokens(limits, size):,.0f} tokens on, this mixture from "
+        f"{ridge_tokens(limits, size, layer.experts, layer.top_k):,.0f}."
     )
 
 
@@ -227,7 +227,7 @@ def _calibrated(run: Run) -> Run | None:
 def _error_words(run: Run, by: Run) -> str:
     return (
         f"predicted by moe_core.perf.device_model from a calibration of {by.provenance['device']} "
-        f"({by.created:%Y-%m-%d}) for the sweep of {run.created:%Y-%m-%d}; its error on this chart is in the title, on the benchmark grid in benchmarks/results"
+        f"({by.created:%Y-%m-%d}) for the sweep of {run.created:%Y-%m-%d}; its error is in the title"
     )
 
 

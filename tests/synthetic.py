@@ -5,7 +5,9 @@ Experts have taste: each domain prefers some of them, so that heatmaps, lift and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from moe_core.runs import bundle
 from moe_core.runs.layout import Manifest
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
+from tests import synthetic_layers
 
 SAMPLES = {
     "english": "The cat sat on the mat, and 42 people said: how nice! ",
@@ -53,7 +56,7 @@ def write_bundle(
     """Publish one synthetic run under `runs_dir`; its directory is named by its run id."""
     spec = spec or RunSpec()
     generator = np.random.default_rng(seed)
-    tables = _sweep(spec) if spec.lab == "topk_sweep" else _bench(spec, layers, generator)
+    tables = TABLES_OF.get(spec.lab, partial(_bench, layers=layers, generator=generator))(spec)
     decisions = len(tables["decisions"]["layer"]) if "decisions" in tables else 0
     question = question_id(spec)
     manifest = Manifest(
@@ -68,6 +71,14 @@ def write_bundle(
         summary=_summary(spec, decisions),
     )
     return bundle.publish(runs_dir, manifest, tables)
+
+
+TABLES_OF: dict[str, Callable[[RunSpec], dict[str, Any]]] = {
+    "topk_sweep": lambda spec: _sweep(spec),
+    "layer_sweep": synthetic_layers.layers,
+    "real_layers": synthetic_layers.layers,
+    "calibrate": lambda spec: {},
+}
 
 
 def _bench(spec: RunSpec, layers: int, generator: np.random.Generator) -> dict[str, Any]:
@@ -223,6 +234,8 @@ def _architectures(spec: RunSpec, layers: int) -> dict[str, Any]:
 
 def _summary(spec: RunSpec, decisions: int) -> dict[str, Any]:
     bits = {"dense": 1.9, "moe": 2.4, "random": 3.5, "oracle": 2.2}
+    if spec.lab in ("layer_sweep", "real_layers", "calibrate"):
+        return synthetic_layers.summary(spec)
     if spec.lab == "topk_sweep":
         return {"tokens": spec.batch * spec.seq, "decisions": 0, "bits_per_byte": bits}
     return {

@@ -54,8 +54,9 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
         part=[m / roof.reachable(i) for m, i in zip(data["measured"], data["intensity"], strict=True)]
     )
     top = best[best["role"] == "mixture"].nlargest(1, "part").iloc[0]
+    where = tokens_words(int(top["tokens"]))
     title = (
-        f"{label} reaches {percent(float(top['part']))} of the roof at best ({tokens_words(int(top['tokens']))}); "
+        f"{label} reaches {percent(float(top['part']))} of the roof at best ({where}); "
         f"the ridge is at {significant(roof.ridge)} FLOP a byte"
     )
     return draw(title, f"Roofline. Filled points are measured, hollow ones modelled. {title}.", chart, points)

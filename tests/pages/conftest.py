@@ -20,6 +20,8 @@ SPECS = (
     RunSpec(experts=32),
     RunSpec(experts=32, batch=2),
     RunSpec(lab="topk_sweep"),
+    RunSpec(lab="layer_sweep"),
+    RunSpec(lab="calibrate"),
 )
 
 
@@ -35,7 +37,7 @@ def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest
 
 @pytest.fixture
 def filled(app: AppTest, bundle_dir: Callable[..., Path]) -> AppTest:
-    """The same with five synthetic runs."""
+    """The same with seven synthetic runs."""
     now = datetime.now(UTC)
     for index, spec in enumerate(SPECS):
         bundle_dir(spec, seed=index, created=now - timedelta(minutes=index))
