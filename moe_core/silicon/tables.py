@@ -99,7 +99,7 @@ def gemm(where: Where, m: float, n: int, k: int) -> float | None:
 
 def gemm_between(where: Where, m: float, n: int, k: int) -> float | None:
     """Seconds of [m, k] x [k, n] from the four measured shapes around it; None outside all of them."""
-    sides = _sides(_sizes(where, "n"), n), _sides(_sizes(where, "k"), k)
+    sides = _sides(gemm_sizes(where, "n"), n), _sides(gemm_sizes(where, "k"), k)
     if not all(sides):
         return None
     (low_n, high_n), (low_k, high_k) = sides
@@ -125,7 +125,8 @@ def _share(low: int, high: int, value: int) -> float:
 
 
 @lru_cache(maxsize=256)
-def _sizes(where: Where, axis: str) -> tuple[int, ...]:
+def gemm_sizes(where: Where, axis: str) -> tuple[int, ...]:
+    """Every measured n or k, ascending; empty where nothing was measured."""
     equal = dict(_named(where))
     source = f"read_parquet('{DATA / 'gemm'}.parquet')"
     sql = f"SELECT DISTINCT {axis} FROM {source} WHERE {_where(equal)} ORDER BY 1"
