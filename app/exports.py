@@ -7,6 +7,7 @@ run, provenance.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from app.charts.figure import Figure
@@ -16,7 +17,8 @@ from moe_core.errors import MoEScopeError
 from moe_core.report import archive, kinds
 from moe_core.report.archive import Page
 from moe_core.report.formats import FORMATS, digest
-from moe_core.report.manifest import Manifest, Number, Origin, Provenance, Ran, make, ran
+from moe_core.report.manifest import Manifest, Origin, Provenance, Ran, make, ran
+from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
 
 SCENARIO = "scenario"
@@ -24,11 +26,15 @@ PAGES = {"html": "HTML, one file", "zip": "ZIP, every format"}
 
 
 class Context(NamedTuple):
-    """What a figure was drawn of: the scenario, where its numbers come from, the runs it shows."""
+    """What a figure was drawn of: the scenario, where its numbers come from, the runs it shows.
+
+    `cases` take the place of the sidebar's scenario where a figure shows others, by name.
+    """
 
     scenario: Scenario | None
     sources: tuple[tuple[Provenance, str], ...]
     bundles: tuple[Bundle, ...] = ()
+    cases: Mapping[str, Resolved] | None = None
 
 
 def file(ending: str, figures: Mapping[str, Figure], context: Context, theme: str) -> bytes:
@@ -47,29 +53,27 @@ def manifest(
     title: str, figures: Mapping[str, Figure], context: Context, what: Literal["figure", "page"] = "figure"
 ) -> Manifest:
     """Everything needed to make the numbers behind these figures again."""
-    scenarios, numbers = _scenario(context.scenario)
+    cases = _scenario(context.scenario) if context.cases is None else context.cases
+    numbers = [number for name, case in cases.items() for number in kinds.of_scenario(name, case)]
     for found in context.bundles:
         numbers += kinds.of_run(found)
     return make(
         what,
         title,
         sources=(Origin(kind=kind, detail=detail) for kind, detail in context.sources),
-        scenarios=scenarios,
+        scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
         runs=_runs(context.bundles),
         numbers=numbers,
         rows={name: digest(figure) for name, figure in figures.items()},
     )
 
 
-def _scenario(scenario: Scenario | None) -> tuple[dict[str, dict[str, object]], list[Number]]:
-    """The scenario and its numbers; nothing where it cannot be resolved, which the page has said."""
-    if scenario is None:
-        return {}, []
-    try:
-        case = resolve(scenario)
-        return {SCENARIO: case.model_dump(mode="json")}, kinds.of_scenario(SCENARIO, case)
-    except MoEScopeError:
-        return {}, []
+def _scenario(scenario: Scenario | None) -> dict[str, Resolved]:
+    """The scenario of the sidebar; nothing where it cannot be resolved, which the page has said."""
+    if scenario is not None:
+        with suppress(MoEScopeError):
+            return {SCENARIO: resolve(scenario)}
+    return {}
 
 
 def _runs(bundles: Iterable[Bundle]) -> list[Ran]:

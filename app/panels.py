@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ from app.charts.figure import Figure
 from app.words import escape, measured_here
 from moe_core.report import archive
 from moe_core.report.formats import FORMATS
+from moe_core.report.resolved import Resolved
 from moe_core.report.text import slug
 from moe_core.store.queries import Run
 
@@ -26,6 +27,9 @@ _BADGE: dict[Kind, tuple[Any, str]] = {
     "published": ("green", ":material/menu_book:"),
     "modelled": ("orange", ":material/function:"),
 }
+
+
+Drawn = tuple[Figure, "Source", Mapping[str, Resolved] | None]
 
 
 class Source(NamedTuple):
@@ -85,14 +89,18 @@ def show(
     caveat: str = "",
     on_select: Callable[[], None] | None = None,
     height: int | None = None,
+    cases: Mapping[str, Resolved] | None = None,
 ) -> None:
-    """A figure with its finding above, its provenance, a view of its data, and export."""
-    _page()[2][key] = (figure, source)
+    """A figure with its finding above, its provenance, a view of its data, and export.
+
+    `cases`: the scenarios it shows, where that is not the one in the sidebar.
+    """
+    _page()[2][key] = (figure, source, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             st.markdown(f"**{escape(figure.title)}**", width="stretch")
             with st.container(width="content"):
-                _more(figure, key, source)
+                _more(figure, key, source, cases)
         extra: dict[str, Any] = {"on_select": on_select} if on_select else {}
         st.vega_lite_chart(figure.spec, key=f"chart_{key}", alt=figure.alt, width="stretch", **extra)
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -102,7 +110,7 @@ def show(
 
 
 @st.fragment
-def _more(figure: Figure, key: str, source: Source) -> None:
+def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved] | None) -> None:
     """The rows behind a figure and its files, made when asked for."""
     opened = st.popover(
         "Data", icon=":material/table_view:", key=f"data_{key}", on_change="rerun", type="tertiary"
@@ -111,7 +119,7 @@ def _more(figure: Figure, key: str, source: Source) -> None:
         return
     with opened:
         st.dataframe(figure.data, hide_index=True, height=260, alt=f"The rows behind: {figure.title}")
-        context = _context([source])
+        context = _context([source], cases)
         with st.container(horizontal=True, gap="small"):
             for ending, (label, mime, _) in FORMATS.items():
                 st.download_button(
@@ -136,16 +144,18 @@ def page_files(title: str) -> None:
     )
     if not opened.open:
         return
-    sources = list(dict.fromkeys(source for _, source in figures.values()))
+    sources = list(dict.fromkeys(source for _, source, _ in figures.values()))
+    shown = [own for *_, own in figures.values() if own is not None]
+    cases = {name: case for own in shown for name, case in own.items()} if shown else None
     rows = tuple((card.label, card.value, card.note, card.source.kind) for card in cards)
-    found = archive.Page(lead or title, rows, {key: figure for key, (figure, _) in figures.items()})
+    found = archive.Page(lead or title, rows, {key: figure for key, (figure, *_) in figures.items()})
     with opened:
         st.caption(f"{len(figures)} figures, with their rows and how to make their numbers again.")
         with st.container(horizontal=True, gap="small"):
             for ending, label in exports.PAGES.items():
                 st.download_button(
                     label,
-                    partial(exports.page, ending, found, _context(sources), _theme()),
+                    partial(exports.page, ending, found, _context(sources, cases), _theme()),
                     f"moescope-{slug(title)}.{ending}",
                     on_click="ignore",
                     key=f"page_{ending}",
@@ -171,17 +181,18 @@ def start_page() -> None:
     st.session_state[_DRAWN] = ["", (), {}]
 
 
-def _page() -> tuple[str, Sequence[Number], dict[str, tuple[Figure, Source]]]:
+def _page() -> tuple[str, Sequence[Number], dict[str, Drawn]]:
     lead, cards, figures = st.session_state.get(_DRAWN, ("", (), {}))
     return lead, cards, figures
 
 
-def _context(sources: Sequence[Source]) -> exports.Context:
+def _context(sources: Sequence[Source], cases: Mapping[str, Resolved] | None) -> exports.Context:
     runs = dict.fromkeys(source.run for source in sources if source.run is not None)
     return exports.Context(
         st.session_state.get(controls.STATE),
         tuple((source.kind, source.detail) for source in sources),
         tuple(found for found in map(data.bundle_of, runs) if found is not None),
+        cases,
     )
 
 

@@ -80,7 +80,7 @@ def start(scenario: Scenario) -> None:
             "Name of the scenario in the sidebar", shelf.default_name(scenario), max_chars=80
         )
         author = st.text_input("Your name", st.session_state.get(shelf.AUTHOR, ""), max_chars=80)
-        if st.form_submit_button("Save", type="primary"):
+        if st.form_submit_button("Save the review", type="primary"):
             shelf.attempt(partial(_create, title, question, name, author, scenario))
 
 
@@ -120,12 +120,12 @@ def sentence(saved: Saved, story: Story) -> str:
         last = saved.log[-1]
         return f"Decided on {last.when:%Y-%m-%d}: {last.decision.what}"
     names = [case.name for case in saved.review.scenarios]
-    return f"{saved.review.title}: {' or '.join(names) or 'no scenario yet'}, not decided"
+    return f"Not decided yet: {' or '.join(names) or 'there is no scenario to compare'}"
 
 
 def question(saved: Saved) -> str:
-    """What was asked, for a caption."""
-    return escape(f"{saved.review.title}: {saved.review.question}")
+    """Title and question, as Markdown."""
+    return f"**{escape(saved.review.title)}**  \n{escape(saved.review.question)}"
 
 
 def numbers(saved: Saved) -> tuple[Number, ...]:
@@ -140,21 +140,23 @@ def numbers(saved: Saved) -> tuple[Number, ...]:
     return tuple(found)
 
 
-def main(story: Story) -> None:
+def main(saved: Saved, story: Story) -> None:
     """The first chart."""
     drawn = [block for block in story.blocks if isinstance(block, Plot)]
     if drawn:
-        _show(drawn[0])
+        _show(drawn[0], saved)
 
 
-def charts(story: Story) -> None:
+def charts(saved: Saved, story: Story) -> None:
     """The other charts."""
     for plot in [block for block in story.blocks if isinstance(block, Plot)][1:]:
-        _show(plot)
+        _show(plot, saved)
 
 
-def _show(plot: Plot) -> None:
-    panels.show(plot.figure, f"review-{plot.name}", MODELLED, caveat="full size")
+def _show(plot: Plot, saved: Saved) -> None:
+    panels.show(
+        plot.figure, f"review-{plot.name}", MODELLED, caveat="full size", cases=stories.resolve(saved)
+    )
 
 
 # -- tabs ------------------------------------------------------------------------------------------
@@ -164,11 +166,16 @@ def compared(saved: Saved, scenario: Scenario) -> None:
     """The scenarios side by side, the scenario in the sidebar to add, and a link to each."""
     cases = stories.resolve(saved)
     rows = tables.comparison(cases)
-    marks = ["differs" if row.differs and len(cases) > 1 else "" for row in rows]
-    cells = [(mark, row.name, *row.values) for mark, row in zip(marks, rows, strict=True)]
-    frame = pd.DataFrame(cells, columns=["", " ", *cases])  # no scenario has an empty name
+    columns = pd.DataFrame([(row.name, *row.values) for row in rows], columns=["", *cases])
+    if len(cases) > 1:  # no scenario has an empty name, so no column is there twice
+        columns.insert(1, " ", ["differs" if row.differs else "" for row in rows])
     if cases:
-        st.dataframe(frame, hide_index=True, alt="The scenarios side by side; rows that differ are marked")
+        st.dataframe(
+            columns,
+            hide_index=True,
+            height="content",
+            alt="The scenarios side by side; rows that differ are marked",
+        )
     for at, case in enumerate(saved.review.scenarios):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{escape(case.name)}**", width="stretch")
@@ -249,7 +256,9 @@ def files(saved: Saved, story: Story) -> None:
                 label, partial(write, story), f"moescope-{slug(story.title)}.{ending}", on_click="ignore",
                 key=f"review_{ending}", icon=":material/download:",
             )  # fmt: skip
-    st.caption("Each carries a manifest; with it every number can be made again:")
+    st.caption("To share this version of the review:")
+    st.code(f"/reviews?review={saved.review_id}&review_version={saved.version}", language=None)
+    st.caption("Each file carries a manifest; with it every number can be made again:")
     st.code(
         f"python -m moe_core export review --review {saved.review_id} --version {saved.version} "
         "--out review.pptx\n"

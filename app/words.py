@@ -11,10 +11,16 @@ from moe_core.units import quantity
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|$~:^&\"'=@/])")
 
+_ADDRESS = re.compile(r"[a-z]+:(?=//)|www(?=\.)|(?<=\S)(?=@)", re.I)
+
 
 def escape(text: str) -> str:
-    """Text that is not ours, safe inside Markdown: no links, images, directives or formulas."""
-    return _MARKDOWN.sub(r"\\\1", re.sub(r"\s+", " ", text))
+    """Text that is not ours, safe inside Markdown: no links, images, directives or formulas.
+
+    Escaping does not keep an address from becoming a link: a character without width inside it does.
+    """
+    plain = _ADDRESS.sub("\\g<0>\N{WORD JOINER}", re.sub(r"\s+", " ", text))
+    return _MARKDOWN.sub(r"\\\1", plain)
 
 
 def ago(when: float) -> str:

@@ -26,10 +26,9 @@ if saved is None:
 story = reviews.told(saved)
 with answer:
     panels.lead(reviews.sentence(saved, story), *([reviews.MODELLED] if saved.review.scenarios else []))
-    if saved.review.question:
-        st.caption(reviews.question(saved))
+    st.markdown(reviews.question(saved))
     panels.numbers(reviews.numbers(saved))
-reviews.main(story)
+reviews.main(saved, story)
 
 compared, charts, notes, decided, files, versions, kept = st.tabs(
     ["Scenarios", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"],
@@ -38,7 +37,7 @@ compared, charts, notes, decided, files, versions, kept = st.tabs(
 )
 for tab, draw in (
     (compared, lambda: reviews.compared(saved, scenario)),
-    (charts, lambda: reviews.charts(story)),
+    (charts, lambda: reviews.charts(saved, story)),
     (notes, lambda: reviews.notes(saved)),
     (decided, lambda: reviews.decisions(saved)),
     (files, lambda: reviews.files(saved, story)),

@@ -30,7 +30,7 @@ SHADES = {  # neighbours in a stack differ in grey too
 }
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
-ROW = 46  # pixels a bar needs
+ROW, FRAME = 46, 130  # pixels a bar needs; axis and legend, which a page counts in
 
 
 class Plot(NamedTuple):
@@ -183,7 +183,7 @@ def _stacked(data: pd.DataFrame, cases: Cases) -> dict[str, Any]:
             "text": {"aggregate": "sum", "field": "GB", "type": "quantitative", "format": ",.3~r"},
         },
     }
-    return {"layer": [bars, totals], "height": ROW * len(cases) + 20}
+    return {"layer": [bars, totals], "height": ROW * len(cases) + FRAME}
 
 
 def _bars(data: pd.DataFrame) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _bars(data: pd.DataFrame) -> dict[str, Any]:
         "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11},
         "encoding": shared | {"text": {"field": "billions", "type": "quantitative", "format": ",.3~r"}},
     }
-    return {"layer": [bars, words], "height": ROW * data["scenario"].nunique() + 20}
+    return {"layer": [bars, words], "height": ROW * data["scenario"].nunique() + FRAME}
 
 
 def _lines(
@@ -262,7 +262,7 @@ def _lines(
                 "encoding": shared | {"shape": shape, "tooltip": [{"field": name} for name in data.columns]},
             },
         ],
-        "height": 300,
+        "height": 340,
     }
 
 
