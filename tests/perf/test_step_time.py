@@ -32,7 +32,8 @@ def arch(name: str):
 
 def weights(found) -> float:
     """Elements of every product's weights."""
-    return sum(work.times * work.kernel.n * work.kernel.k for work in found if isinstance(work.kernel, Product))
+    products = ((work.kernel, work.times) for work in found)
+    return sum(times * one.n * one.k for one, times in products if isinstance(one, Product))
 
 
 @pytest.mark.parametrize("name", NAMES)
