@@ -23,7 +23,7 @@ from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import usable
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
-from moe_core.units import count
+from moe_core.units import GIGA, count
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 CACHE: tuple[Format, ...] = ("bf16", "fp16", "fp8", "int8", "int4", "nvfp4", "fp32")
@@ -144,9 +144,10 @@ def devices(scenario: Scenario, one: Case, modelled: Source) -> None:
     figure = _devices(_key(scenario), one.plan, tuple(sorted(prices.items())), one.label)
     panels.show(figure, "devices", modelled, caveat="powers of two of devices, up to 512")
     st.data_editor(
-        every,
+        every.assign(gigabytes=every["usable"] / GIGA),
         key="price_editor",
         hide_index=True,
+        placeholder="–",
         column_config=_COLUMNS,
         column_order=list(_COLUMNS),
         disabled=[name for name in _COLUMNS if name != "price"],
@@ -169,7 +170,7 @@ _COLUMNS: dict[str, Any] = {
     "cost": st.column_config.NumberColumn("$ an hour, all", format="%.2f"),
     "context": st.column_config.NumberColumn("longest context", format="localized"),
     "batch": st.column_config.NumberColumn("largest batch", format="localized"),
-    "usable": st.column_config.NumberColumn("usable bytes, each", format="compact"),
+    "gigabytes": st.column_config.NumberColumn("usable, each", format="%.4g GB"),
     "source": "source",
 }
 

@@ -42,13 +42,17 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     )
     layers = [solid, edge, paint(left, "ink"), paint(right, "ink")]
     if len(cells):
-        squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78))
-        strength = alt.condition("datum.on", alt.value(0.95), alt.value(0.25))
+        strength = cells["on"].map({True: 0.95, False: 0.25})
+        squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78, strength=strength))
         drawn = squares.mark_rect(cornerRadius=2).encode(
-            x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("high:Q"), opacity=strength
+            x=x,
+            x2=alt.X2("x2:Q"),
+            y=y,
+            y2=alt.Y2("high:Q"),
+            opacity=alt.Opacity("strength:Q", scale=None, legend=None),
         )
         layers.append(paint(drawn, "mixture"))
-    chart = alt.layer(*layers).properties(height=int(44 * top) + 12)
+    chart = alt.layer(*layers, height=int(44 * top) + 12)
     named = boxes[boxes["label"] != ""]
     words = "; ".join(f"{label}: {note}" for label, note in zip(named["label"], named["note"], strict=True))
     data = named[["label", "note", "exact"]].rename(columns={"exact": "parameters"})

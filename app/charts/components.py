@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import altair as alt
 import pandas as pd
 
@@ -49,13 +51,11 @@ def one(parts: pd.DataFrame) -> Figure:
         alt.Tooltip("exact:N", title="parameters"),
         alt.Tooltip("used:N", title="for a token"),
     ]
-    base = alt.Chart(data).encode(y=y, color=colour, tooltip=tip)
+    base = alt.Chart().encode(y=y, color=colour, tooltip=tip)
     held = base.mark_bar(opacity=0.35).encode(x=x)
     used = base.mark_bar().encode(x=alt.X("active:Q", scale=room))
-    words = paint(alt.Chart(data).mark_text(align="left", dx=6), "ink").encode(
-        y=y, x=x, text=alt.Text("text:N")
-    )
-    chart = alt.layer(held, used, words).properties(height=34 * len(data) + 50)
+    words = paint(alt.Chart().mark_text(align="left", dx=6), "ink").encode(y=y, x=x, text=alt.Text("text:N"))
+    chart = alt.layer(held, used, words, data=data, height=34 * len(data) + 50)
     top = largest(data, "parameters")
     title = f"{top['label'][:1].upper()}{top['label'][1:]} hold {percent(top['share'])} of the parameters"
     title = title.replace("Attention hold", "Attention holds").replace("forward hold", "forward holds")
@@ -76,7 +76,7 @@ def several(parts: pd.DataFrame) -> Figure:
     room = alt.Scale(domain=[0, float(totals["parameters"].max()) * 1.12], nice=False)
     ticks = alt.Axis(labelExpr=COUNT_AXIS, tickCount=6)
     present = [name for name in GROUPS if name in set(data["part"])]
-    key = alt.Legend(orient="top", title=None, columns=3, values=present, labelLimit=200)
+    key = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
     bars = (
         alt.Chart(data)
         .mark_bar(height=26)
@@ -93,9 +93,8 @@ def several(parts: pd.DataFrame) -> Figure:
         )
     )
     words = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    chart = (bars + words.encode(y=y, x=alt.X("parameters:Q"), text=alt.Text("text:N"))).properties(
-        height=46 * len(names) + 130
-    )
+    words = words.encode(y=y, x=alt.X("parameters:Q"), text=alt.Text("text:N"))
+    chart = alt.layer(bars, words, height=46 * len(names) + 100 + 16 * ceil(len(present) / 2))
     title = _title(totals)
     return draw(title, f"Parameters by component, one bar a model. {title}.", chart, data)
 
@@ -107,5 +106,6 @@ def _title(totals: pd.DataFrame) -> str:
     big, small = totals.nlargest(1, "parameters"), totals.nsmallest(1, "parameters")
     top, low = big.to_dict("records")[0], small.to_dict("records")[0]
     if top["parameters"] == low["parameters"]:
-        return f"All {len(totals)} have {first['text']} parameters"
+        every = "Both" if len(totals) == 2 else f"All {len(totals)}"
+        return f"{every} have {first['text']} parameters"
     return f"{top['name']} is {times(top['parameters'] / low['parameters'])} the size of {low['name']}"

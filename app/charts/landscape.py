@@ -16,7 +16,7 @@ from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active
 COUNT_AXIS = "replace(format(datum.value, '~s'), 'G', ' B')"
-_ROOM = (0.16, 0.05)  # of the plot's width and height, that a label wants for itself
+_ROOM = (0.2, 0.055)  # of the plot's width and height, that a label wants for itself
 
 
 def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
@@ -49,13 +49,15 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
     names = base.transform_filter("datum.labelled").mark_text(
         align="left", dx=9, dy=-7, fontSize=11, aria=False
     )
+    rumoured = paint(hearsay, "limit", stroke=True).encode(tooltip=tip, description=spoken)
     chart = alt.layer(
         *_ratio_lines(low, high),
         sure,
-        paint(hearsay, "limit", stroke=True).encode(tooltip=tip, description=spoken),
+        *([rumoured] if (data["standing"] == "rumoured").any() else []),
         paint(ring, "ink", stroke=True),
         paint(names, "ink").encode(text=alt.Text("name:N")),
-    ).properties(height=470)
+        height=470,
+    )
     title = _title(data)
     words = f"{len(data)} models, total against active parameters, {convention}. {title}."
     return draw(title, words, chart, data.drop(columns=["labelled", "role", "spoken"], errors="ignore"))
@@ -164,7 +166,7 @@ def over_years(models: pd.DataFrame, field: str) -> Figure:
         color=alt.Color("models:Q", scale=alt.Scale(range="ramp", domainMin=0), legend=None), tooltip=tip
     )
     tall = paint(base.mark_text(fontSize=12, fontWeight="bold"), "ink").encode(text=alt.Text("models:Q"))
-    chart = (cells + tall).properties(height=34 * len(edges) + 60)
+    chart = alt.layer(cells, tall, height=34 * len(edges) + 60)
     title = _years_title(data, field)
     return draw(title, f"Mixtures by year and {YEARS[field]}. {title}.", chart, grouped)
 

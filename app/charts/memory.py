@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import altair as alt
 import pandas as pd
 
@@ -44,7 +46,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     )
     y = alt.Y("component:N", title=None, sort=[_name(c) for c in (*ORDER, "total")])
     offset = alt.YOffset("kind:N", sort=["measured", "predicted"])
-    base = alt.Chart(data).encode(
+    base = alt.Chart().encode(
         y=y,
         yOffset=offset,
         x=alt.X("bytes:Q", title="bytes", axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)),
@@ -59,7 +61,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     dashed = dashed.encode(color=roles(legend=False), stroke=edge)
     words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text=alt.Text("text:N"))
     title = _predicted_title(part, label)
-    chart = alt.layer(dashed, solid, words).properties(height=34 * data["component"].nunique() + 60)
+    chart = alt.layer(dashed, solid, words, data=data, height=34 * data["component"].nunique() + 60)
     return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
 
 
@@ -123,10 +125,10 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=list(GROUPS), range="category"),
-                legend=alt.Legend(orient="top", title=None, columns=4, values=present, labelLimit=200),
+                legend=alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200),
             ),
             order=alt.Order("order:Q"),
-            opacity=alt.condition("datum.part == 'gradients and optimizer'", alt.value(0.45), alt.value(1)),
+            opacity=alt.Opacity("strength:Q", scale=None, legend=None),
             tooltip=[
                 alt.Tooltip("name:N"),
                 alt.Tooltip("part:N", title="component"),
@@ -144,10 +146,10 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     chart = alt.layer(
         bars,
         rule,
-        name.encode(x=alt.X("bytes:Q"), y=alt.value(-8), text=alt.Text("text:N")),
+        name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N")),
         amounts.encode(y=y, x=alt.X("bytes:Q"), text=alt.Text("text:N")),
+        height=46 * len(names) + 90 + 16 * ceil(len(present) / 2),
     )
-    chart = chart.properties(height=46 * len(names) + 110)
     title = title or _biggest(data)
     first = float(totals["bytes"].iloc[0])
     words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."
@@ -174,7 +176,8 @@ def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
     data = parts.groupby(["name", "part"], sort=False, as_index=False)["bytes"].sum()
     rank = {name: index for index, name in enumerate(STACK)}
     text = data["bytes"].map(lambda b: quantity(float(b), "B"))
-    return data.assign(order=data["part"].map(rank), text=text)
+    strength = data["part"].map(lambda part: 0.45 if part == "gradients and optimizer" else 1.0)
+    return data.assign(order=data["part"].map(rank), text=text, strength=strength)
 
 
 def small(parts: pd.DataFrame, capacity: float | None) -> Figure:

@@ -26,12 +26,12 @@ def twins(parts: pd.DataFrame, mixture: str) -> Figure:
     ticks = alt.Axis(labelExpr=COUNT_AXIS, tickCount=6)
     x = alt.X("parameters:Q", title="parameters; the mark is what a token uses", axis=ticks, scale=room)
     tip = [alt.Tooltip("name:N"), alt.Tooltip("text:N", title="total"), alt.Tooltip("used:N", title="active")]
-    base = alt.Chart(data).encode(y=y, tooltip=tip)
+    base = alt.Chart().encode(y=y, tooltip=tip)
     bars = base.mark_bar(height=22, opacity=0.75).encode(x=x, color=roles())
     marks = base.mark_tick(thickness=3, size=30, color="gray").encode(x=alt.X("active:Q", scale=room))
-    words = paint(alt.Chart(data).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
+    words = paint(alt.Chart().mark_text(align="left", dx=6, fontWeight="bold"), "ink")
     words = words.encode(y=y, x=x, text=alt.Text("text:N"))
-    chart = alt.layer(bars, marks, words).properties(height=42 * len(data) + 70)
+    chart = alt.layer(bars, marks, words, data=data, height=42 * len(data) + 70)
     title = _title(data)
     return draw(title, f"{mixture} and its dense twins. {title}.", chart, data)
 

@@ -119,21 +119,32 @@ def _largest(setting: Setting, workload: Workload, capacity: int, parallel: Para
         raise InfeasibleError(_sentence(least, capacity))
     held, spare = shard(setting.model, parallel), least.usable - least.footprint.weights_total
 
-    def holds(value: int) -> bool:
+    def cost(value: int) -> int:
         asked = share(workload.model_copy(update={field: value}), parallel)
-        return sum(working(held, asked, setting.kv)) <= spare  # the weights are the same for every value
+        return sum(working(held, asked, setting.kv))  # the weights are the same for every value
 
-    return bisect(holds, _MOST)
+    return last(cost, spare, _MOST)
 
 
-def bisect(holds: Callable[[int], bool], most: int) -> int:
-    """The largest value in 1 .. most for which the monotone `holds` is true; it is true for 1."""
-    if holds(most):
-        return most
+def last(cost: Callable[[int], int], room: int, most: int) -> int:
+    """The largest value in 1 .. most whose monotone `cost` is at most `room`; the cost of 1 is.
+
+    Costs are close to straight lines, so it interpolates; every third step halves, whatever the curve.
+    """
     low, high = 1, most
+    below, above = cost(low), cost(high)
+    if above <= room:
+        return most
+    step = 0
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        step += 1
+        straight = low + (room - below) * (high - low) // max(above - below, 1)
+        middle = min(max(straight, low + 1), high - 1) if step % 3 else (low + high) // 2
+        value = cost(middle)
+        if value <= room:
+            low, below = middle, value
+        else:
+            high, above = middle, value
     return low
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core.errors import InfeasibleError
-from moe_core.perf.fit import Setting, bisect, devices, fit, largest_batch, longest_context, require, usable
+from moe_core.perf.fit import Setting, devices, fit, largest_batch, last, longest_context, require, usable
 from moe_core.perf.memory import Workload, model
 from moe_core.perf.precision import Precision
 from moe_core.perf.shard import Parallel
@@ -63,6 +63,20 @@ def test_headroom_is_taken_off() -> None:
     assert usable(H100, 0.0) == H100
 
 
-@given(st.integers(1, 1000), st.integers(1, 1000))
-def test_bisect_finds_the_last_that_holds(limit: int, most: int) -> None:
-    assert bisect(lambda value: value <= limit, most) == min(limit, most)
+@given(st.integers(1, 1000), st.integers(1, 1000), st.sampled_from([1, 2, 5]))
+def test_the_last_that_fits_is_found_on_any_curve(limit: int, most: int, power: int) -> None:
+    assert last(lambda value: value**power, limit**power, most) == min(limit, most)
+
+
+def test_the_last_that_fits_is_found_on_steps_and_in_few_of_them() -> None:
+    asked: list[int] = []
+
+    def cost(value: int) -> int:
+        asked.append(value)
+        return 1000 * (value // 1000) + min(value, 70) * 3
+
+    assert last(cost, 5_000_210, 10_000_000) == 5_000_999
+    assert len(asked) <= 3 * 24  # every third step halves ten million
+    asked.clear()
+    assert last(lambda value: asked.append(value) or 7 * value, 7 * 12_345, 10_000_000) == 12_345  # type: ignore[func-returns-value]
+    assert len(asked) < 6
