@@ -35,7 +35,7 @@ def run(
     seq: Annotated[int, typer.Option(help="Tokens (bytes) a sequence.")] = _D.seq,
     decode_steps: Annotated[int, typer.Option(help="Tokens decoded after the prompt.")] = _D.decode_steps,
     model: Annotated[str, typer.Option(help="carved (from the dense model) or trained.")] = _D.model,
-    lab: Annotated[str, typer.Option(help="bench, topk_sweep, layer_sweep, real_layers, calibrate.")] = _D.lab,
+    lab: Annotated[str, typer.Option(help="bench, topk_sweep, layer_sweep, real_layers, calibrate")] = _D.lab,
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = _D.dtype,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = _D.device,
     kernel: Annotated[str, typer.Option(help="auto, loop, grouped, padded or gather.")] = _D.kernel,
