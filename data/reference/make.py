@@ -2,8 +2,9 @@
 
     python data/reference/make.py cpu [--device cpu]
     python data/reference/make.py h100 --device cuda
+    python data/reference/make.py cpu --labs calibrate layer_sweep real_layers
 
-Writes data/reference/<name>-bench and data/reference/<name>-topk_sweep, replacing what was there.
+Writes data/reference/<name>-<lab> for every lab, replacing what was there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from moe_core.version import commit  # noqa: E402
 QUESTIONS = (
     {"lab": "bench"},  # exactly what a first visitor asks, so that it answers at once
     {"lab": "topk_sweep"},
+    {"lab": "calibrate"},
+    {"lab": "layer_sweep"},
+    {"lab": "real_layers", "time_limit_s": 240.0},
 )
 
 
@@ -49,10 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("name", help="of the device, short: cpu, h100")
     parser.add_argument("--device", default="auto")
+    labs = [str(question["lab"]) for question in QUESTIONS]
+    parser.add_argument("--labs", nargs="+", default=labs, choices=labs, help="all by default")
     options = parser.parse_args()
     if (commit() or "-dirty").endswith("-dirty"):
         print("warning: files differ from the commit that these runs will name", file=sys.stderr)
-    for question in QUESTIONS:
+    for question in (question for question in QUESTIONS if question["lab"] in options.labs):
         target = make(options.name, question, options.device)
         manifest = bundle.read(target).manifest
         size = sum(path.stat().st_size for path in target.iterdir())
