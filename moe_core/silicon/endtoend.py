@@ -25,12 +25,15 @@ Formula = Callable[[Served, dict[str, float]], float]
 
 # Bounds of what is fitted. Own tables are not rescaled: only TensorRT-LLM, which has none here, is.
 TOKEN = {
-    **{"small": (1e-7, 2e-5), "block": (1e-7, 3e-5), "step": (1e-5, 5e-3)},
+    **{"small": (1e-7, 2e-5), "step": (1e-5, 5e-3)},
     **{"interference": (0.1, 2.0), "interference_in_step": (0.1, 2.0)},
 }
-FIRST = {"start": (1e-3, 0.2), "first": (0.3, 3.0), "wait": (0.01, 3.0), "wait_in_step": (0.01, 2.0)}
+FIRST = {
+    **{"start": (1e-3, 0.5), "first": (0.3, 5.0), "queue": (0.01, 5.0)},
+    **{"burst": (1e-3, 1.0), "burst_in_step": (1e-3, 2.0)},
+}
 _RESCALED = {"trtllm": {"kernels": (0.6, 1.2)}}
-_LIMIT = 0.5  # log error beyond which a row pulls no harder
+CLAIM = 0.8  # what an interval claims to hold
 
 
 class Case(NamedTuple):
@@ -124,9 +127,9 @@ def _solve(
 
 def _reads(case: Case, name: str) -> bool:
     """Whether a constant matters to a case: those of prompts in step only to such."""
-    if name in ("interference_in_step", "wait_in_step"):
+    if name.endswith("_in_step"):
         return case.served.in_step
-    return not case.served.in_step if name in ("interference", "wait") else True
+    return not (case.served.in_step and name in ("interference", "burst"))
 
 
 def outcomes(known: Sequence[Case]) -> list[Outcome]:
@@ -176,6 +179,7 @@ def report() -> dict[str, Any]:
         "groups": groups,
         "worst": _worst(found),
         "queued": sum(one.sample.queued for one in found),
+        "coverage": _coverage(found),
     }
 
 
@@ -192,6 +196,17 @@ def _scores(rows: Sequence[Outcome]) -> dict[str, Any]:
         "ttft": score([one.ttft for one in rows], firsts, keys)._asdict(),
         "ttft_held": score([one.ttft_held for one in rows], firsts, keys)._asdict(),
     }
+
+
+def _coverage(found: Sequence[Outcome]) -> float:
+    """Share of rows inside an interval whose width was taken from the framework's other models."""
+    inside = 0
+    for framework, name in sorted({(one.sample.framework, one.sample.name) for one in found}):
+        same = [one for one in found if one.sample.framework == framework]
+        others = [_factor(one) for one in same if one.sample.name != name]
+        width = np.quantile(others, CLAIM)
+        inside += sum(_factor(one) <= width for one in same if one.sample.name == name)
+    return inside / len(found)
 
 
 def _worst(found: Sequence[Outcome], most: int = 20) -> list[dict[str, Any]]:
@@ -213,14 +228,13 @@ def _factor(one: Outcome) -> float:
 
 
 def _spread(known: Sequence[Case], framework: str) -> float:
-    """80 % quantile of the log error per output token of models left out, prompts in step aside."""
-    names = {case.sample.name for case in known if case.sample.framework == framework}
+    """80 % quantile of the log error per output token of models left out."""
     errors = []
-    for name in names:
+    for name in sorted({case.sample.name for case in known if case.sample.framework == framework}):
         values = fit([case for case in known if case.sample.name != name], framework)
         mine = [case for case in known if (case.sample.framework, case.sample.name) == (framework, name)]
         errors += [np.log(serving.tpot(case.served, values) / case.sample.tpot) for case in mine]
-    return float(f"{np.quantile(np.abs(errors), 0.8):.3g}")
+    return float(f"{np.quantile(np.abs(errors), CLAIM):.3g}")
 
 
 def main() -> None:
