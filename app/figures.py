@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from app import data, layer_figures
-from app.charts import coactivation, distinct, load, memory, quality, raster, sankey, times
+from app.charts import coactivation, distinct, load, memory, quality, raster, sankey, times, wanted
 from app.charts.figure import Figure
 from moe_core.store.queries import Run
 
@@ -75,6 +75,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     **layer_figures.FIGURES,
     "load": _load,
     "load_curve": lambda run: load.curve(data.frame("load_curve", run)),
+    "wanted": lambda run: wanted.wanted(data.frame("probabilities", run), data.frame("load", run)),
     "balance": lambda run: load.balance(data.frame("balance", run)),
     "domains": _domains,
     "lift": _lift,

@@ -40,6 +40,12 @@ with live.result(answer):
                 panels.show(data.figure("load_curve", run), "load_curve", here, caveat="scale model")
             with right:
                 panels.show(data.figure("balance", run), "balance", here, caveat="scale model")
+                panels.show(
+                    data.figure("wanted", run),
+                    "wanted",
+                    here,
+                    caveat="scale model; a carved router has no softmax: its share of the scores",
+                )
     if pairs.open:
         with pairs:
             browse.together(run, here)

@@ -29,6 +29,7 @@ from app.charts import (
     sankey,
     times,
     twins,
+    wanted,
 )
 from app.charts.figure import Figure, around_one, draw, powers_of_two
 from app.scenario import Scenario
@@ -117,6 +118,7 @@ FIGURES: dict[str, Make] = {
     "load of one domain": lambda f: load.heatmap(
         _by_domain(f).query("domain == 'german'"), domain="german", compact=True
     ),
+    "wanted": lambda f: wanted.wanted(f.frame(routing.probabilities), f.frame(routing.load)),
     "load curve": lambda f: load.curve(f.frame(routing.load_curve)),
     "balance": lambda f: load.balance(f.frame(routing.balance)),
     "domains": lambda f: load.domains(_by_domain(f).query("layer == 2"), 2),
