@@ -88,7 +88,7 @@ def _quantiles(ratios: Array, rows: Array) -> Interval:
 
 
 def summary() -> pd.DataFrame:
-    """One row a group: rows, mape, median, p90, bias, coverage; errors as fractions of the measurement."""
+    """One row a group: rows, architectures, mape, median, p90, bias, coverage; errors as fractions of the measurement."""
     rows = [
         {**dict(zip(_NAMES, group, strict=True)), **score(errors(*group))}
         for group in layer_constants.groups()
@@ -105,6 +105,7 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
     inside = frame["measured"].between(frame["lower"], frame["upper"])
     return {
         "rows": len(frame),
+        "architectures": int(frame["shape"].nunique()),
         "mape": float(np.abs(off).mean()),
         "median": float(np.median(np.abs(off))),
         "p90": float(np.quantile(np.abs(off), 0.9)),

@@ -25,6 +25,12 @@ MIN_SHAPES = 4  # architectures a kernel needs for constants of its own
 _MOST, _MOST_FOLD = 9_000, 6_000  # rows a fit sees, drawn evenly over tokens and splits
 _START = np.log(Constants())
 _LIMIT = 25.0  # of the logarithms: a constant may vanish, not overflow
+_BOUNDS = {
+    "misaligned": (-_LIMIT, np.log(8)),
+    "overlap": (0.0, np.log(8)),
+    "cached_gain": (-_LIMIT, np.log(100)),
+}
+_PULL = 0.3  # towards the start: what the rows do not tell stays where it began, in a fold as in the whole
 
 
 def fit(table: Table, start: Array = _START, most: int = _MOST, steps: int = 60) -> Array:
@@ -33,10 +39,13 @@ def fit(table: Table, start: Array = _START, most: int = _MOST, steps: int = 60)
     target = np.log(seen.seconds)
 
     def residuals(logs: Array) -> Array:
-        return np.asarray(np.log(seconds(seen.work, constants(logs), cached=True)) - target)
+        errors = np.log(seconds(seen.work, constants(logs), cached=True)) - target
+        return np.concatenate((errors, _PULL * (logs - _START)))
 
-    with np.errstate(over="ignore", under="ignore"):  # on the way, not at the end
-        return np.asarray(least_squares(residuals, start, loss="soft_l1", f_scale=0.1, max_nfev=steps).x)
+    sides = np.array([_BOUNDS.get(name, (-_LIMIT, _LIMIT)) for name in Constants._fields]).T
+    inside = np.clip(start, sides[0] + 1e-6, sides[1] - 1e-6)
+    found = least_squares(residuals, inside, bounds=sides, loss="soft_l1", f_scale=0.1, max_nfev=steps)
+    return np.asarray(found.x)
 
 
 def constants(logs: Array) -> Constants:
