@@ -10,7 +10,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, paint
+from app.charts.figure import Figure, draw, layers, paint
 from app.charts.memory import GROUPS
 
 
@@ -40,7 +40,7 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     right = base.mark_text(align="right", dx=-10).encode(
         x=alt.X("x2:Q"), y=alt.Y("middle:Q"), text=alt.Text("note:N")
     )
-    layers = [solid, edge, paint(left, "ink"), paint(right, "ink")]
+    stack = [solid, edge, paint(left, "ink"), paint(right, "ink")]
     if len(cells):
         strength = cells["on"].map({True: 0.95, False: 0.25})
         squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78, strength=strength))
@@ -51,8 +51,8 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
             y2=alt.Y2("high:Q"),
             opacity=alt.Opacity("strength:Q", scale=None, legend=None),
         )
-        layers.append(paint(drawn, "mixture"))
-    chart = alt.layer(*layers, height=int(44 * top) + 12)
+        stack.append(paint(drawn, "mixture"))
+    chart = layers(*stack, height=int(44 * top) + 12)
     named = boxes[boxes["label"] != ""]
     words = "; ".join(f"{label}: {note}" for label, note in zip(named["label"], named["note"], strict=True))
     data = named[["label", "note", "exact"]].rename(columns={"exact": "parameters"})

@@ -5,7 +5,18 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import BYTE_AXIS, TIME_AXIS, Figure, draw, largest, log2_axis, paint, percent, times
+from app.charts.figure import (
+    BYTE_AXIS,
+    TIME_AXIS,
+    Figure,
+    draw,
+    largest,
+    layers,
+    log2_axis,
+    paint,
+    percent,
+    times,
+)
 from moe_core.units import quantity, significant
 
 
@@ -38,7 +49,7 @@ def devices(every: pd.DataFrame, name: str) -> Figure:
     rule = paint(line.mark_rule(strokeWidth=2.5), "mixture", stroke=True).encode(x=alt.X("need:Q"))
     label = paint(line.mark_text(align="left", dx=5), "mixture")
     label = label.encode(x=alt.X("need:Q"), y=alt.YValue(-8), text=alt.Text("text:N"))
-    chart = alt.layer(light, solid, rule, label, words, height=26 * len(data) + 70)
+    chart = layers(light, solid, rule, label, words, height=26 * len(data) + 70)
     title = _devices_title(data, name)
     return draw(title, f"Devices that {name} takes. {title}.", chart, every)
 
@@ -104,7 +115,7 @@ def contexts(kept: pd.DataFrame, context: int, form: str) -> Figure:
     )
     here = alt.Chart(pd.DataFrame({"context": [context]})).mark_rule(strokeDash=[2, 3], color="gray")
     padding = {"right": 130, "left": 5, "top": 5, "bottom": 5}
-    chart = alt.layer(here.encode(x=x), rest, own, names, height=340, padding=padding)
+    chart = layers(here.encode(x=x), rest, own, names, height=340, padding=padding)
     title = _contexts_title(data, context)
     return draw(
         title, f"Cache of one sequence against its length, by kind of attention. {title}.", chart, data
@@ -156,7 +167,7 @@ def offload(shares: pd.DataFrame, room: float, device: str, tokens: int) -> Figu
     )
     title = _offload_title(data, room, device, tokens)
     words = f"Bytes on the device against the share of experts in host memory. {title}."
-    return draw(title, words, alt.layer(rule, word, held, height=280), data)
+    return draw(title, words, layers(rule, word, held, height=280), data)
 
 
 def waiting(shares: pd.DataFrame, tokens: int) -> Figure:

@@ -10,7 +10,7 @@ from math import ceil
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, paint, percent, times
+from app.charts.figure import Figure, draw, largest, layers, paint, percent, times
 from app.charts.landscape import COUNT_AXIS
 from app.charts.memory import GROUPS, STACK, part_of
 from moe_core.units import count
@@ -55,7 +55,7 @@ def one(parts: pd.DataFrame) -> Figure:
     held = base.mark_bar(opacity=0.35).encode(x=x)
     used = base.mark_bar().encode(x=alt.X("active:Q", scale=room))
     words = paint(alt.Chart().mark_text(align="left", dx=6), "ink").encode(y=y, x=x, text=alt.Text("text:N"))
-    chart = alt.layer(held, used, words, data=data, height=34 * len(data) + 50)
+    chart = layers(held, used, words, data=data, height=34 * len(data) + 50)
     top = largest(data, "parameters")
     title = f"{top['label'][:1].upper()}{top['label'][1:]} hold {percent(top['share'])} of the parameters"
     title = title.replace("Attention hold", "Attention holds").replace("forward hold", "forward holds")
@@ -94,7 +94,7 @@ def several(parts: pd.DataFrame) -> Figure:
     )
     words = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
     words = words.encode(y=y, x=alt.X("parameters:Q"), text=alt.Text("text:N"))
-    chart = alt.layer(bars, words, height=46 * len(names) + 100 + 16 * ceil(len(present) / 2))
+    chart = layers(bars, words, height=46 * len(names) + 100 + 16 * ceil(len(present) / 2))
     title = _title(totals)
     return draw(title, f"Parameters by component, one bar a model. {title}.", chart, data)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -41,7 +41,33 @@ TIME_AXIS = "format(datum.value, '.3~s') + 's'"
 BYTE_AXIS = "format(datum.value, '.3~s') + 'B'"
 
 
-def draw(title: str, words: str, chart: alt.TopLevelMixin, data: pd.DataFrame) -> Figure:
+class Layers(NamedTuple):
+    """Charts on top of one another, compiled one by one.
+
+    What `alt.layer` makes of them, without its copies, which take longer than all the rest; selections
+    (`add_params`) are not moved to the top here, so charts with one go through `alt.layer`.
+    """
+
+    charts: tuple[alt.Chart, ...]
+    data: pd.DataFrame | None
+    properties: dict[str, Any]
+
+    def to_dict(self, validate: bool) -> dict[str, Any]:
+        """The specification. Charts without data of their own take `data`."""
+        own = {} if self.data is None else {"data": _by_name(self.data)}
+        layer = [one.to_dict(validate=validate, context={"top_level": False}) for one in self.charts]
+        spec = {"$schema": alt.SCHEMA_URL, **alt.theme.get()(), **own, "layer": layer, **self.properties}
+        if validate:
+            alt.LayerChart.from_dict(spec)
+        return spec
+
+
+def layers(*charts: alt.Chart, data: pd.DataFrame | None = None, **properties: Any) -> Layers:
+    """From the bottom to the top; `properties` are those of the whole, such as its height."""
+    return Layers(charts, data, properties)
+
+
+def draw(title: str, words: str, chart: alt.TopLevelMixin | Layers, data: pd.DataFrame) -> Figure:
     """Compile an Altair chart, once: compiling takes longer than sending."""
     token = _drawn.set({})
     try:

@@ -11,7 +11,18 @@ from math import ceil
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import BYTE_AXIS, Figure, draw, label_models, largest, paint, percent, roles, times
+from app.charts.figure import (
+    BYTE_AXIS,
+    Figure,
+    draw,
+    label_models,
+    largest,
+    layers,
+    paint,
+    percent,
+    roles,
+    times,
+)
 from app.theme import ROLES
 from moe_core.units import quantity
 
@@ -61,7 +72,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     dashed = dashed.encode(color=roles(legend=False), stroke=edge)
     words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text=alt.Text("text:N"))
     title = _predicted_title(part, label)
-    chart = alt.layer(dashed, solid, words, data=data, height=34 * data["component"].nunique() + 60)
+    chart = layers(dashed, solid, words, data=data, height=34 * data["component"].nunique() + 60)
     return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
 
 
@@ -143,7 +154,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
     right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
     name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
-    chart = alt.layer(
+    chart = layers(
         bars,
         rule,
         name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N")),

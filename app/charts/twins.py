@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, paint, roles, times
+from app.charts.figure import Figure, draw, layers, paint, roles, times
 from app.charts.landscape import COUNT_AXIS
 from moe_core.units import count
 
@@ -31,7 +31,7 @@ def twins(parts: pd.DataFrame, mixture: str) -> Figure:
     marks = base.mark_tick(thickness=3, size=30, color="gray").encode(x=alt.X("active:Q", scale=room))
     words = paint(alt.Chart().mark_text(align="left", dx=6, fontWeight="bold"), "ink")
     words = words.encode(y=y, x=x, text=alt.Text("text:N"))
-    chart = alt.layer(bars, marks, words, data=data, height=42 * len(data) + 70)
+    chart = layers(bars, marks, words, data=data, height=42 * len(data) + 70)
     title = _title(data)
     return draw(title, f"{mixture} and its dense twins. {title}.", chart, data)
 

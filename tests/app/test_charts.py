@@ -31,7 +31,7 @@ from app.charts import (
     twins,
     wanted,
 )
-from app.charts.figure import Figure, around_one, draw, powers_of_two
+from app.charts.figure import Figure, around_one, draw, layers, powers_of_two
 from app.scenario import Scenario
 from app.theme import ROLES
 from moe_core.perf import dense_equivalent
@@ -296,3 +296,17 @@ def test_a_drawn_figure_keeps_its_rows_out_of_the_spec() -> None:
     frame = pd.DataFrame({"a": [1, 2]})
     figure = draw("1", "1 and more", alt.Chart(frame).mark_bar().encode(x="a:Q"), frame)
     assert all(isinstance(rows, pd.DataFrame) for rows in figure.spec["datasets"].values())
+
+
+def test_layers_are_what_altair_makes_of_them() -> None:
+    """The same specification, by the shorter way; data given once is named once."""
+    frames = [pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"a": [3.0]})]
+    parts = [alt.Chart(frame).mark_bar().encode(x="a:Q", y=alt.YValue(4)) for frame in frames]
+    own, theirs = layers(*parts, height=90), alt.layer(*parts, height=90)
+    short, usual = (draw("t", "w", chart, frames[0]).spec for chart in (own, theirs))
+    assert {**short, "datasets": 0} == {**usual, "datasets": 0}
+    assert list(short["datasets"]) == list(usual["datasets"]) == ["data-0", "data-1"]
+    bare = [alt.Chart().mark_bar().encode(x="a:Q") for _ in frames]
+    shared = draw("t", "w", layers(*bare, data=frames[0]), frames[0]).spec
+    assert shared["data"] == {"name": "data-0"}
+    assert not any("data" in layer for layer in shared["layer"])
