@@ -204,8 +204,8 @@ def _coverage(found: Sequence[Outcome]) -> float:
     for framework, name in sorted({(one.sample.framework, one.sample.name) for one in found}):
         same = [one for one in found if one.sample.framework == framework]
         others = [_factor(one) for one in same if one.sample.name != name]
-        width = np.quantile(others, CLAIM)
-        inside += sum(_factor(one) <= width for one in same if one.sample.name == name)
+        width = float(np.quantile(others, CLAIM))
+        inside += sum(bool(_factor(one) <= width) for one in same if one.sample.name == name)
     return inside / len(found)
 
 
