@@ -55,7 +55,8 @@ class Layers(NamedTuple):
     def to_dict(self, validate: bool) -> dict[str, Any]:
         """The specification. Charts without data of their own take `data`."""
         own = {} if self.data is None else {"data": _by_name(self.data)}
-        layer = [one.to_dict(validate=validate, context={"top_level": False}) for one in self.charts]
+        context = {"top_level": False} | ({} if self.data is None else {"data": self.data})
+        layer = [one.to_dict(validate=validate, context=context) for one in self.charts]
         spec = {"$schema": alt.SCHEMA_URL, **alt.theme.get()(), **own, "layer": layer, **self.properties}
         if validate:
             alt.LayerChart.from_dict(spec)

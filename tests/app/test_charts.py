@@ -162,6 +162,13 @@ def test_it_names_roles_and_leaves_the_colours_to_the_theme(figure: Figure) -> N
     assert "title" not in figure.spec  # the page prints it
 
 
+def test_every_layer_has_data(figure: Figure) -> None:
+    """Altair gives a view that it finds no data for an empty set, and draws nothing."""
+    spec = {key: value for key, value in figure.spec.items() if key != "datasets"}
+    used = set(re.findall(r'"data": \{"name": "([^"]+)"\}', json.dumps(spec)))
+    assert used <= set(figure.spec.get("datasets", used))
+
+
 def test_nominal_colours_are_roles_or_groups(figure: Figure) -> None:
     for scale in _scales(figure.spec):
         if scale.get("type", "") != "log" and "domain" in scale and isinstance(scale["domain"][0], str):
