@@ -25,7 +25,7 @@ WRITERS = {
     "html": ("HTML, one file", html.html),
     "pdf": ("PDF", pdf.pdf),
 }
-MODELLED = Source("modelled", stories.MODELLED.detail)
+MODELLED = Source("modelled", "; ".join(origin.detail for origin in stories.SOURCES))
 
 
 # -- which one -------------------------------------------------------------------------------------

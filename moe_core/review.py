@@ -33,9 +33,9 @@ def _json(value: object) -> object:
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"must be plain JSON ({type(error).__name__})") from error
+        raise ValueError(f"a verdict or a scenario must be plain JSON ({type(error).__name__})") from error
     if len(text) > _MOST_JSON:
-        raise ValueError(f"must be at most {_MOST_JSON:,} characters of JSON")
+        raise ValueError(f"a verdict or a scenario must be at most {_MOST_JSON:,} characters of JSON")
     return tidy(json.loads(text))
 
 

@@ -22,7 +22,7 @@ from moe_core.perf.precision import BITS, Precision
 from moe_core.settings import Settings
 
 Subject = Annotated[
-    str, typer.Argument(help="review, page (every figure), or memory, parameters, growth, distinct.")
+    str, typer.Argument(help="review, page (every figure), or memory, decode, parameters, growth, distinct.")
 ]
 Target = Annotated[Path, typer.Option("--out", help="The file to write; its ending says the format.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A registered model; up to four times.")]
@@ -85,7 +85,7 @@ def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[b
     from moe_core.report.formats import FORMATS, digest
     from moe_core.report.manifest import make
     from moe_core.report.plots import plots
-    from moe_core.report.story import MODELLED
+    from moe_core.report.story import SOURCES
 
     figures = {plot.name: plot.figure for plot in plots(cases)}
     pages: dict[str, Any] = {"zip": archive.archive, "html": archive.html}
@@ -99,7 +99,7 @@ def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[b
     manifest = make(
         "page" if what == "page" else "figure",
         lead,
-        sources=[MODELLED],
+        sources=SOURCES,
         scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
         numbers=[number for name, case in cases.items() for number in kinds.of_scenario(name, case)],
         rows={name: digest(figure) for name, figure in shown.items()},

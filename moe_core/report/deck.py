@@ -26,7 +26,7 @@ from moe_core.report.manifest import Manifest
 from moe_core.report.palette import LIGHT
 from moe_core.report.plots import SERIES, Plot
 from moe_core.report.story import Grid, Story, Words
-from moe_core.report.tables import GROUPS
+from moe_core.report.tables import GROUPS, STACK
 from moe_core.report.text import cell, clean, is_rtl
 
 WIDE, HIGH, EDGE = Inches(13.333), Inches(7.5), Inches(0.6)
@@ -71,6 +71,8 @@ def rows(plot: Plot) -> tuple[list[str], dict[str, list[float | None]]]:
             str(key): float(value) for key, value in zip(part[plot.category], part[plot.value], strict=True)
         }
         series[str(name)] = [known.get(category) for category in names]
+    if plot.kind == "stacked":
+        series = {part: series[part] for part in STACK if part in series}
     return names, series
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from moe_core.errors import InfeasibleError
 from moe_core.perf import distinct, fit, memory
-from moe_core.report.manifest import Number, number
+from moe_core.report import times
+from moe_core.report.manifest import Number, Provenance, number
 from moe_core.report.measured import FACTS, Measured, fact
 from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
@@ -26,6 +27,8 @@ class Kind(NamedTuple):
     unit: str
     compute: Callable[[Resolved, Arguments], float]
     title: str
+    applies: Callable[[Resolved], bool] = lambda case: True
+    phase: times.Phase | None = None  # of a predicted time, which has an interval
 
 
 def _footprint(case: Resolved) -> memory.Footprint:
@@ -36,6 +39,10 @@ def _distinct(case: Resolved, _: Arguments) -> float:
     """Experts of one layer that a decoding step of the batch touches, uniform routing."""
     routing = case.model.routing
     return distinct.uniform(routing[1], routing[0], case.batch) if routing else 0.0
+
+
+def _time(phase: times.Phase) -> Callable[[Resolved, Arguments], float]:
+    return lambda case, _: times.predicted(case, phase, case.batch).seconds
 
 
 def _split(case: Resolved, find: Callable[..., int]) -> int:
@@ -60,7 +67,11 @@ KINDS: dict[str, Kind] = {
     ),
     "fit.context": Kind("tokens", lambda case, _: _split(case, fit.longest_context), "Longest context"),
     "fit.batch": Kind("sequences", lambda case, _: _split(case, fit.largest_batch), "Largest batch"),
-    "experts.distinct": Kind("experts", _distinct, "Distinct experts a step"),
+    "experts.distinct": Kind(
+        "experts", _distinct, "Distinct experts a step", lambda case: case.model.routing is not None
+    ),
+    "time.decode": Kind("s", _time("decode"), "Decode step", times.applies, "decode"),
+    "time.prefill": Kind("s", _time("prefill"), "Prefill of the batch", times.applies, "prefill"),
 }
 HEADLINES = tuple(name for name in KINDS if name != "memory.component")
 
@@ -68,10 +79,7 @@ HEADLINES = tuple(name for name in KINDS if name != "memory.component")
 def of_scenario(name: str, case: Resolved) -> list[Number]:
     """Every number of one scenario."""
     parts = _footprint(case).components()
-    dense = case.model.routing is None
-    asked: list[tuple[str, dict[str, str]]] = [
-        (how, {}) for how in HEADLINES if not (dense and how == "experts.distinct")
-    ]
+    asked: list[tuple[str, dict[str, str]]] = [(how, {}) for how in HEADLINES if KINDS[how].applies(case)]
     asked += [("memory.component", {"component": part}) for part in parts]
     return [_number(name, how, arguments, case) for how, arguments in asked]
 
@@ -115,16 +123,25 @@ def measure(how: str, found: Bundle, arguments: Arguments) -> Measured | None:
 
 def _number(name: str, how: str, arguments: dict[str, str], case: Resolved) -> Number:
     kind = KINDS[how]
-    title = " ".join((kind.title, *arguments.values()))
+    value, source, low, high = compute(how, case, arguments), _source(how), None, None
+    if kind.phase is not None and not isinstance(value, str):
+        found = times.predicted(case, kind.phase, case.batch)
+        source, low, high = found.source, found.lower, found.upper
     return Number(
-        name=title,
-        value=compute(how, case, arguments),
+        name=" ".join((kind.title, *arguments.values())),
+        value=value,
         unit=kind.unit,
-        source="modelled" if how not in ("params.total", "params.active") else "published",
+        source=source,
         how=how,
         of=name,
         arguments=arguments,
+        low=low,
+        high=high,
     )
+
+
+def _source(how: str) -> Provenance:
+    return "published" if how in ("params.total", "params.active") else "modelled"
 
 
 def known() -> dict[str, Any]:

@@ -123,7 +123,36 @@ def _distinct(cases: Cases) -> Plot | None:
     )
 
 
-PLOTS: tuple[Callable[[Cases], Plot | None], ...] = (_memory, _parameters, _growth, _distinct)
+def _decode(cases: Cases) -> Plot | None:
+    data = tables.decode(cases)
+    if data.empty:
+        return None
+    batch = int(data.groupby("scenario")["batch"].max().min())
+    ranked = data[data["batch"] == batch].sort_values("ms").to_dict("records")
+    first, last = ranked[0], ranked[-1]
+    title = (
+        f"At batch {batch} a decoding step of {first['scenario']} takes {significant(float(first['ms']))} ms"
+    )
+    if len(ranked) > 1:
+        title += f", of {last['scenario']} {significant(float(last['ms']))} ms"
+    ticks = [one for one in tables.BATCHES if one <= int(data["batch"].max())]
+    says = "decoding step (ms), with its 80 % interval"
+    spec = _lines(data, "batch", "ms", "batch (sequences)", says, ticks if len(ticks) > 1 else [1, 2])
+    lines, points = spec["layer"]
+    ends = {"y": {"field": "low", "type": "quantitative", "title": says}, "y2": {"field": "high"}}
+    band = {name: lines["encoding"][name] for name in ("x", "color")} | ends
+    spec["layer"] = [{"mark": {"type": "area", "opacity": 0.13}, "encoding": band}, lines, points]
+    figure = _figure(title, spec, data)
+    return Plot("decode", "lines", "batch", "scenario", "ms", "ms", "batch (sequences)", figure)
+
+
+PLOTS: tuple[Callable[[Cases], Plot | None], ...] = (
+    _memory,
+    _decode,
+    _parameters,
+    _growth,
+    _distinct,
+)
 CONTEXT_TICKS = list(tables.CONTEXTS)
 
 
@@ -225,6 +254,8 @@ def _lines(
         "labelLimit": 220,
         "symbolStrokeWidth": 2,
         "symbolSize": 90,
+        "symbolOpacity": 1,
+        "symbolDash": [1, 0],
     }
     shared: dict[str, Any] = {
         "x": {

@@ -20,6 +20,12 @@ MODELLED = Origin(
     detail="parameters counted from the architecture, memory in closed form (moe_core/perf), "
     "a tenth of each device left to framework and fragmentation",
 )
+PREDICTED = Origin(
+    kind="modelled",
+    detail="times from published kernel measurements where a table holds the shape, else from models fitted "
+    "to them, with their 80 % interval; on as many devices as it takes (moe_core/silicon)",
+)
+SOURCES = (MODELLED, PREDICTED)
 
 
 class Words(NamedTuple):
@@ -125,7 +131,7 @@ def _manifest(saved: Saved, cases: Mapping[str, Resolved], drawn: list[Plot]) ->
     return make(
         "review",
         saved.review.title,
-        sources=[MODELLED],
+        sources=SOURCES,
         scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
         numbers=[number for name, case in cases.items() for number in kinds.of_scenario(name, case)],
         rows={plot.name: digest(plot.figure) for plot in drawn},

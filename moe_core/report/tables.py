@@ -13,10 +13,11 @@ import pandas as pd
 
 from moe_core.errors import InfeasibleError
 from moe_core.perf import fit, memory
+from moe_core.report import times
 from moe_core.report.kinds import HEADLINES, KINDS, compute
 from moe_core.report.reproduce import show
 from moe_core.report.resolved import Resolved
-from moe_core.units import GIGA, count, quantity, significant
+from moe_core.units import GIGA, KILO, count, quantity, significant
 
 # Components that are drawn together, at the place of their colour in the theme: what only dense models
 # have is blue, what only mixtures have is vermilion, the rest keeps off both.
@@ -120,6 +121,19 @@ def distinct(cases: Cases) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scenario", "batch", "percent"])
 
 
+def decode(cases: Cases) -> pd.DataFrame:
+    """scenario, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
+    rows = []
+    for name, case in cases.items():
+        for batch in BATCHES if times.applies(case) else ():
+            with suppress(InfeasibleError):
+                found = times.predicted(case, "decode", batch)
+                spread = {"low": found.lower * KILO, "high": found.upper * KILO}
+                row = {"scenario": name, "batch": batch, "ms": found.seconds * KILO}
+                rows.append(row | spread | {"source": found.source})
+    return pd.DataFrame(rows, columns=["scenario", "batch", "ms", "low", "high", "source"])
+
+
 def fits(cases: Cases) -> dict[str, bool]:
     """Whether each scenario fits on one of its devices."""
     found = {}
@@ -147,8 +161,8 @@ def _routing(case: Resolved) -> str:
 
 
 def _said(how: str, case: Resolved) -> str:
-    if how == "experts.distinct" and case.model.routing is None:
-        return "dense"
+    if not KINDS[how].applies(case):
+        return "dense" if how == "experts.distinct" else "not known here"
     value, unit = compute(how, case, {}), KINDS[how].unit
     if isinstance(value, str):
         return f"none: {value}"

@@ -60,7 +60,7 @@ def plots(told: Story) -> list[Plot]:
 
 def test_a_chart_of_the_deck_holds_the_rows_of_the_csv(told: Story, show: Any) -> None:
     found = list(charts(show))
-    assert len(found) == len(plots(told)) == 4
+    assert len(found) == len(plots(told)) == 5
     for chart, plot in zip(found, plots(told), strict=True):
         rows = list(csv.DictReader(io.StringIO(formats.csv(plot.figure).decode("utf-8-sig"))))
         expected = {(row[plot.series], row[plot.category]): float(row[plot.value]) for row in rows}
@@ -97,7 +97,7 @@ def test_the_deck_says_what_was_saved(told: Story, show: Any) -> None:
 
 def test_lines_differ_in_more_than_colour(show: Any) -> None:
     lines = [chart for chart in charts(show) if chart.chart_type == XL_CHART_TYPE.LINE_MARKERS]
-    assert len(lines) == 2
+    assert len(lines) == 3
     for chart in lines:
         series = chart.plots[0].series
         assert len({one.marker.style for one in series}) == len(series)
@@ -138,7 +138,7 @@ def test_the_html_has_no_script_but_the_manifest(told: Story) -> None:
     text = html.html(told).decode()
     assert re.findall(r"<script[^>]*>", text) == ['<script type="application/json" id="moescope-manifest">']
     assert "default-src 'none'" in text
-    assert text.count("<figure>") == 4
+    assert text.count("<figure>") == 5
 
 
 def test_a_review_with_nothing_in_it_is_told_too() -> None:
