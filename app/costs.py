@@ -25,6 +25,7 @@ from moe_core.perf.device_model import Mixture
 from moe_core.perf.memory import Workload
 from moe_core.perf.ops import Step
 from moe_core.perf.shard import Parallel
+from moe_core.silicon import layer_tables
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
 
@@ -84,7 +85,7 @@ def study(
     write = min(scenario.write, scenario.context - 1)
     prompt = scenario.context - write
     work = Workload(batch=scenario.batch, context=scenario.context)
-    label = fullsize.label(scenario, chosen)
+    label = fullsize.label(scenario, chosen).removesuffix(" as published")
     mixture = Subject(label, "mixture", arch, _layout(arch, plan, work, device))
     rivals = [*_twins(arch, mixture, plan, work, device), *_beside(beside, mixture, plan, work, device)]
     return Study(mixture, tuple(rivals), device, plan, prompt, prompt + write // 2, write, framework, load)
@@ -131,6 +132,18 @@ def _as_many(arch: Architecture, many: int, plan: Plan, work: Workload, device: 
         fit.require(setting, work, device.capacity, split)
         return split
     return fit.devices(setting, work, device.capacity).parallel
+
+
+def listed_price(name: str) -> float:
+    """US dollars an hour in the data file; 1 where it has none."""
+    with suppress(ConfigError):
+        return hardware.get(name).usd_per_hour or 1.0
+    return 1.0
+
+
+def weight_bytes(form: str) -> float:
+    """Bytes of a stored weight, scales included."""
+    return layer_tables.weight_bytes(form)
 
 
 def layer_of(arch: Architecture) -> Mixture:

@@ -1,7 +1,7 @@
-"""Loads: what an uneven load on the experts costs at full size, and what exchanging tokens takes. No Streamlit.
+"""Loads: what an uneven load costs at full size, and what exchanging tokens takes. No Streamlit here.
 
-The link between the two scales: the load that the scale model recorded, as a curve of ranks, on the experts of
-the full size.
+The link between the two scales: the load that the scale model recorded, as a curve of ranks, is put on the
+experts of the full size.
 """
 
 from __future__ import annotations

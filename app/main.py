@@ -19,6 +19,7 @@ PAGES = {
     "routing": ("Routing", ":material/account_tree:", "Who does the work, and is it fair?"),
     "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
     "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
+    "economics": ("Economics", ":material/payments:", "What does a token cost?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "reviews": ("Reviews", ":material/gavel:", "What did we decide, and why?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),

@@ -48,6 +48,7 @@ PAGE_KEYS = (
     *("look", "convention", "rumours", "changes"),  # Architectures
     *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
     *("timing", "real"),  # Speed
+    *("cost", "framework", "beside", "unit"),  # Economics
     *("review", "review_version"),  # Reviews
     *("embed", "embed_options"),
 )

@@ -112,7 +112,7 @@ def _series(
     if kind == "measured here":
         line = paint(base.mark_line(strokeWidth=1.8), "mixture", stroke=True)
         return [line, paint(dots, "mixture")]
-    band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", scale=y.scale), y2="high:Q")
+    band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q")
     line = paint(base.mark_line(strokeDash=[6, 4], strokeWidth=1.6), "mixture", stroke=True)
     small = base.mark_point(size=30, opacity=0.9, filled=False).encode(shape=shape, tooltip=tip)
     return [paint(band, "mixture"), line, paint(small, "mixture", stroke=True)]

@@ -77,7 +77,7 @@ def over_batch(rows: pd.DataFrame, value: Value, here: int, what: str) -> Figure
     base = alt.Chart(data).encode(x=x)
     if value.low and value.high:
         band = base.mark_area(opacity=0.1).encode(
-            y=alt.Y(f"{value.low}:Q", title=value.title, scale=y.scale, axis=axis), y2=f"{value.high}:Q"
+            y=alt.Y(f"{value.low}:Q", title=value.title, scale=y["scale"], axis=axis), y2=f"{value.high}:Q"
         )
         layers.append(band.encode(color=roles(legend=False), detail="name:N"))
     tip = ["name:N", "batch:Q", alt.Tooltip("text:N", title=value.title), "source:N"]
@@ -161,7 +161,7 @@ def cache(rows: pd.DataFrame) -> Figure:
     title = (
         f"From batch {over[0]} on the cache is more than the weights a step reads"
         if len(over)
-        else f"The cache stays below the weights: {percent(share)} of the bytes at batch {int(wide.index[-1])}"
+        else f"The cache stays below the weights: {percent(share)} of it all at batch {int(wide.index[-1])}"
     )
     return draw(title, f"Bytes that a decode step reads, weights and cache. {title}.", chart, rows)
 
