@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from moe_core.errors import ConfigError
 from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.moe_layer import LayerCase
@@ -52,8 +54,11 @@ def _estimate(
     kernel: Bank, place: Place, framework: str, form: str, load: tuple[float, ...] | None
 ) -> LayerEstimate | None:
     """None where this framework was not measured with this format."""
-    sizes = (kernel.tokens, kernel.hidden, kernel.inter, kernel.experts, kernel.top_k)
+    experts = ceil(kernel.experts / kernel.ep) * kernel.ep  # ranks hold whole experts: the last may have room
+    sizes = (kernel.tokens, kernel.hidden, kernel.inter, experts, kernel.top_k)
     case = LayerCase(*sizes, tp=kernel.tp, ep=kernel.ep, gated=kernel.gated)
+    if load is not None:
+        load = (*load, *(0.0,) * (experts - kernel.experts))
     try:
         return layer.estimate(place.device, form, case, framework=framework, load=load)
     except ConfigError:
