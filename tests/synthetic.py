@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from moe_core.runs import bundle
-from moe_core.runs.layout import Manifest
+from moe_core.runs.layout import TABLES, Manifest
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
 from tests import synthetic_layers
@@ -29,6 +29,7 @@ SAMPLES = {
     "mathematics": "$\\int_0^1 x^2 dx = 1/3$, so f(3) = 9. ",
     "markup": '<div class="note"><a href="#">link</a></div>\n',
 }
+BENCH_TABLES = tuple(name for name in TABLES if name != "layers")
 COMPONENTS = (
     "attention",
     "router",

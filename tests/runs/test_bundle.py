@@ -18,6 +18,7 @@ from moe_core.runs.layout import TABLES
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
 from tests import synthetic
+from tests.synthetic import BENCH_TABLES
 
 SMALL = RunSpec(batch=8, seq=32, experts=4, top_k=2)
 Write = Callable[..., Path]
@@ -32,11 +33,11 @@ def test_what_is_written_is_read_back(bundle_dir: Write):
     found = bundle.verify(path)
     assert found.manifest.run_id == path.name
     assert RunSpec.parse(found.manifest.spec) == SMALL
-    assert found.tables == tuple(TABLES)
+    assert found.tables == BENCH_TABLES
     decisions = found.table("decisions")
     assert decisions.schema.equals(TABLES["decisions"])
     assert decisions.num_rows == found.manifest.summary["decisions"] == 8 * 32 * 3 * 2
-    assert listing(path) == sorted(["manifest.json", *(f"{name}.parquet" for name in TABLES)])
+    assert listing(path) == sorted(["manifest.json", *(f"{name}.parquet" for name in BENCH_TABLES)])
 
 
 def test_a_sweep_is_a_manifest_and_its_quality(bundle_dir: Write):

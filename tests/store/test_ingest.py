@@ -20,6 +20,7 @@ from moe_core.specs import RunSpec
 from moe_core.store import ingest, queries
 from moe_core.store.db import Store
 from tests import synthetic
+from tests.synthetic import BENCH_TABLES
 
 SMALL = RunSpec(batch=8, seq=32, experts=4, top_k=2)
 OTHER = RunSpec(batch=8, seq=32, experts=8, top_k=2)
@@ -41,7 +42,7 @@ def test_the_tables_say_what_the_bundle_says(store: Store, bundle_dir: Write, no
     path = bundle_dir(SMALL)
     assert ingest.refresh(store, nothing) == ingest.Report((path.name,), (), ())
     found = bundle.verify(path)
-    for name in TABLES:
+    for name in BENCH_TABLES:
         key = queries.key(store, path.name)
         frame = store.frame(f"SELECT * EXCLUDE (run) FROM {name} WHERE run = $key", key=key)
         expected = found.table(name).to_pandas()
@@ -272,7 +273,7 @@ def test_delete_takes_bundle_and_rows(store: Store, bundle_dir: Write, nothing: 
     assert ingest.delete(store, path.name)
     assert not path.exists()
     rows = contents(store)
-    assert all({row[0] for row in rows[table]} == {other.name} for table in TABLES)
+    assert all({row[0] for row in rows[table]} == {other.name} for table in BENCH_TABLES)
     assert not ingest.delete(store, path.name)
     assert ingest.refresh(store, nothing) == ingest.Report((), (), ())
 
