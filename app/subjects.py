@@ -186,7 +186,7 @@ def parts(subjects: list[Subject]) -> pd.DataFrame:
 
 def side_by_side(chosen: list[Subject]) -> pd.DataFrame:
     """A column a model, exact integers, a dash where a model has nothing of the kind."""
-    return pd.DataFrame({one.name: _facts(one) for one in chosen})
+    return pd.DataFrame({one.name: _facts(one) for one in chosen}).rename_axis("fact")
 
 
 def _facts(one: Subject) -> dict[str, str]:

@@ -56,10 +56,10 @@ class Layers(NamedTuple):
         """The specification. Charts without data of their own take `data`."""
         own = {} if self.data is None else {"data": _by_name(self.data)}
         context = {"top_level": False} | ({} if self.data is None else {"data": self.data})
-        layer = [one.to_dict(validate=validate, context=context) for one in self.charts]
+        layer = [one.to_dict(validate=False, context=context) for one in self.charts]
         spec = {"$schema": alt.SCHEMA_URL, **alt.theme.get()(), **own, "layer": layer, **self.properties}
         if validate:
-            alt.LayerChart.from_dict(spec)
+            alt.LayerChart.from_dict(spec)  # checks the whole, its layers included
         return spec
 
 
