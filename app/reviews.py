@@ -285,8 +285,11 @@ def _confirm(saved: Saved) -> None:
         f"**{escape(saved.review.title)}**, its {saved.latest} versions and its decision log go for good."
     )
     with st.container(horizontal=True):
-        if st.button("Delete it", type="primary", key="review_delete_yes"):
-            shelf.attempt(partial(reviews.delete, data.door().store, saved.review_id))
+        go = partial(reviews.delete, data.door().store, saved.review_id)
+        if st.button(
+            "Delete it", type="primary", key="review_delete_yes", on_click=shelf.attempt_quietly, args=(go,)
+        ):
+            st.rerun()
         if st.button("Keep it", key="review_delete_no"):
             st.rerun()
 

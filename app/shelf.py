@@ -46,7 +46,7 @@ def shelf(scenario: Scenario) -> None:
         )
         name = st.text_input("Name", default_name(scenario), max_chars=80)
         note = st.text_area("Note", max_chars=5_000, height=80)
-        if st.form_submit_button("Save", icon=":material/bookmark:"):
+        if st.form_submit_button("Save the scenario", icon=":material/bookmark:"):
             attempt(partial(_keep, scenario, where or "", name, note))
 
 
