@@ -14,7 +14,7 @@ from app.machines import Device
 from app.panels import Number, Source
 from app.scenario import Scenario
 from app.words import escape, size
-from moe_core.decide.verdict import PAYS, RULE, SAVES, Memory, Span, Times, Verdict, verdict
+from moe_core.decide.scale import PAYS, RULE, SAVES, Memory, Span, Times, Verdict, verdict
 from moe_core.store.queries import Run
 
 WINNERS = {"dense": "Dense", "mixture": "Mixture", "close": "Too close to call"}

@@ -1,111 +1,132 @@
-"""Verdict: dense or mixture, from three facts of one scenario, by a rule that is printed beside it.
+"""Verdict: one answer with its margin, from factors whose rules are data.
 
-    fits     the mixture's memory at full size against the device
-    time     one batch: read the text once, then write `write` tokens for each sequence
-    quality  bits per byte of the mixture over the dense model's, on the same text
+    support = sum of weight x score / sum of weights                  in [-1, 1], above zero for the mixture
+    margin  = g_m g_d support + (g_m - g_d)                           g: 1 fits easily, 0 does not fit
 
-A mixture wins when it fits, takes at most 1 - SAVES of the dense time and at most 1 + PAYS of the
-dense bits per byte. If the measured spread of the time ratio covers that limit, it is too close to call.
-Ignored: money, energy, several devices, load over time.
+So where both fit the factors decide, where one fits it wins whatever they say, and in the last hundredth of
+memory the one turns into the other without a jump. Where neither fits there is no verdict but a refusal
+with numbers. An exact tie goes to the dense model, the simpler one to run.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from contextlib import suppress
+from math import hypot
+from typing import NamedTuple
 
-SAVES = 0.05
-PAYS = 0.05
-RULE = (
-    f"A mixture wins when it fits the device, saves at least {SAVES:.0%} of the dense time for this work, "
-    f"and costs at most {PAYS:.0%} more bits per byte."
-)
-
-Choice = Literal["dense", "mixture", "close"]
-Factor = Literal["memory", "time", "quality"]
-
-
-class Span(NamedTuple):
-    """A measured time: median and the ends of its spread, seconds."""
-
-    median: float
-    low: float
-    high: float
+from moe_core.decide.case import Case, Recorded, case
+from moe_core.decide.factors import Factor, factors
+from moe_core.decide.pair import Kind, Pair, pair
+from moe_core.decide.scores import pulls
+from moe_core.decide.serving import Serving
+from moe_core.decide.spec import DecideSpec
+from moe_core.errors import InfeasibleError
+from moe_core.perf import fit
+from moe_core.perf.memory import Workload
+from moe_core.units import quantity
 
 
-class Times(NamedTuple):
-    """What one model needs: `prefill` for the whole batch, `decode` for one step of the whole batch."""
+class Judgement(NamedTuple):
+    """Winner and margin from the mixture's side; no winner where neither fits."""
 
-    prefill: Span
-    decode: Span
-
-    def total(self, write: int) -> Span:
-        """Read once, then `write` steps."""
-        return Span(*(p + write * d for p, d in zip(self.prefill, self.decode, strict=True)))
-
-
-class Memory(NamedTuple):
-    """Bytes the mixture needs at full size, and what the device has."""
-
-    need: float
-    capacity: float
+    winner: Kind | None
+    margin: float
+    support: float
 
 
 class Verdict(NamedTuple):
-    """The choice and why. Ratios are mixture over dense; `flip_write` is where the time limit is crossed.
+    """The answer. `low` and `high`: the margin when the predicted ratio of times is off by its 80 % interval.
 
-    margin: distance of the deciding factor from its limit, as a fraction of the limit; above zero for
-    the mixture. passed: which factors speak for the mixture; None is too close to call.
+    firm: whether the winner stays the same there. reason: one sentence.
     """
 
-    choice: Choice
-    decides: Factor
+    spec: DecideSpec
+    pair: Pair
+    winner: Kind
     margin: float
-    time: Span
-    quality: float
-    memory: float
-    passed: dict[Factor, bool | None]
-    flip_write: float | None
+    low: float
+    high: float
+    support: float
+    reason: str
+    factors: tuple[Factor, ...]
+    case: Case
+
+    @property
+    def firm(self) -> bool:
+        return (self.low > 0) == (self.high > 0)
+
+    @property
+    def name(self) -> str:
+        """The winner's name."""
+        return self.pair.of(self.winner).name
 
 
-def verdict(dense: Times, mixture: Times, bits: tuple[float, float], memory: Memory, write: int) -> Verdict:
-    """Judge one scenario. `bits`: dense and mixture bits per byte, above zero."""
-    time = _ratio(dense.total(write), mixture.total(write))
-    quality, load = bits[1] / bits[0], memory.need / memory.capacity
-    margins: dict[Factor, float] = {
-        "memory": 1 - load,
-        "time": 1 - time.median / (1 - SAVES),
-        "quality": 1 - quality / (1 + PAYS),
-    }
-    passed: dict[Factor, bool | None] = {name: margin >= 0 for name, margin in margins.items()}
-    if time.low <= 1 - SAVES < time.high:
-        passed["time"] = None
-    choice, decides = _choose(passed, margins)
-    flip = _flip(dense, mixture)
-    return Verdict(choice, decides, margins[decides], time, quality, load, passed, flip)
+def decide(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None) -> Verdict:
+    """Judge one spec. Raises InfeasibleError with both candidates' numbers where neither fits."""
+    chosen = of or pair(spec)
+    found = case(spec, recorded, chosen)
+    made = judged(found)
+    if made.winner is None:
+        raise InfeasibleError(refusal(found))
+    low, high = _band(found)
+    every = factors(found)
+    reason = _reason(found, made, every)
+    return Verdict(spec, chosen, made.winner, made.margin, low, high, made.support, reason, every, found)
 
 
-def _choose(passed: dict[Factor, bool | None], margins: dict[Factor, float]) -> tuple[Choice, Factor]:
-    """A factor that says no decides; then one that cannot say; else the one nearest to its limit."""
-    against = [name for name, ok in passed.items() if ok is False]
-    if "memory" in against:
-        return "dense", "memory"
-    if against:
-        return "dense", min(against, key=lambda name: margins[name])
-    if passed["time"] is None:
-        return "close", "time"
-    return "mixture", min(passed, key=lambda name: margins[name])
+def judge(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None) -> Judgement:
+    """Winner and margin only: what root finding asks many times."""
+    return judged(case(spec, recorded, of))
 
 
-def _ratio(dense: Span, mixture: Span) -> Span:
-    return Span(mixture.median / dense.median, mixture.low / dense.high, mixture.high / dense.low)
+def judged(found: Case) -> Judgement:
+    """Winner and margin of a case."""
+    first, second = found.first, found.second
+    side = found.pair.leaning or 1
+    if not first.fits and not second.fits:
+        return Judgement(None, 0.0, 0.0)
+    support = sum(pulls(found).values())
+    margin = side * (first.gate * second.gate * support + first.gate - second.gate)
+    if margin == 0 and first.fits != second.fits:  # to the byte: the one that fits
+        winner: Kind = (first if first.fits else second).candidate.kind
+    else:
+        winner = "mixture" if margin > 0 else "dense"
+    return Judgement(winner, margin, side * support)
 
 
-def _flip(dense: Times, mixture: Times) -> float | None:
-    """Tokens written at which the time ratio crosses its limit; None when no number above zero does.
+def _band(found: Case) -> tuple[float, float]:
+    """Margins with the mixture slower and faster by the joint 80 % interval of both times."""
+    wide = hypot(found.first.step.spread, found.second.step.spread)
+    low, high = (judged(case(found.spec, found.recorded, found.pair, bias)).margin for bias in (wide, -wide))
+    return min(low, high), max(low, high)
 
-    P_m + w D_m = (1 - SAVES) (P_d + w D_d), solved for w.
-    """
-    limit = 1 - SAVES
-    slope = mixture.decode.median - limit * dense.decode.median
-    ahead = limit * dense.prefill.median - mixture.prefill.median
-    return ahead / slope if slope and ahead / slope > 0 else None
+
+def _reason(found: Case, made: Judgement, every: tuple[Factor, ...]) -> str:
+    """Why: the only one that fits, or the factor that pulls most towards the winner."""
+    alone = [one for one in (found.first, found.second) if one.fits]
+    if len(alone) == 1:
+        other = found.second if alone[0] is found.first else found.first
+        need, room = quantity(other.need, "B"), quantity(other.usable, "B")
+        return (
+            f"only {alone[0].candidate.name} fits: {other.candidate.name} needs {need}, a device gives {room}"
+        )
+    side = 1 if made.winner == "mixture" else -1
+    best = max(every, key=lambda factor: side * factor.pull)
+    return f"{best.title.lower()} speaks loudest for it: {best.evidence}"
+
+
+def refusal(found: Case) -> str:
+    """Neither fits: by how much, and on how many devices each would."""
+    parts = [_short(one) for one in found.both]
+    return f"neither fits {found.spec.devices} × {found.first.device.name}: {'; '.join(parts)}"
+
+
+def _short(one: Serving) -> str:
+    setting = fit.Setting(one.candidate.model, one.spec.formats, one.spec.kv)
+    need, room = quantity(one.need, "B"), quantity(one.usable, "B")
+    said = f"{one.candidate.name} needs {need} of {room}"
+    with suppress(InfeasibleError):
+        work = Workload(batch=max(round(one.batch), 1), context=max(round(one.work.context), 1))
+        enough = fit.devices(setting, work, one.device.capacity)
+        return f"{said}, {enough.parallel.devices} devices would do"
+    return f"{said}, 512 devices would not do"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_core.decide.verdict import PAYS, SAVES, Memory, Span, Times, verdict
+from moe_core.decide.scale import PAYS, SAVES, Memory, Span, Times, verdict
 
 ROOM = Memory(need=50e9, capacity=80e9)
 

@@ -1,0 +1,116 @@
+"""`decide`: dense or mixture, for one spec; verdict, factors, flips, and what speaks against it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from moe_core.cli.ask import read_text
+from moe_core.cli.output import Json, answer
+from moe_core.errors import ConfigError
+
+
+def decide(
+    spec: Annotated[str | None, typer.Option(help="A JSON file ('-' is standard input).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="chat, batch, device, retrieval, code or agentic.")
+    ] = None,
+    mixture: Annotated[str | None, typer.Option(help="The mixture, by name.")] = None,
+    dense: Annotated[str | None, typer.Option(help="The dense model, by name.")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="active, total, sqrt, epoch, published or own: by what they are equals."),
+    ] = None,
+    hardware: Annotated[str | None, typer.Option(help="The device, by name.")] = None,
+    devices: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Format of the weights, or a published mix.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of each sequence when it ends.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Dollars a million tokens written.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Dense or mixture? One verdict with its margin, why, what would flip it, and what speaks against it."""
+    from moe_core.decide.flips import flips
+    from moe_core.decide.spec import DecideSpec
+    from moe_core.decide.verdict import decide as judge
+
+    values = {} if spec is None else _file(spec)
+    said = {
+        "preset": preset, "mixture": mixture, "dense": dense, "rule": rule, "hardware": hardware,
+        "devices": devices, "precision": precision, "budget": budget,
+    }  # fmt: skip
+    values |= {name: value for name, value in said.items() if value is not None}
+    work = {name: value for name, value in {"batch": batch, "context": context}.items() if value is not None}
+    if work:
+        values["workload"] = {**(values.get("workload") or {}), **work}
+    found = judge(DecideSpec.of(values))
+    turns = flips(found)
+    answer(_values(found, turns), as_json, _lines(found, turns))
+
+
+def _file(name: str) -> dict[str, Any]:
+    """The spec in a file. Raises ConfigError when it is not a JSON object."""
+    try:
+        values = json.loads(read_text(name))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"spec ({name[:60]}): must be JSON; {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"spec ({name[:60]}): must be a JSON object")
+    return values
+
+
+def _values(found: Any, turns: Any) -> dict[str, Any]:
+    """The verdict as plain values. Margins and scores are from the mixture's side."""
+    from moe_core.decide.counter import counters
+
+    pair = found.pair
+    return {
+        "verdict": found.winner,
+        "name": found.name,
+        "margin": found.margin,
+        "margin_low": found.low,
+        "margin_high": found.high,
+        "firm": found.firm,
+        "reason": found.reason,
+        "pair": {
+            "mixture": pair.of("mixture").name,
+            "dense": pair.of("dense").name,
+            "rule": pair.rule.id,
+            "source": pair.source,
+            "caveat": pair.rule.caveat,
+        },
+        "factors": [
+            {**one._asdict(), "facts": [fact.model_dump() for fact in one.facts]} for one in found.factors
+        ],
+        "flips": [
+            {
+                **{"knob": one.knob.id, "unit": one.knob.unit, "at": one.at, "low": one.low},
+                **{"high": one.high, "below": one.below, "above": one.above, "now": one.now},
+                "sentence": one.sentence,
+            }
+            for one in turns
+        ],
+        "counter_arguments": [one._asdict() for one in counters(found)],
+        "spec": found.spec.model_dump(mode="json"),
+    }
+
+
+def _lines(found: Any, turns: Any) -> list[str]:
+    """The verdict for a reader."""
+    from moe_core.decide.counter import counters
+
+    firm = "" if found.firm else "; not firm: the error of the predicted times could turn it"
+    band = f"{found.low:+.2f} to {found.high:+.2f} over the error of the predicted times"
+    lines = [
+        f"{found.winner}: {found.name}, margin {found.margin:+.2f} ({band}{firm})",
+        f"pair      {found.pair.sentence}",
+        f"why       {found.reason}",
+        f"against   {counters(found)[0].sentence}",
+    ]
+    for one in found.factors:
+        if one.weight:
+            side = one.winner or "even"
+            lines.append(f"{one.title:<22} {side:<8} {one.score:+.2f} x {one.weight:g}  {one.evidence}")
+    return [*lines, *(f"flips     {one.sentence}" for one in turns)]

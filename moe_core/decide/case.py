@@ -1,0 +1,46 @@
+"""Case: a spec with its pair, both candidates serving it, and what was recorded of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from moe_core.decide.pair import Pair, pair
+from moe_core.decide.serving import Serving
+from moe_core.decide.spec import DecideSpec
+
+
+class Recorded(NamedTuple):
+    """What a run of the scale model adds: relative load of the experts, bits per byte, and where from."""
+
+    bits_dense: float
+    bits_mixture: float
+    load: tuple[float, ...] | None
+    source: str
+
+
+class Case(NamedTuple):
+    """Everything the factors look at. Scores are of the first candidate over the second."""
+
+    spec: DecideSpec
+    pair: Pair
+    first: Serving
+    second: Serving
+    recorded: Recorded | None
+
+    @property
+    def both(self) -> tuple[Serving, Serving]:
+        """The mixture, then the dense model: the order in which people are told."""
+        return (self.first, self.second) if self.pair.leaning >= 0 else (self.second, self.first)
+
+
+def case(
+    spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None, bias: float = 0.0
+) -> Case:
+    """Look everything up. `bias`: log stretch of the mixture's times, to see what an error would change."""
+    chosen = of or pair(spec)
+    load = recorded.load if recorded else None
+    first, second = (
+        Serving(one, spec, load, bias if one.kind == "mixture" else 0.0)
+        for one in (chosen.first, chosen.second)
+    )
+    return Case(spec, chosen, first, second, recorded)

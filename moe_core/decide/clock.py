@@ -1,0 +1,145 @@
+"""Clock: seconds of a step at any batch and length, drawn through predictions at powers of two.
+
+Predictions are taken at powers of two of batch, prompt and context (so at the values people choose they
+are exact), and between them log seconds are linear in the logarithms. That makes a verdict continuous in
+its inputs, gives root finding something to stand on, and a moved knob costs a few predictions, most of them
+kept. Between the powers it is within a few per cent of the predictor (a test says how many).
+"""
+
+from __future__ import annotations
+
+from functools import cache as once
+from functools import lru_cache
+from math import exp, floor, log, log2
+from typing import NamedTuple
+
+from moe_core.hardware import Hardware
+from moe_core.perf.ops import Step
+from moe_core.perf.precision import Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.silicon.predict import Prediction, Source, predict
+from moe_core.specs import Architecture
+
+CHUNK = 8192  # tokens that prefill runs at once where prompts are short
+LAST = 19  # a step takes at most 2^19 tokens or sequences
+LONG = 1024  # the past of a prefill is 0, 1024, 3072, 7168 ... tokens at the nodes
+
+
+class Reading(NamedTuple):
+    """Seconds, the log half-width of their 80 % interval, the share spent between devices, and the source."""
+
+    seconds: float
+    spread: float
+    network: float
+    distinct: float | None
+    source: Source
+
+
+class Clock(NamedTuple):
+    """One architecture on one group of devices. Hashable; what it has read is kept by `_node`."""
+
+    architecture: Architecture
+    key: str
+    hardware: Hardware
+    precision: Precision
+    kv: Format
+    parallel: Parallel
+    framework: str
+    load: tuple[float, ...] | None = None
+
+    def decode(self, batch: float, past: float) -> Reading:
+        """One token for each of `batch` sequences with `past` tokens behind them."""
+        return self._between(log2(max(batch, 1.0)), log2(max(past, 1.0)), _decode)
+
+    def first(self, prompt: float, past: float) -> Reading:
+        """One prompt alone: what its user waits for."""
+        return self._between(log2(max(prompt, 1.0)), log2(1 + past / LONG), _first)
+
+    def prefill(self, prompt: float, past: float) -> Reading:
+        """Seconds of one prompt among enough others to fill the devices."""
+        return self._between(log2(max(prompt, 1.0)), log2(1 + past / LONG), _share)
+
+    def _between(self, x: float, y: float, kind: int) -> Reading:
+        """Bilinear in the logarithms, drawn on beyond the last node; corners of weight zero are not read."""
+        x0, y0 = min(floor(x), LAST - 1), floor(y)
+        corners = [
+            (wx * wy, self._node(kind, x0 + dx, y0 + dy))
+            for dx, wx in ((0, 1 - (x - x0)), (1, x - x0))
+            for dy, wy in ((0, 1 - (y - y0)), (1, y - y0))
+            if wx * wy
+        ]
+        if len(corners) == 1:
+            return corners[0][1]
+        main = max(corners, key=lambda corner: corner[0])[1]
+        return Reading(
+            exp(sum(w * log(r.seconds) for w, r in corners)),
+            sum(w * r.spread for w, r in corners),
+            sum(w * r.network for w, r in corners),
+            None if main.distinct is None else sum(w * (r.distinct or 0.0) for w, r in corners),
+            main.source,
+        )
+
+    def _node(self, kind: int, x: int, y: int) -> Reading:
+        return _node(_Key(self, kind, x, y))
+
+
+class _Key:
+    """A node's name: equal by what decides its seconds, cheap to hash."""
+
+    __slots__ = ("clock", "hash", "kind", "name", "x", "y")
+
+    def __init__(self, clock: Clock, kind: int, x: int, y: int) -> None:
+        ways = (clock.parallel.tensor, clock.parallel.expert)
+        stored = (_name(clock.precision), clock.kv)
+        where = (clock.hardware.name, ways, clock.framework)
+        self.name = (clock.key, clock.load, stored, where, kind, x, y)
+        self.hash = hash(self.name)
+        self.clock, self.kind, self.x, self.y = clock, kind, x, y
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.name == other.name
+
+
+@once
+def _name(precision: Precision) -> str:
+    return precision.model_dump_json(exclude_none=True)
+
+
+_decode, _first, _share = range(3)
+
+
+@lru_cache(maxsize=50_000)
+def _node(key: _Key) -> Reading:
+    """The prediction at a node. Memory is judged elsewhere."""
+    clock = key.clock
+    groups = clock.parallel.groups
+    if key.kind == _decode:
+        return _reading(_predicted(clock, Step(batch=2**key.x, new=1, past=2**key.y)), 1)
+    past, new = (2**key.y - 1) * LONG, 2**key.x
+    if key.kind == _first:
+        return _reading(_predicted(clock, Step(batch=1, new=new, past=past)), 1)
+    many = groups * max(1, CHUNK // new)
+    return _reading(_predicted(clock, Step(batch=many, new=new, past=past)), many)
+
+
+def _predicted(clock: Clock, step: Step) -> Prediction:
+    return predict(
+        clock.architecture,
+        clock.hardware,
+        step,
+        precision=clock.precision,
+        kv=clock.kv,
+        parallel=clock.parallel,
+        framework=clock.framework,
+        load=clock.load,
+        check_memory=False,
+    )
+
+
+def _reading(found: Prediction, many: int) -> Reading:
+    network = sum(part.seconds for part in found.parts if part.bound == "network") / found.seconds
+    spread = log(found.upper / found.lower) / 2
+    return Reading(found.seconds / many, spread, network, found.distinct_experts, found.source)

@@ -1,0 +1,121 @@
+"""Counter-argument: the best that can be said against the verdict, computed for this case. Always shown.
+
+Against a mixture: reuse fragmentation (few tokens for each expert that must be read) and the room its
+idle experts take from the cache at long context, the double penalty of arXiv 2603.08960. Against a dense
+model: it multiplies all it has for every token, which tells at large batch. And the factor that spoke
+loudest for the other side.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from moe_core.decide.case import Case, case
+from moe_core.decide.factors import Factor
+from moe_core.decide.knobs import turned
+from moe_core.decide.scores import pulls
+from moe_core.decide.verdict import Verdict, judge
+from moe_core.units import quantity, significant
+
+LONG = 131_072.0  # tokens: where the double penalty was shown
+LARGE = 1024.0
+
+
+class Counter(NamedTuple):
+    """An argument against the verdict, its numbers, and the margin where it is strongest."""
+
+    title: str
+    sentence: str
+    margin: float
+
+
+def counters(found: Verdict) -> tuple[Counter, ...]:
+    """Arguments against the winner, the strongest first; never empty."""
+    made = [_loudest(found)]
+    made += [_fragmented(found), _headroom(found)] if found.winner == "mixture" else [_compute(found)]
+    side = 1 if found.winner == "mixture" else -1
+    return tuple(sorted(made, key=lambda one: side * one.margin))
+
+
+def _at(found: Verdict, name: str, value: float) -> Case:
+    return case(turned(found.spec, name, value), found.case.recorded, found.pair)
+
+
+def _support(there: Case) -> float:
+    """What the factors say there, from the mixture's side, whether or not it all fits."""
+    return (there.pair.leaning or 1) * sum(pulls(there).values())
+
+
+def _fragmented(found: Verdict) -> Counter:
+    """Reuse: at a medium batch nearly every expert is read, each for few tokens."""
+    mixture = found.case.both[0]
+    bank = mixture.candidate.architecture.experts
+    assert bank is not None, "a mixture has experts"
+    worst = max((2.0**i for i in range(11)), key=lambda b: _penalty(found, b))
+    there = _at(found, "batch", worst) if found.spec.workload.traffic is None else found.case
+    step, other = (one.step_at(worst) for one in found.case.both)
+    read = step.distinct or float(bank.count)
+    tokens = worst * bank.top_k / read
+    sentence = (
+        f"Reuse fragmentation: at batch {worst:,.0f} a step reads {significant(read)} of "
+        f"{bank.count} experts a layer for {significant(tokens)} tokens each, where a dense matrix serves "
+        f"all {worst:,.0f}. The step grew "
+        f"{significant(step.seconds / mixture.step_at(1).seconds)}× from batch 1, the dense one "
+        f"{significant(other.seconds / found.case.both[1].step_at(1).seconds)}×"
+    )
+    return Counter("Reuse fragmentation", sentence, _support(there))
+
+
+def _penalty(found: Verdict, batch: float) -> float:
+    """Step of the mixture over the dense one's at a batch."""
+    mixture, dense = found.case.both
+    return mixture.step_at(batch).seconds / dense.step_at(batch).seconds
+
+
+def _headroom(found: Verdict) -> Counter:
+    """KV headroom: resident experts leave less room for long sequences."""
+    context = max(LONG, float(found.spec.workload.context))
+    there = _at(found, "context", context)
+    rooms = [one.room for one in there.both]
+    mixture = there.both[0].candidate
+    idle = mixture.model.parameters.idle / mixture.total
+    sentence = (
+        f"KV headroom: {significant(100 * idle)} % of its weights sit idle for any one token and "
+        f"keep their memory. At {context:,.0f} tokens {significant(rooms[0])} sequences fit beside it, "
+        f"{significant(rooms[1])} beside the dense model"
+    )
+    return Counter("KV headroom at long context", sentence, _support(there))
+
+
+def _compute(found: Verdict) -> Counter:
+    """Active compute: what the dense model multiplies at a batch that large."""
+    work = found.spec.workload
+    batch = max(LARGE, float(work.batch))
+    there = found.case if work.traffic is not None else _at(found, "batch", batch)
+    steps = [one.step_at(batch) for one in found.case.both]
+    active = [one.candidate.active for one in found.case.both]
+    prompts = [one.prompt for one in found.case.both]
+    sentence = (
+        f"Active compute: for every token the dense model multiplies "
+        f"{significant(active[1] / active[0])} times as many parameters. At batch {batch:,.0f}, memory "
+        f"aside, a step takes it {quantity(steps[1].seconds, 's')}, the mixture "
+        f"{quantity(steps[0].seconds, 's')}; reading a prompt costs it "
+        f"{significant(prompts[1] / prompts[0])} times the device time"
+    )
+    return Counter("Active compute at large batch", sentence, _support(there))
+
+
+def _loudest(found: Verdict) -> Counter:
+    """The factor that pulls most the other way, and the margin if it weighed twice as much."""
+    side = 1 if found.winner == "mixture" else -1
+    factor: Factor = min((f for f in found.factors if f.weight), key=lambda f: side * f.pull)
+    against = side * factor.pull < 0
+    lead = (
+        f"{factor.title} speaks against it"
+        if against
+        else f"Nothing speaks against it; {factor.title} least for it"
+    )
+    weights = {**found.spec.weights, factor.id: min(2 * factor.weight, 10.0)}
+    doubled = found.spec.model_copy(update={"weights": weights})
+    margin = judge(doubled, found.case.recorded, found.pair).support
+    return Counter(factor.title, f"{factor.title} {lead}: {factor.evidence}", margin)

@@ -1,0 +1,189 @@
+"""Spec: what is to be decided. A preset and two model names suffice; everything said beside them wins.
+
+Times in milliseconds, sizes of devices in 10^9 bytes, money in US dollars.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache as once
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from moe_core import hardware
+from moe_core.decide import rules
+from moe_core.decide.rules import Skill, Weight
+from moe_core.errors import ConfigError
+from moe_core.hardware import Hardware
+from moe_core.perf.precision import MIXES, Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.specs import Architecture, Spec
+
+RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
+Training = Literal["none", "fine-tune", "from scratch"]
+Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
+Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Work(Spec):
+    """What is served. `context` tokens are kept of each sequence when it ends, `output` of them written.
+
+    `prompt` tokens are read for each request; what is left of the context is history already in the cache.
+    None reads everything but the output. `traffic` (requests a second) takes the place of `batch`.
+    """
+
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    traffic: Positive | None = None
+    context: Tokens = 4096
+    prompt: Tokens | None = None
+    output: Tokens = 256
+    latency_ms: Positive | None = None
+    ttft_ms: Positive | None = None
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.output >= self.context:
+            raise ValueError(f"output ({self.output}) must be less than context ({self.context})")
+        if self.prompt is not None and self.prompt + self.output > self.context:
+            raise ValueError(
+                f"prompt ({self.prompt}) and output ({self.output}) must fit into context ({self.context})"
+            )
+        return self
+
+    @property
+    def read(self) -> float:
+        """Tokens read for each request."""
+        return max(self.context - self.output, 1) if self.prompt is None else self.prompt
+
+    @property
+    def cached(self) -> float:
+        """Tokens in the cache before a request is read."""
+        return max(self.context - self.output - self.read, 0)
+
+    @property
+    def past(self) -> float:
+        """Mean tokens behind one that is being written."""
+        return max(self.context - self.output / 2, 1)
+
+
+class Team(Spec):
+    """What the team does beside serving, and whether it has trained routers before."""
+
+    training: Training = "none"
+    skill: Skill = "some"
+
+
+class DecideSpec(Spec):
+    """One decision. `dense` or `rule` says what the mixture is compared with; both: the rule is only named.
+
+    devices: of `hardware`, together. parallel: how the mixture is laid over them; None tries every way.
+    capacity_gb, price (a device and hour), link_gbs (both directions): in place of the data file's.
+    budget: dollars a million output tokens. weights: factors in place of the preset's.
+    """
+
+    preset: Name | None = None
+    mixture: Name | Architecture
+    dense: Name | Architecture | None = None
+    rule: RuleName | None = None
+    hardware: Name = "H100"
+    devices: Annotated[int, Field(ge=1, le=4096)] = 1
+    parallel: Parallel | None = None
+    precision: Format | Name | Precision = "bf16"
+    kv: Format = "bf16"
+    framework: Literal["vllm", "sglang"] = "vllm"
+    workload: Work = Work()
+    budget: Positive | None = None
+    price: Positive | None = None
+    capacity_gb: Positive | None = None
+    link_gbs: Positive | None = None
+    team: Team = Team()
+    task: Name = "chat"
+    weights: dict[str, Weight] = Field(default={})
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.dense is None and self.rule in (None, "own"):
+            raise ValueError("dense (None) must be given where rule names no way to find it")
+        if self.parallel is not None and self.parallel.devices != self.devices:
+            raise ValueError(
+                f"parallel ({self.parallel.devices} devices) must use devices ({self.devices}), all of them"
+            )
+        return self
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From untrusted values, the preset filled in below them. Raises ConfigError: field, value, rule."""
+        filled = _filled(dict(values))
+        spec = cls.parse_json(json.dumps(filled, default=_plain))
+        spec.device, spec.formats  # noqa: B018 -- both raise what a user can mend
+        rules.task(spec.task)
+        rules.check_weights(spec.weights)
+        return spec
+
+    @property
+    def device(self) -> Hardware:
+        """One device, with what the spec says in place of the data file."""
+        known = _device(self.hardware)
+        own = {"capacity_gb": self.capacity_gb, "usd_per_hour": self.price, "link_gbs": self.link_gbs}
+        return known.model_copy(update={name: value for name, value in own.items() if value is not None})
+
+    @property
+    def formats(self) -> Precision:
+        """The formats of the weights. Raises ConfigError for a mix that does not exist."""
+        return self.precision if isinstance(self.precision, Precision) else _mix(self.precision)
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """Every factor's weight: the user's, else the preset's, else its own."""
+        chosen = rules.preset(self.preset).weights if self.preset else {}
+        own = {name: rule.weight for name, rule in rules.factors().items()}
+        return {**own, **chosen, **self.weights}
+
+
+@once
+def _device(name: str) -> Hardware:
+    return hardware.get(name)
+
+
+@once
+def _mix(name: str) -> Precision:
+    if name in MIXES:
+        return MIXES[name]
+    try:
+        return Precision.parse({"default": name})
+    except ConfigError:
+        raise ConfigError(f"precision ({name[:40]}): must be a format or one of {', '.join(MIXES)}") from None
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """The preset's workload and task below what was said."""
+    name = values.get("preset")
+    if not isinstance(name, str):
+        return values
+    found = rules.preset(name)
+    said = values.get("workload")
+    said = dict(said) if isinstance(said, Mapping) else said
+    if said is None or isinstance(said, dict):
+        values["workload"] = _below(found.workload, said or {})
+    values.setdefault("task", found.task)
+    return {**values, "preset": found.id}
+
+
+def _below(preset: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """A shorter context than the preset's shortens what would no longer fit into it."""
+    merged = {**preset, **said}
+    context = merged.get("context")
+    if isinstance(context, int) and not isinstance(context, bool):
+        for name, share in (("output", 4), ("prompt", 2)):
+            if name not in said and isinstance(merged.get(name), int):
+                merged[name] = min(merged[name], max(context // share, 1))
+    return merged
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Spec):
+        return value.model_dump(mode="json")
+    raise ConfigError(f"spec ({str(value)[:40]}): must hold plain values")
