@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
@@ -9,7 +10,7 @@ import streamlit as st
 
 from app import data, panels, shelf
 from app.panels import Number, Source
-from app.scenario import Scenario
+from app.scenario import Scenario, shorten
 from app.words import escape, size
 from moe_core.report import deck, html, pdf, tables
 from moe_core.report import story as stories
@@ -39,25 +40,33 @@ def listing() -> pd.DataFrame:
 def choose(table: pd.DataFrame) -> Saved | None:
     """The review and version that are open; they stand in the URL, so that a link opens the same."""
     titles = {str(row["review_id"]): str(row["title"]) for row in table.to_dict("records")}
-    found = st.selectbox(
-        "Review",
-        list(titles),
-        format_func=lambda one: titles[one],
-        key="review",
-        bind="query-params",
-        width=420,
-    )
+    _adopt(titles)
+    found = st.selectbox("Review", list(titles), format_func=lambda one: titles[one], key="review", width=420)
     if found not in titles:
         return None
     latest = int(table.set_index("review_id").loc[found, "version"])  # type: ignore[arg-type]
     numbers = list(range(latest, 0, -1))
-    if st.session_state.get("review_version", latest) not in numbers:
+    if st.session_state.get("review_version") not in numbers:
         st.session_state["review_version"] = latest
     version = st.selectbox(
-        "Version", numbers, key="review_version", bind="query-params", width=110,
+        "Version", numbers, key="review_version", width=110,
         format_func=lambda one: f"{one}, newest" if one == latest else str(one),
     )  # fmt: skip
+    st.query_params.update({"review": found, "review_version": str(version)})
     return reviews.read(data.door().store, found, version)
+
+
+def _adopt(titles: Mapping[str, str]) -> None:
+    """What a link asks for, the first time. Not bound: a widget's own link would hold the title."""
+    asked, version = st.query_params.get("review"), st.query_params.get("review_version", "")
+    if "review" in st.session_state or asked is None:
+        return
+    if asked not in titles:
+        shelf.say(f"review ({shorten(asked)}): must be a review saved here; the newest is shown")
+        return
+    st.session_state["review"] = asked
+    if version.isdecimal():
+        st.session_state["review_version"] = int(version[:9])
 
 
 def nothing() -> None:

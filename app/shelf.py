@@ -108,6 +108,11 @@ def attempt_quietly(action: Callable[[], object]) -> None:
         st.session_state[PROBLEM] = str(error)
 
 
+def say(sentence: str) -> None:
+    """A sentence about something that could not be used, here and now."""
+    st.warning(escape(sentence), icon=":material/link_off:")
+
+
 def problem() -> None:
     """What could not be done a moment ago."""
     said = st.session_state.pop(PROBLEM, None)
