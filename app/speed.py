@@ -15,6 +15,7 @@ from app.panels import Number, Source
 from app.scenario import Scenario
 from app.words import escape, recorded_on, seconds
 from moe_core.errors import MoEScopeError
+from moe_core.perf.calibrate import question
 from moe_core.perf.roofline import ridge_tokens
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
@@ -29,11 +30,6 @@ def spec(scenario: Scenario) -> RunSpec:
     asked = scenario._replace(text=None).run_spec()
     plain = RunSpec()
     return asked.model_copy(update={"lab": "layer_sweep", "batch": plain.batch, "seq": plain.seq})
-
-
-def calibrate_spec() -> RunSpec:
-    """The question that measures this device."""
-    return RunSpec(lab="calibrate")
 
 
 def real_spec(scenario: Scenario) -> RunSpec:
@@ -123,7 +119,7 @@ def code(run: Run, here: Source) -> None:
 def beside(run: Run, here: Source) -> None:
     """Measured beside predicted, and the button that makes it this device's own."""
     own = on_demand(
-        calibrate_spec(),
+        question(),
         "Calibrate this device",
         "Measures products, memory and overheads for half a minute.",
     )

@@ -28,7 +28,7 @@ from moe_core.version import commit  # noqa: E402
 QUESTIONS = (
     {"lab": "bench"},  # exactly what a first visitor asks, so that it answers at once
     {"lab": "topk_sweep"},
-    {"lab": "calibrate"},
+    {"lab": "calibrate", "time_limit_s": 600.0},
     {"lab": "layer_sweep"},
     {"lab": "real_layers", "time_limit_s": 240.0},
 )

@@ -10,7 +10,7 @@ import typer
 
 from moe_core.cli.ask import ask, finished
 from moe_core.cli.output import Json, answer
-from moe_core.perf.calibrate import Calibration
+from moe_core.perf.calibrate import Calibration, question
 from moe_core.perf.device_model import roof
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
@@ -26,7 +26,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Measure this device in a minute: products, small experts, memory, overheads. Close other programs."""
-    spec = RunSpec.parse({"lab": "calibrate", "device": device.lower()})
+    spec = RunSpec.parse({**dict(question()), "device": device.lower()})
     settings = Settings.load()
     if again:
         _forget(settings, spec)

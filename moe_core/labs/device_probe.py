@@ -167,7 +167,7 @@ class Probing:
             if self._once(call(seed)) > LONG_S:
                 break
         first = self._once(call(next(self._turn)))
-        more = min(12, int(CALL_S / first))
+        more = 0 if warm else min(12, int(CALL_S / first))
         return [first, *(self._once(call(next(self._turn))) for _ in range(more))]
 
     def _once(self, timed: Timed) -> float:

@@ -13,9 +13,10 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from moe_core.perf.distinct import uniform
-from moe_core.specs import Spec
+from moe_core.specs import Device, RunSpec, Spec
 
 Kind = Literal["launch", "read", "product", "ffn", "experts", "gather", "layer", "each", "pairs", "router"]
+PATIENCE_S = 600.0
 Statistic = Callable[[Sequence[float]], float]
 
 
@@ -137,6 +138,11 @@ class Calibration(Spec):
             return speeds[0]
         right = bisect_right(sets, working_set)
         return _line(working_set, sets[right - 1 : right + 1], speeds[right - 1 : right + 1])
+
+
+def question(device: Device = "auto") -> RunSpec:
+    """What is asked to calibrate a device: half a minute where it is idle, patience where it is not."""
+    return RunSpec(lab="calibrate", device=device, time_limit_s=PATIENCE_S)
 
 
 def interpolate(surface: Surface, size: float, rows: float) -> float:

@@ -14,6 +14,7 @@ from app.charts import speed as drawn
 from app.charts.figure import Figure
 from app.charts.speed import ACTIVE, AUTO, LOOP, TOTAL
 from app.layers import Facts
+from moe_core.perf import calibrate
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from moe_core.store import ingest, queries
@@ -21,7 +22,7 @@ from moe_core.store.db import Store
 from moe_core.store.queries import Run
 from tests import synthetic_layers
 
-SWEEP, REAL, PROBE = (RunSpec(lab=lab) for lab in ("layer_sweep", "real_layers", "calibrate"))
+SWEEP, REAL, PROBE = RunSpec(lab="layer_sweep"), RunSpec(lab="real_layers"), calibrate.question()
 
 
 @pytest.fixture

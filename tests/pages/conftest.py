@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from moe_core.perf import calibrate
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
 
@@ -21,7 +22,7 @@ SPECS = (
     RunSpec(experts=32, batch=2),
     RunSpec(lab="topk_sweep"),
     RunSpec(lab="layer_sweep"),
-    RunSpec(lab="calibrate"),
+    calibrate.question(),
 )
 
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
+from moe_core.perf import calibrate
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from tests.pages.conftest import open_page, words
@@ -115,7 +116,7 @@ def test_a_calibration_that_lands_is_taken_in(
     show(app, "Predicted")
     app.button(key="ask_calibrate").click().run()
     job = claim(queue, "calibrate")
-    queue.finish(job, "done", run_id=bundle_dir(RunSpec(lab="calibrate")).name)
+    queue.finish(job, "done", run_id=bundle_dir(calibrate.question()).name)
     app.run()
     assert not app.progress
     assert charts(app) == 2
