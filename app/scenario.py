@@ -49,6 +49,7 @@ PAGE_KEYS = (
     *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
     *("timing", "real"),  # Speed
     *("cost", "framework", "beside", "unit"),  # Economics
+    *("error", "table", "kind"),  # Accuracy
     *("review", "review_version"),  # Reviews
     *("embed", "embed_options"),
 )

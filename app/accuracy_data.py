@@ -1,0 +1,192 @@
+"""Accuracy, cached: the error tables, computed once from what ships, in a process of its own.
+
+They take half a minute, which no session should wait for inside the web server: a child computes them into
+the installation's data directory, and the page follows its progress.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from app import data
+from app.charts import accuracy
+from app.charts.figure import Figure
+from moe_core.settings import ROOT
+from moe_core.silicon import error_tables
+from moe_core.silicon.endtoend import score
+from moe_core.silicon.error_tables import GROUP, PROGRESS
+
+FEW = 5  # samples a group of served models needs to be judged
+MEASURES = {"tpot": "time per output token", "ttft": "time to the first token"}
+
+
+class State(NamedTuple):
+    """How far the tables are: `share` 1 is done; `problem` says why there are none."""
+
+    share: float
+    words: str
+    problem: str | None
+
+
+def folder() -> Path:
+    """Where this installation keeps them."""
+    return data.door().settings.data_dir / "accuracy"
+
+
+def state() -> State:
+    """Start the computation if nobody has, and say how far it is."""
+    if (folder() / error_tables.fingerprint()).exists():
+        return State(1.0, "done", None)
+    child = _child(str(folder()), error_tables.fingerprint())
+    code = child.poll()
+    if code not in (None, 0):
+        return State(
+            0.0, "", f"The computation ended with code {code}; its words are in {folder() / 'log.txt'}"
+        )
+    with suppress(OSError, ValueError):
+        told = json.loads((folder() / PROGRESS).read_text(encoding="utf-8"))
+        return State(float(told["share"]), str(told["words"]), None)
+    return State(0.0, "starting", None)
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda child: child.terminate())
+def _child(place: str, _fingerprint: str) -> subprocess.Popen[bytes]:
+    """One computation a data directory and content."""
+    path = Path(place)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "log.txt").open("wb") as log:
+        command = [sys.executable, "-m", "moe_core.silicon.error_tables", place]
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+
+def again() -> None:
+    """Forget a failed computation, so that it starts anew."""
+    _child.clear()
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Every error table; they are there once `state` says done. Shared, so not to be changed."""
+    return _tables(str(folder()), error_tables.fingerprint())
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _tables(place: str, _fingerprint: str) -> dict[str, pd.DataFrame]:
+    found = error_tables.read(Path(place))
+    assert found is not None, "the caller looked"
+    return found
+
+
+def groups() -> list[tuple[str, str, str]]:
+    """Every system, framework and format with errors."""
+    return [tuple(row) for row in tables()["groups"][GROUP].itertuples(index=False)]
+
+
+def of(name: str, group: tuple[str, str, str]) -> pd.DataFrame:
+    """The rows of one group in one table."""
+    frame = tables()[name]
+    keep = (frame[GROUP] == list(group)).all(axis=1)
+    return frame[keep].reset_index(drop=True)
+
+
+def served(kind: str) -> pd.DataFrame:
+    """Served samples of one kind: dense, mixture or both."""
+    frame = tables()["served"]
+    return frame if kind == "both" else frame[frame["kind"] == kind]
+
+
+def served_score(kind: str, measure: str) -> dict[str, float]:
+    """mape, median, bias, within_20 and spearman of models left out."""
+    return _served_score(kind, measure, error_tables.fingerprint())
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _served_score(kind: str, measure: str, _fingerprint: str) -> dict[str, float]:
+    rows = served(kind)
+    keys = rows["configuration"].tolist()
+    return score(rows[f"{measure}_predicted"].tolist(), rows[measure].tolist(), keys)._asdict()
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def _scatter(group: tuple[str, str, str]) -> Figure:
+    top = of("groups", group).to_dict("records")[0]
+    return accuracy.scatter(
+        of("scatter", group), ", ".join(group), {str(k): top[k] for k in ("mape", "median", "rows")}
+    )
+
+
+def _hardware() -> Figure:
+    rows = tables()["groups"]
+    return accuracy.ranges(rows.assign(group=accuracy.groups_of(rows, GROUP)), "group", "hardware and format")
+
+
+def _coverage() -> Figure:
+    rows = tables()["groups"]
+    return accuracy.coverage(rows.assign(group=accuracy.groups_of(rows, GROUP)), "group")
+
+
+def _cut(group: tuple[str, str, str], cut: str) -> Figure:
+    rows = of("cuts", group)
+    return accuracy.ranges(rows[rows["cut"] == cut], "value", cut)
+
+
+def _spread(group: tuple[str, str, str]) -> Figure:
+    return accuracy.spread(of("bins", group), ", ".join(group))
+
+
+def _served(kind: str, measure: str) -> Figure:
+    rows = served(kind)
+    keys = ["configuration", "kind", "model", "framework", "device", "sequences", "isl", "osl"]
+    middle = rows.groupby(keys)[[measure, f"{measure}_predicted"]].median().reset_index()
+    middle = middle.rename(columns={measure: "measured", f"{measure}_predicted": "predicted"})
+    words = MEASURES[measure]
+    return accuracy.served(middle, words.capitalize(), words, served_score(kind, measure))
+
+
+def _by_model(kind: str, measure: str) -> Figure:
+    rows = served(kind)
+    off = (rows[f"{measure}_predicted"] / rows[measure] - 1).abs()
+    keys = accuracy.groups_of(rows, ["model", "framework", "device"])
+    found = [
+        {
+            "group": name,
+            "rows": len(part),
+            "mape": part.mean(),
+            "median": part.median(),
+            "p90": part.quantile(0.9),
+        }
+        for name, part in off.groupby(keys)
+        if len(part) >= FEW
+    ]
+    return accuracy.ranges(pd.DataFrame(found), "group", "served model")
+
+
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "scatter": _scatter,
+    "hardware": _hardware,
+    "coverage": _coverage,
+    "cut": _cut,
+    "spread": _spread,
+    "served": _served,
+    "by_model": _by_model,
+}
+
+
+def figure(name: str, **options: Any) -> Figure:
+    """A figure of `FIGURES`, compiled once for the tables that ship."""
+    return _figure(name, tuple(sorted(options.items())), error_tables.fingerprint())
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _figure(name: str, options: tuple[Any, ...], _fingerprint: str) -> Figure:
+    return FIGURES[name](**dict(options))
