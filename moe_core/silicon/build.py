@@ -118,7 +118,7 @@ def _samples(path: Path) -> pa.Table:
 
 
 def _manifest(done: list[Built], target: Path) -> None:
-    files = sorted(target.glob("*.parquet"))
+    files = sorted(target / f"{name}.parquet" for name in (*selection.TABLES, "samples"))
     record = {
         "package": PACKAGE,
         "licence": "Apache-2.0",

@@ -66,6 +66,25 @@ def served(framework: str) -> dict[str, float]:
     return table[framework]
 
 
+@once
+def served_without(framework: str, name: str) -> dict[str, float]:
+    """The same, fitted without one model: what its error is computed with."""
+    found: dict[str, float] = _read()["served_without"][framework][name]
+    return found
+
+
+def left_out() -> dict[str, int]:
+    """Served samples that no prediction was made for, by reason."""
+    found: dict[str, int] = _read()["left_out"]
+    return found
+
+
+def forget() -> None:
+    """Read the file again: it was written anew."""
+    for one in (kernel, lines, exchange, served, served_without, _read):
+        one.cache_clear()
+
+
 def _fitted(row: dict[str, float]) -> Fitted:
     names = GemmConstants._fields
     return Fitted(GemmConstants(**{name: row[name] for name in names}), row["spread"])

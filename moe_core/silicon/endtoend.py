@@ -1,8 +1,8 @@
 """How far served models are from what we predict, and the constants that serving needs.
 
-`python -m moe_core.silicon.endtoend` fits the constants of `silicon.serving`, few per framework, and adds
-them to data/silicon/constants.json. Two errors are reported: by those constants, and by constants that never
-saw the model, with all its checkpoints and devices (`held`).
+`python -m moe_core.silicon.endtoend` fits the constants of `silicon.serving`, few per framework, adds them to
+data/silicon/constants.json and writes what they predict to served.parquet. Two errors are reported: by those
+constants, and by constants that never saw the model, with all its checkpoints and devices (`held`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 
 from moe_core.errors import InfeasibleError
-from moe_core.silicon import constants, serving
+from moe_core.silicon import constants, serving, tables
 from moe_core.silicon.samples import Sample, aggregated
 from moe_core.silicon.serving import DEFAULT, Served
+from moe_core.silicon.systems import DATA
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Formula = Callable[[Served, dict[str, float]], float]
@@ -44,12 +47,34 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Measured and predicted seconds of one sample; `held` by constants that never saw its model."""
+    """A sample with predictions by the shipped constants and by those that never saw its model (`held`)."""
 
     sample: Sample
     tpot: float
     tpot_held: float
     ttft: float
+    ttft_held: float
+
+
+class Row(NamedTuple):
+    """The same without objects, as it ships in served.parquet. Seconds, measured and predicted."""
+
+    id: str
+    name: str
+    framework: str
+    device: str
+    configuration: str
+    mixture: bool
+    queued: bool
+    sequences: int
+    devices: int
+    isl: int
+    osl: int
+    tpot: float
+    tpot_predicted: float
+    tpot_held: float
+    ttft: float
+    ttft_predicted: float
     ttft_held: float
 
 
@@ -133,17 +158,32 @@ def _reads(case: Case, name: str) -> bool:
 
 
 def outcomes(known: Sequence[Case]) -> list[Outcome]:
-    """Predictions by the shipped constants and by constants that never saw the model."""
-    held = {
-        (framework, name): fit([case for case in known if case.sample.name != name], framework)
-        for framework, name in sorted({(case.sample.framework, case.sample.name) for case in known})
-    }
-    found = []
-    for sample, case in known:
-        own, other = constants.served(sample.framework), held[sample.framework, sample.name]
-        tokens = (serving.tpot(case, own), serving.tpot(case, other))
-        found.append(Outcome(sample, *tokens, serving.ttft(case, own), serving.ttft(case, other)))
-    return found
+    """Predictions by the shipped constants and by those that never saw the model."""
+    return [_outcome(case) for case in known]
+
+
+def _outcome(case: Case) -> Outcome:
+    own = constants.served(case.sample.framework)
+    other = constants.served_without(case.sample.framework, case.sample.name)
+    tokens = (serving.tpot(case.served, own), serving.tpot(case.served, other))
+    return Outcome(case.sample, *tokens, serving.ttft(case.served, own), serving.ttft(case.served, other))
+
+
+def row(one: Outcome) -> Row:
+    """What ships of an outcome."""
+    of = one.sample
+    return Row(
+        *(of.id, of.name, of.framework, of.device.name, of.configuration),
+        *(of.arch.experts is not None, of.queued),
+        *(of.sequences, of.parallel.devices, of.isl, of.osl),
+        *(of.tpot, one.tpot, one.tpot_held, of.ttft, one.ttft, one.ttft_held),
+    )
+
+
+def shipped() -> list[Row]:
+    """The outcomes as they were when the constants were fitted: what a page reads."""
+    found = tables.measured("served", Row._fields)
+    return [Row(*values) for values in zip(*found.values(), strict=True)]
 
 
 def score(predicted: Sequence[float], measured: Sequence[float], keys: Sequence[object]) -> Score:
@@ -161,94 +201,100 @@ def score(predicted: Sequence[float], measured: Sequence[float], keys: Sequence[
     )
 
 
-def report() -> dict[str, Any]:
-    """Everything the accuracy page and command say about served models."""
-    known, left = cases()
-    found = outcomes(known)
-    mixture = [one for one in found if one.sample.arch.experts is not None]
-    dense = [one for one in found if one.sample.arch.experts is None]
-    steady = [one for one in found if not one.sample.queued]
-    parts = {"all": found, "mixture": mixture, "dense": dense, "all but queued": steady}
+def report(found: Sequence[Row] | None = None) -> dict[str, Any]:
+    """What the accuracy command says about served models: of the shipped rows unless others are given."""
+    found = shipped() if found is None else found
+    parts = {
+        "all": found,
+        "mixture": [one for one in found if one.mixture],
+        "dense": [one for one in found if not one.mixture],
+        "all but queued": [one for one in found if not one.queued],
+    }
     names = sorted({_group(one) for one in found})
     groups = [{"group": " / ".join(n), **_scores([o for o in found if _group(o) == n])} for n in names]
     groups.sort(key=lambda row: -row["tpot_held"]["mape"])
     return {
         "rows": len(found),
-        "left_out": left,
+        "left_out": constants.left_out(),
         "scores": {name: _scores(rows) for name, rows in parts.items()},
         "groups": groups,
         "worst": _worst(found),
-        "queued": sum(one.sample.queued for one in found),
+        "queued": sum(one.queued for one in found),
         "coverage": _coverage(found),
     }
 
 
-def _group(one: Outcome) -> tuple[str, str, str]:
-    return one.sample.name, one.sample.framework, one.sample.device.name
+def _group(one: Row) -> tuple[str, str, str]:
+    return one.name, one.framework, one.device
 
 
-def _scores(rows: Sequence[Outcome]) -> dict[str, Any]:
-    keys = [one.sample.configuration for one in rows]
-    tokens, firsts = [one.sample.tpot for one in rows], [one.sample.ttft for one in rows]
+def _scores(rows: Sequence[Row]) -> dict[str, Any]:
+    keys = [one.configuration for one in rows]
+    tokens, firsts = [one.tpot for one in rows], [one.ttft for one in rows]
     return {
-        "tpot": score([one.tpot for one in rows], tokens, keys)._asdict(),
+        "tpot": score([one.tpot_predicted for one in rows], tokens, keys)._asdict(),
         "tpot_held": score([one.tpot_held for one in rows], tokens, keys)._asdict(),
-        "ttft": score([one.ttft for one in rows], firsts, keys)._asdict(),
+        "ttft": score([one.ttft_predicted for one in rows], firsts, keys)._asdict(),
         "ttft_held": score([one.ttft_held for one in rows], firsts, keys)._asdict(),
     }
 
 
-def _coverage(found: Sequence[Outcome]) -> float:
+def _coverage(found: Sequence[Row]) -> float:
     """Share of rows inside an interval whose width was taken from the framework's other models."""
     inside = 0
-    for framework, name in sorted({(one.sample.framework, one.sample.name) for one in found}):
-        same = [one for one in found if one.sample.framework == framework]
-        others = [_factor(one) for one in same if one.sample.name != name]
+    for framework, name in sorted({(one.framework, one.name) for one in found}):
+        same = [one for one in found if one.framework == framework]
+        others = [_factor(one) for one in same if one.name != name]
         width = float(np.quantile(others, CLAIM))
-        inside += sum(bool(_factor(one) <= width) for one in same if one.sample.name == name)
+        inside += sum(bool(_factor(one) <= width) for one in same if one.name == name)
     return inside / len(found)
 
 
-def _worst(found: Sequence[Outcome], most: int = 20) -> list[dict[str, Any]]:
+def _worst(found: Sequence[Row], most: int = 20) -> list[dict[str, Any]]:
     """Configurations furthest off, one row each, by the factor between the two."""
-    seen: dict[tuple[object, ...], Outcome] = {}
+    seen: dict[str, Row] = {}
     for one in sorted(found, key=_factor, reverse=True):
-        seen.setdefault(one.sample.configuration, one)
+        seen.setdefault(one.configuration, one)
     return [
         {
-            **{"id": one.sample.id, "measured": one.sample.tpot, "predicted": one.tpot_held},
-            **{"queued": one.sample.queued, "sequences": one.sample.sequences},
+            **{"id": one.id, "configuration": one.configuration, "queued": one.queued},
+            **{"measured": one.tpot, "predicted": one.tpot_held},
         }
         for one in list(seen.values())[:most]
     ]
 
 
-def _factor(one: Outcome) -> float:
-    return float(abs(np.log(one.tpot_held / one.sample.tpot)))
+def _factor(one: Row) -> float:
+    return float(abs(np.log(one.tpot_held / one.tpot)))
 
 
-def _spread(known: Sequence[Case], framework: str) -> float:
-    """80 % quantile of the log error per output token of models left out."""
-    errors = []
-    for name in sorted({case.sample.name for case in known if case.sample.framework == framework}):
-        values = fit([case for case in known if case.sample.name != name], framework)
-        mine = [case for case in known if (case.sample.framework, case.sample.name) == (framework, name)]
-        errors += [np.log(serving.tpot(case.served, values) / case.sample.tpot) for case in mine]
-    return float(f"{np.quantile(np.abs(errors), CLAIM):.3g}")
-
-
-def main() -> None:
-    """Fit and write the constants of serving."""
+def refit() -> None:
+    """Fit the constants of serving, with every model and without each in turn; write them and what they say."""
     known, left = cases()
-    print(len(known), left, flush=True)
-    found = {name: fit(known, name) for name in ("vllm", "sglang", "trtllm")}
-    for name, values in found.items():
-        values["spread"] = _spread(known, name)
-        print(name, values, flush=True)
     record = json.loads(constants.PATH.read_text(encoding="utf-8"))
-    record["served"] = found
+    record["served"] = {name: fit(known, name) for name in constants.FRAMEWORKS}
+    record["served_without"] = {name: _without_each(known, name) for name in constants.FRAMEWORKS}
+    for name in constants.FRAMEWORKS:
+        record["served"][name]["spread"] = _spread(known, name, record["served_without"][name])
+    record["left_out"] = left
     constants.PATH.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    constants.forget()
+    columns = zip(*(row(one) for one in outcomes(known)), strict=True)
+    pq.write_table(pa.table(dict(zip(Row._fields, columns, strict=True))), DATA / "served.parquet")
+
+
+def _without_each(known: Sequence[Case], framework: str) -> dict[str, dict[str, float]]:
+    names = sorted({case.sample.name for case in known if case.sample.framework == framework})
+    return {name: fit([case for case in known if case.sample.name != name], framework) for name in names}
+
+
+def _spread(known: Sequence[Case], framework: str, without: dict[str, dict[str, float]]) -> float:
+    """80 % quantile of the log error per output token of models left out."""
+    mine = [case for case in known if case.sample.framework == framework]
+    guess = [serving.tpot(case.served, without[case.sample.name]) for case in mine]
+    errors = np.abs(np.log(guess) - np.log([case.sample.tpot for case in mine]))
+    return float(f"{np.quantile(errors, CLAIM):.3g}")
 
 
 if __name__ == "__main__":
-    main()
+    refit()

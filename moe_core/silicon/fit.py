@@ -243,8 +243,8 @@ def _straight(sent: Array, times: Array) -> dict[str, float]:
 
 def main() -> None:
     """Fit everything and write the file."""
-    kept = json.loads(PATH.read_text(encoding="utf-8")).get("served", {}) if PATH.exists() else {}
-    fitted: dict[str, Any] = {"kernels": {}, "collectives": {}, "exchanges": {}, "served": kept}
+    kept = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
+    fitted: dict[str, Any] = {**kept, "kernels": {}, "collectives": {}, "exchanges": {}}
     for system in SYSTEMS:
         for framework in ("vllm", "sglang"):
             for case in (*_gemms(system, framework), *_attention(system, framework)):

@@ -76,10 +76,11 @@ class Sample(NamedTuple):
         return self.ttft > self.osl * self.tpot
 
     @property
-    def configuration(self) -> tuple[object, ...]:
+    def configuration(self) -> str:
         """What two runs of one configuration share."""
-        where = (self.name, self.device.name, self.framework, self.precision, self.parallel)
-        return (*where, self.sequences, self.isl, self.osl, self.in_step)
+        form, ways = self.precision.fingerprint()[:8], f"{self.parallel.tensor}x{self.parallel.expert}"
+        load = f"{self.sequences} of {self.isl}+{self.osl}{' in step' if self.in_step else ''}"
+        return f"{self.name} {form} / {self.framework} / {ways} {self.device.name} / {load}"
 
 
 class Samples(NamedTuple):
