@@ -45,13 +45,13 @@ NAMES = {"ffn": "dense FFN", "kv_cache": "KV cache", "head": "output head", "sta
 def predicted(memory: pd.DataFrame, model: str) -> Figure:
     """Predicted (dashed outline) beside measured (solid) bytes of one model, component by component."""
     part = memory[(memory["model"] == model) & (memory["predicted_bytes"].fillna(0) > 0)]
-    long = part.melt(
-        id_vars=["model", "component"],
-        value_vars=["predicted_bytes", "measured_bytes"],
-        var_name="kind",
-        value_name="bytes",
-    ).dropna(subset="bytes")
-    long["kind"] = long["kind"].str.removesuffix("_bytes")
+    rows = [
+        {"model": model, "component": component, "kind": kind, "bytes": size}
+        for kind in ("predicted", "measured")
+        for component, size in zip(part["component"], part[f"{kind}_bytes"], strict=True)
+        if pd.notna(size)
+    ]
+    long = pd.DataFrame(rows, columns=["model", "component", "kind", "bytes"])
     data = label_models(long).assign(
         text=long["bytes"].map(lambda b: quantity(float(b), "B")), component=long["component"].map(_name)
     )
