@@ -85,6 +85,13 @@ def roles(field: str = "model", legend: bool = True, **extra: Any) -> alt.Color:
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(ROLES)), legend=key, **extra)
 
 
+def shapes(field: str = "model") -> alt.Shape:
+    """Point shape by role, beside `roles`: dense is round, a mixture square. In grey hue says nothing."""
+    drawn = ["square" if role == "mixture" else "circle" for role in ROLES]
+    key = alt.Legend(orient="top", title=None, values=["dense", "mixture"])
+    return alt.Shape(f"{field}:N", scale=alt.Scale(domain=list(ROLES), range=drawn), legend=key)
+
+
 def paint(chart: alt.Chart, role: str, stroke: bool = False) -> alt.Chart:
     """Every mark of a chart in the colour of one role, which the theme chooses.
 

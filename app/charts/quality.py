@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, largest, log2_axis, paint, percent, roles
+from app.charts.figure import Figure, draw, largest, log2_axis, paint, percent, roles, shapes
 
 SERIES = {
     "dense": "dense",
@@ -96,6 +96,7 @@ def by_domain(quality: pd.DataFrame) -> Figure:
             y=y,
             x=alt.X("bits_per_byte:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False)),
             color=roles("role"),
+            shape=shapes("role"),
             tooltip=[
                 "domain:N",
                 alt.Tooltip("role:N", title="model"),

@@ -18,6 +18,7 @@ from app.charts.figure import (
     log2_axis,
     paint,
     roles,
+    shapes,
     times,
 )
 from moe_core.units import quantity
@@ -132,6 +133,7 @@ def against_batch(runs: pd.DataFrame, batch: int) -> Figure:
                 scale=alt.Scale(zero=True),
             ),
             color=roles(),
+            shape=shapes(),
             tooltip=["batch:Q", "model:N", alt.Tooltip("text:N", title="median")],
         )
     )
