@@ -3,7 +3,8 @@
 Predictions are taken at powers of two of batch, prompt and context (so at the values people choose they
 are exact), and between them log seconds are linear in the logarithms. That makes a verdict continuous in
 its inputs, gives root finding something to stand on, and a moved knob costs a few predictions, most of them
-kept. Between the powers it is within a few per cent of the predictor (a test says how many).
+kept. Between the powers it is within an eighth of the predictor, which has steps of its own there; that is
+inside the predictor's error.
 """
 
 from __future__ import annotations

@@ -110,11 +110,7 @@ def _loudest(found: Verdict) -> Counter:
     side = 1 if found.winner == "mixture" else -1
     factor: Factor = min((f for f in found.factors if f.weight), key=lambda f: side * f.pull)
     against = side * factor.pull < 0
-    lead = (
-        f"{factor.title} speaks against it"
-        if against
-        else f"Nothing speaks against it; {factor.title} least for it"
-    )
+    lead = "speaks against it" if against else "speaks least for it, and nothing against it"
     weights = {**found.spec.weights, factor.id: min(2 * factor.weight, 10.0)}
     doubled = found.spec.model_copy(update={"weights": weights})
     margin = judge(doubled, found.case.recorded, found.pair).support

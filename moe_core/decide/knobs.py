@@ -54,7 +54,7 @@ def span(spec: DecideSpec, knob: Knob) -> tuple[float, float]:
 
 def exact(spec: DecideSpec) -> DecideSpec:
     """The same spec, validated: whole numbers whole. For values that are to be reported."""
-    work: dict[str, Any] = spec.workload.model_dump()
+    work: dict[str, Any] = dict(spec.workload)
     for name in ("batch", "context", "output"):
         work[name] = round(work[name])
     return spec.model_copy(update={"workload": Work.parse(work)})

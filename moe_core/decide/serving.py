@@ -46,7 +46,9 @@ class Serving:
         if self.work.traffic is None:
             return float(self.work.batch)
         light = [self._gate(one, 1.0) for one in self.layouts]
-        most = min(max(self.room, 1.0), self.spec.devices * MOST)
+        easy = int(self.usable * (1 - scoring().crowded))
+        most = max(one.room(easy, self.work.context) for one in self.layouts)
+        most = min(max(most, 1.0), self.spec.devices * MOST)
         written = self.work.traffic * self.work.output
         return _crossing(lambda b: b / self._fastest(b, light).seconds, written, most)
 

@@ -1,0 +1,95 @@
+"""One candidate on a spec's devices: layouts, room, Little's law, throughput at a target, money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moe_core import hardware
+from moe_core.decide.pair import candidate
+from moe_core.decide.serving import Serving
+from moe_core.decide.spec import DecideSpec
+from moe_core.errors import InfeasibleError
+from moe_core.perf import fit
+from moe_core.perf.memory import Workload
+from moe_core.perf.shard import Parallel
+
+
+def serve(name: str = "Qwen3-14B", **values: Any) -> Serving:
+    spec = DecideSpec.of({"mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B", **values})
+    return Serving(candidate(name), spec)
+
+
+def test_memory_is_what_the_memory_page_says() -> None:
+    one = serve(workload={"batch": 8, "context": 4096})
+    same = fit.fit(fit.Setting(one.candidate.model), Workload(batch=8), hardware.get("H100").capacity)
+    assert one.need == same.footprint.total
+    assert one.usable == same.usable
+    assert one.gate == 1.0
+
+
+def test_the_room_is_the_largest_batch_that_fits() -> None:
+    one = serve(workload={"batch": 8, "context": 4096})
+    most = fit.largest_batch(fit.Setting(one.candidate.model), Workload(), hardware.get("H100").capacity)
+    assert most <= one.room < most + 1
+
+
+def test_where_not_one_sequence_fits_the_room_is_a_fraction() -> None:
+    one = serve("Qwen3-30B-A3B", hardware="RTX 4090")
+    assert one.room == 0.0
+    assert not one.fits
+    assert one.gate == 0.0
+
+
+def test_traffic_keeps_as_many_in_flight_as_littles_law_says() -> None:
+    one = serve(workload={"traffic": 2.0, "context": 4096, "output": 256})
+    assert one.batch == pytest.approx(2.0 * 256 * one.step_at(one.batch).seconds, rel=1e-6)
+
+
+def test_more_traffic_than_fits_takes_more_devices() -> None:
+    light, heavy = (serve(workload={"traffic": rate, "latency_ms": 30.0}) for rate in (1.0, 100.0))
+    assert heavy.fleet == pytest.approx(100 * light.fleet, rel=1e-6)
+    assert heavy.fits
+    assert heavy.batch <= heavy.room
+
+
+def test_throughput_at_a_target_is_that_of_the_largest_batch_inside_it() -> None:
+    one = serve(capacity_gb=1000, workload={"batch": 1, "context": 2048, "latency_ms": 30.0})
+    many = one.throughput * 0.030
+    assert one.step_at(many).seconds == pytest.approx(0.030, rel=1e-6)
+
+
+def test_a_target_that_is_missed_alone_counts_less_and_less() -> None:
+    rates = [serve(workload={"latency_ms": target}).throughput for target in (20.0, 5.0, 4.0, 1.0)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[3] < rates[1] / 100
+
+
+def test_money_follows_the_price_and_the_devices() -> None:
+    cheap, dear = (serve(price=price).cost for price in (1.0, 4.0))
+    assert dear == pytest.approx(4 * cheap)
+
+
+def test_replicas_serve_a_large_batch_cheaper_than_one_wide_group() -> None:
+    """14 B on 8 devices: every device may hold it whole."""
+    one = serve(devices=8, workload={"batch": 512, "context": 2048})
+    wide = [layout for layout in one.layouts if layout.parallel == Parallel(tensor=8)]
+    assert len(wide) == 1
+    assert {layout.replicas for layout in one.layouts} == {1.0, 2.0, 4.0, 8.0}
+    alone = wide[0].decode(512, 2048).seconds
+    assert one.step.seconds <= alone
+
+
+def test_a_slower_link_stretches_only_what_goes_over_it() -> None:
+    fast, slow = (serve(devices=8, link_gbs=link, workload={"batch": 4}) for link in (900, 90))
+    wide = next(i for i, one in enumerate(fast.layouts) if one.parallel == Parallel(tensor=8))
+    readings = [one._linked(one.layouts[wide].decode(4, 3000)) for one in (fast, slow)]
+    assert readings[1].seconds > readings[0].seconds
+    own = [reading.seconds * (1 - reading.network) for reading in readings]
+    assert own[0] == pytest.approx(own[1])
+
+
+def test_a_split_that_cannot_be_is_a_no() -> None:
+    with pytest.raises(InfeasibleError, match="cannot be split"):
+        serve("Qwen3-30B-A3B", devices=3, parallel={"tensor": 3})
