@@ -22,6 +22,7 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 MANY = 1024  # tokens: a batch beside which one token stands
+BUSY = 1.3  # times what the machine can do, from which timings are not to be trusted
 REAL_S = 240.0  # seconds that layers of real size may take
 
 
@@ -93,6 +94,7 @@ def _ends(run: Run) -> tuple[Split, Split]:
 
 def main(run: Run) -> None:
     """Layer time over tokens; under the device's limits once it is calibrated."""
+    _disturbed(run, "This sweep")
     by = _calibrated(run)
     options = {"by": by.run_id} if by else {}
     caveat = f"scale model, one layer on held-out text, {run.provenance['dtype']}"
@@ -130,6 +132,7 @@ def beside(run: Run, here: Source) -> None:
             icon=":material/straighten:",
         )
         return
+    _disturbed(by, "The calibration")
     if own is None:
         st.caption(f"Predicted from the calibration {recorded_on(by)}.")
     modelled = Source("modelled", _error_words(run, by))
@@ -171,6 +174,7 @@ def real(scenario: Scenario) -> None:
     run = found or _stand_in(real_spec(scenario))
     if run is None:
         return
+    _disturbed(run, "This")
     here, sizes = panels.source_of(run), layers.facts(run)
     for reason in run.summary["missing"].values():
         st.warning(escape(reason), icon=":material/block:")
@@ -212,6 +216,17 @@ def components(scenario: Scenario) -> None:
         with place:
             figure = data.figure("components", run, phase=phase)
             panels.show(figure, f"speed_{phase}", panels.source_of(run), caveat="scale model, median")
+
+
+def _disturbed(run: Run, what: str) -> None:
+    """A busy machine makes times long and uneven: that is said where it was so."""
+    load = float(run.summary.get("busy", 0.0))
+    if load > BUSY:
+        st.warning(
+            f"{what} was measured while the machine had {ratio(load)} the work it can do: "
+            "times are too long and uneven. Measure again when it is idle.",
+            icon=":material/traffic:",
+        )
 
 
 def _calibrated(run: Run) -> Run | None:

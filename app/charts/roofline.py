@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from app.charts.figure import Figure, draw, paint, percent, roles
-from app.charts.speed import SHAPES, tokens_words
+from app.charts.speed import LEGEND, SHAPES, tokens_words
 from moe_core.perf.roofline import Roof
 from moe_core.units import significant
 
@@ -36,7 +36,7 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
     shape = alt.Shape(
         "name:N",
         scale=alt.Scale(domain=names, range=[SHAPES[name] for name in names]),
-        legend=alt.Legend(orient="top", title=None, labelLimit=220, columns=3),
+        legend=LEGEND,
     )
     base = alt.Chart(data).encode(x=x, shape=shape, color=roles("role"))
     rate = alt.Y("measured:Q", title="speed", scale=alt.Scale(type="log"))

@@ -18,6 +18,10 @@ AUTO, GROUPED, LOOP = "mixture, our best kernel", "mixture, grouped kernel", "mi
 ACTIVE, TOTAL = "dense, active width", "dense, total width"
 SHAPES = {AUTO: "circle", GROUPED: "square", LOOP: "triangle-up", ACTIVE: "diamond", TOTAL: "cross"}
 
+LEGEND = alt.Legend(
+    orient="top", title=None, labelLimit=220, columns=2, symbolFillColor="gray", symbolStrokeColor="gray"
+)
+
 
 def over_tokens(rows: pd.DataFrame, roofs: pd.DataFrame, label: str) -> Figure:
     """Seconds of a layer over tokens, every kernel and both dense widths; grey: what the device allows.
@@ -210,9 +214,7 @@ def _seconds(field: str, data: pd.DataFrame) -> alt.Y:
 def _shape(data: pd.DataFrame) -> alt.Shape:
     names = [name for name in SHAPES if name in set(data["name"])]
     scale = alt.Scale(domain=names, range=[SHAPES[name] for name in names])
-    return alt.Shape(
-        "name:N", scale=scale, legend=alt.Legend(orient="top", title=None, labelLimit=220, columns=3)
-    )
+    return alt.Shape("name:N", scale=scale, legend=LEGEND)
 
 
 def _lines(data: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:

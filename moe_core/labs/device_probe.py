@@ -25,7 +25,7 @@ from moe_core.device import (
     has_fast_bf16,
     synchronise,
 )
-from moe_core.labs.bank import Pool, pool_elements, random_routing
+from moe_core.labs.bank import Pool, busy, pool_elements, random_routing
 from moe_core.nn.experts import GATHER_BYTES_GROUPED, GATHER_BYTES_PADDED, KERNELS
 from moe_core.nn.router import build
 from moe_core.nn.routing import Routing
@@ -63,10 +63,11 @@ def execute(spec: RunSpec, context: Context) -> Path:
     question = questions.resolve(spec)
     wanted = need(question.device)
     admission.admit(wanted, question.device)
+    load = busy()
     with admission.memory_guarded(wanted):
         found, passes = calibrate(question.device, context)
     context.step("write", 0.98)
-    summary = {"decisions": 0, "calibration": found.model_dump(mode="json"), "passes": passes}
+    summary = {"decisions": 0, "calibration": found.model_dump(mode="json"), "passes": passes, "busy": load}
     return answer.publish(question, context, {}, summary, {"cache_bytes": cache_bytes(question.device)})
 
 

@@ -23,6 +23,7 @@ import torch
 
 from moe_core.device import Timer, synchronise
 from moe_core.errors import InfeasibleError
+from moe_core.labs.bank import busy
 from moe_core.labs.subjects import Real, Scale, Size, fitting, real_need, scale_need
 from moe_core.runs import admission, answer
 from moe_core.runs import question as questions
@@ -104,11 +105,12 @@ class Found(NamedTuple):
     rows: list[Row]
     sizes: list[Size]
     skipped: dict[str, str]
+    busy: float  # of the machine before, see `bank.busy`
 
 
 def sweep(subjects: list[Callable[[], Subject]], spec: RunSpec, context: Context) -> Found:
     """Every series over tokens, for every subject an equal share of the time."""
-    found = Found([], [], {})
+    found = Found([], [], {}, busy())
     limit = SHARE * spec.time_limit_s / len(subjects)
     for number, make in enumerate(subjects):
         subject = make()
@@ -219,6 +221,7 @@ def _publish(question: Question, context: Context, found: Found, missing: Mappin
         "decisions": 0,
         "subjects": [size.facts() for size in found.sizes],
         "skipped": found.skipped,
+        "busy": found.busy,
         "missing": dict(missing),
         "auto_s": {
             size.name: {str(tokens): _median(found.rows, size.name, tokens) for tokens in (1, 64, 1024)}

@@ -13,8 +13,9 @@ from moe_core.errors import MoEScopeError
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
 from moe_core.perf import calibrate
-from moe_core.settings import Settings
+from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
+from tests import synthetic_layers
 from tests.pages.conftest import open_page, words
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -150,3 +151,24 @@ def test_a_layer_that_did_not_fit_is_named_beside_those_that_did(
     bundle_dir(speed.real_spec(Scenario("", "")))
     show(filled, "Real sizes")
     assert "DeepSeek-V3 needs 25.8 GB" in filled.warning[0].value.replace("\\", "")
+
+
+def test_a_sweep_of_a_busy_machine_says_so(
+    app: AppTest, bundle_dir: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = synthetic_layers.summary
+    monkeypatch.setattr(synthetic_layers, "summary", lambda spec: {**summary(spec), "busy": 3.7})
+    bundle_dir(RunSpec(lab="layer_sweep"))
+    open_page(app, "speed")
+    assert "3.70× the work" in app.warning[0].value
+
+
+def test_the_shipped_sweep_paints_first_and_is_predicted(
+    app: AppTest, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_core.store.ingest.refresh.__defaults__", (REFERENCE,))
+    show(app, "Predicted")
+    assert app.title[0].value.startswith("On Intel")
+    assert "recorded on" in words(app)
+    assert [job.status for job in of_lab(queue, "layer_sweep")] == ["queued"]
+    assert charts(app) == 2
