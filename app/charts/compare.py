@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.charts.figure import Figure, draw, label_models, roles, times
+from app.charts.figure import Figure, draw, label_models, roles, shapes, times
 from moe_core.units import quantity, significant
 
 KEPT = {
@@ -50,7 +50,7 @@ def ratios(rows: pd.DataFrame) -> Figure:
         y=y, yOffset=offset, x=x, x2="one:Q", color=roles()
     )
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
-        y=y, yOffset=offset, x=x, color=roles(), tooltip=tip
+        y=y, yOffset=offset, x=x, color=roles(), shape=shapes(), tooltip=tip
     )
     zero = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color="gray").encode(x="one:Q")
     title = _title(drawn)

@@ -11,7 +11,7 @@ import math
 import altair as alt
 import pandas as pd
 
-from app.charts.figure import Figure, draw, paint, percent, roles
+from app.charts.figure import Figure, draw, paint, percent, roles, shapes
 from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active
@@ -39,7 +39,7 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
     ]
     spoken = alt.Description("spoken:N")
     points = base.mark_point(filled=True, size=85, opacity=0.85, cursor="pointer").encode(
-        color=roles(), tooltip=tip, description=spoken
+        color=roles(), shape=shapes(), tooltip=tip, description=spoken
     )
     sure = points.transform_filter("datum.standing != 'rumoured'").add_params(click)
     hearsay = base.transform_filter("datum.standing == 'rumoured'").mark_point(size=110, shape="diamond")
