@@ -64,7 +64,10 @@ class Index(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """Grouped experts of one layer: tokens of all ranks, sizes of the whole layer, ways it is split."""
+    """Grouped experts of one layer: tokens of all ranks, sizes of the whole layer, ways it is split.
+
+    `exchanged`: a rank is sent the rows of its own experts only; else it sees every token and picks.
+    """
 
     tokens: int
     hidden: int
@@ -75,6 +78,7 @@ class Bank(NamedTuple):
     ep: int
     gated: bool
     form: Format
+    exchanged: bool = False
 
 
 class Reduce(NamedTuple):
@@ -256,9 +260,10 @@ def _mixture(case: _Case, bank: Experts, layers: int) -> list[Work]:
         found += _ffn(case, "shared", bank.shared_total_width, parallel.tensor, layers)
     slices = parallel.devices // parallel.expert
     size = (arch.hidden, bank.width, bank.count, bank.top_k, slices, parallel.expert, arch.gated)
-    experts = Bank(case.tokens * parallel.groups, *size, case.precision.of("experts"))
+    form, exchanged = case.precision.of("experts"), parallel.groups > 1
+    experts = Bank(case.tokens * parallel.groups, *size, form, exchanged)
     found.append(Work("experts", "experts", experts, layers))
-    if parallel.groups > 1:
+    if exchanged:
         exchange = Exchange(
             *(parallel.devices, ceil(case.tokens / parallel.tensor), arch.hidden),
             *(bank.count, bank.top_k, case.step.new == 1),

@@ -25,7 +25,8 @@ _ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> Timed:
     """One layer's experts; `distinct` are those hit on all ranks, bytes those of the busiest rank's."""
-    found = _best(kernel, place, load)
+    asked, popularity = _local(kernel, load) if kernel.exchanged and kernel.ep > 1 else (kernel, load)
+    found = _best(asked, place, popularity)
     hit = uniform(kernel.experts, kernel.top_k, kernel.tokens)
     if load is not None:
         hit = popular(load, kernel.top_k, kernel.tokens)
@@ -33,6 +34,17 @@ def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> Timed:
     spread = max(found.upper / found.seconds, found.seconds / found.lower) - 1
     answer = timed(place, kernel.form, found.seconds, found.flops, found.bytes, measured, spread)
     return answer._replace(distinct=hit)
+
+
+def _local(kernel: Bank, load: tuple[float, ...] | None) -> tuple[Bank, tuple[float, ...] | None]:
+    """What the busiest rank runs after a dispatch: its own experts, each row sent to one of them."""
+    held, share, own = ceil(kernel.experts / kernel.ep), 1 / kernel.ep, None
+    if load is not None:
+        slices = [load[at : at + held] for at in range(0, len(load), held)]
+        own = max(slices, key=sum)
+        share = sum(own) / sum(load)
+    rows = max(1, round(kernel.tokens * kernel.top_k * share))
+    return kernel._replace(tokens=rows, experts=held, top_k=1, ep=1), own
 
 
 def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEstimate:

@@ -269,7 +269,7 @@ def _factor(one: Row) -> float:
 
 
 def refit() -> None:
-    """Fit the constants of serving, with every model and without each in turn; write them and what they say."""
+    """Fit the constants of serving, with every model and without each in turn; write what they say too."""
     known, left = cases()
     record = json.loads(constants.PATH.read_text(encoding="utf-8"))
     record["served"] = {name: fit(known, name) for name in constants.FRAMEWORKS}
