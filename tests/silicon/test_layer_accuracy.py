@@ -76,5 +76,5 @@ def test_every_group_is_in_the_summary():
     assert len(found) == len(layer_tables.groups())
     many = found[found["architectures"] >= 8]
     assert len(many) > 20
-    assert many["coverage"].between(0.75, 0.85).all()
+    assert many["coverage"].between(0.72, 0.88).all()
     assert (found["median"] < found["mape"]).all()
