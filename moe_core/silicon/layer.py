@@ -94,6 +94,8 @@ def estimate(
         answer = _answer(asked, fitted, place, measured, (1 - MEASURED, 1 + MEASURED), _where(place))
         return answer._replace(source="measured elsewhere")
     scaled = measured * asked.modelled / _asked(place, case, tabled).modelled
+    if load is None:  # even tokens are spread less evenly than `balanced`, more evenly than a power law
+        scaled = min(scaled, max(measured, _measured(place, case, "balanced") or measured))
     note = f"measured with load {tabled} ({_where(place)}), scaled to this load by the model"
     return _answer(asked, fitted, place, scaled, (1 - SCALED, 1 + SCALED), note)
 
