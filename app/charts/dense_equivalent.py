@@ -20,7 +20,7 @@ SHAPES = {
     "modelled": ("triangle-up", "triangle-down"),
     "measured here": ("diamond",),
 }
-_CLOSE = 1.12  # lines nearer than this share one label
+_CLOSE = 1.2  # lines nearer than this share one label
 
 
 def curve(
@@ -74,8 +74,8 @@ def _multiples(rows: pd.DataFrame, unit: Unit) -> pd.DataFrame:
 
 def _powers(data: pd.DataFrame, lines: list[float]) -> list[float]:
     """Powers of two that hold every point and every line."""
-    least = min(float(data["low"].min()), *lines) * 0.9
-    most = max(float(data["high"].max()), *lines) * 1.1
+    least = min(float(data["low"].min()), *lines)
+    most = max(float(data["high"].max()), *lines) * 1.1  # room for words
     low = high = 1.0
     while low > least:
         low /= 2
@@ -119,30 +119,35 @@ def _series(
 
 
 def _lines(lines: Mapping[str, float], width: float, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """One grey line for each distinct multiple; names that fall together share it."""
-    merged: list[tuple[float, list[str]]] = []
-    for name, size in sorted(lines.items(), key=lambda item: item[1]):
-        multiple = size / width
-        if merged and multiple / merged[-1][0] < _CLOSE:
-            merged[-1][1].append(name)
-        else:
-            merged.append((multiple, [name]))
-    data = pd.DataFrame(
-        [(m, f"{', '.join(names)}: {times(m)}") for m, names in merged], columns=["multiple", "word"]
-    )
-    rule = paint(alt.Chart(data).mark_rule(strokeWidth=1.1), "limit", stroke=True).encode(y=y)
-    word = paint(alt.Chart(data).mark_text(align="right", dx=-4, dy=-7, fontStyle="italic"), "limit")
+    """Grey lines; names that fall together stand on one line of words."""
+    known = sorted((size / width, name) for name, size in lines.items())
+    words: list[tuple[float, str]] = []
+    for multiple, name in known:
+        text = f"{name}: {times(multiple)}"
+        if words and multiple / words[-1][0] < _CLOSE:
+            text = f"{words.pop()[1]}, {text}"
+        words.append((multiple, text))
+    rules = pd.DataFrame(known, columns=["multiple", "name"])
+    labels = pd.DataFrame(words, columns=["multiple", "word"])
+    rule = paint(alt.Chart(rules).mark_rule(strokeWidth=1.1), "limit", stroke=True).encode(y=y)
+    word = paint(alt.Chart(labels).mark_text(align="right", dx=-4, dy=-7, fontStyle="italic"), "limit")
     return [rule, word.encode(x=alt.value("width"), y=y, text="word:N")]
 
 
 def _here(here: Mapping[str, int], x: alt.X) -> list[alt.Chart]:
+    """Vertical rules; what lies beyond the axis stands at its end with an arrow."""
     low, high = x["scale"]["domain"]
-    data = pd.DataFrame(
-        [(min(max(tokens, low), high), words) for words, tokens in here.items()], columns=["tokens", "word"]
-    )
-    rule = paint(alt.Chart(data).mark_rule(strokeDash=[2, 3]), "limit", stroke=True).encode(x=x)
-    word = paint(alt.Chart(data).mark_text(align="left", dx=5, baseline="top"), "ink")
-    return [rule, word.encode(x=x, y=alt.value(4), text="word:N")]
+    found = [
+        (min(max(tokens, low), high), words + (" →" if tokens > high else ""), tokens**2 > low * high)
+        for words, tokens in here.items()
+    ]
+    data = pd.DataFrame(found, columns=["tokens", "word", "right"])
+    marks = [paint(alt.Chart(data).mark_rule(strokeDash=[2, 3]), "limit", stroke=True).encode(x=x)]
+    for right, part in data.groupby("right"):
+        align: Literal["right", "left"] = "right" if right else "left"
+        word = alt.Chart(part).mark_text(align=align, dx=-5 if right else 5, baseline="top")
+        marks.append(paint(word, "ink").encode(x=x, y=alt.value(4), text="word:N"))
+    return marks
 
 
 def _title(data: pd.DataFrame) -> str:

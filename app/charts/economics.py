@@ -7,6 +7,7 @@ elsewhere, hollow ones modelled, bands are 80 % intervals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
 from typing import NamedTuple
 
 import altair as alt
@@ -71,8 +72,9 @@ def over_batch(rows: pd.DataFrame, value: Value, here: int, what: str) -> Figure
     """One value over batch for every model. `here`: the scenario's batch."""
     data = rows.assign(text=rows[value.field].map(lambda v: value.words(float(v))))
     x = log2_axis("batch", "batch (sequences)", data["batch"].tolist())
-    axis = alt.Axis(labelExpr=value.axis, tickCount=6)
-    y = alt.Y(f"{value.field}:Q", title=value.title, scale=alt.Scale(type="log"), axis=axis)
+    ends = [name for name in (value.field, value.low, value.high) if name]
+    y = logarithmic(value.field, value.title, value.axis, data[ends])
+    axis = y["axis"]
     layers: list[alt.Chart] = []
     base = alt.Chart(data).encode(x=x)
     if value.low and value.high:
@@ -95,6 +97,17 @@ def over_batch(rows: pd.DataFrame, value: Value, here: int, what: str) -> Figure
     title = _at_title(data, value, here, what)
     words = f"{value.title} over batch; filled points are measured elsewhere, hollow ones modelled. {title}."
     return draw(title, words, chart, rows)
+
+
+def logarithmic(field: str, title: str, labels: str, data: pd.DataFrame) -> alt.Y:
+    """A logarithmic axis with ticks at 1, 2 and 5, fewer where there are many."""
+    low, high = float(data.min().min()), float(data.max().max())
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) < 4 else (1, 3) if len(decades) < 6 else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    inside = [tick for tick in ticks if low / 1.3 <= tick <= high * 1.3]
+    scale = alt.Scale(type="log", domain=[low / 1.15, high * 1.15], nice=False)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=labels, values=inside))
 
 
 def shapes(data: pd.DataFrame, field: str = "name") -> alt.Shape:
@@ -202,12 +215,7 @@ def over_demand(rows: pd.DataFrame) -> Figure:
         scale=alt.Scale(type="log"),
         axis=alt.Axis(labelExpr=RATE_AXIS, tickCount=8),
     )
-    y = alt.Y(
-        "dollars:Q",
-        title="US dollars for a million written tokens",
-        scale=alt.Scale(type="log"),
-        axis=alt.Axis(labelExpr=DOLLAR_AXIS, tickCount=6),
-    )
+    y = logarithmic("dollars", "US dollars for a million written tokens", DOLLAR_AXIS, rows[["dollars"]])
     data = rows.assign(
         price=rows["dollars"].map(lambda d: f"${significant(float(d))}"),
         used=rows["utilisation"].map(percent),
