@@ -44,8 +44,13 @@ ROWS = tuple(2**i for i in range(13))
 MORE_ROWS = (8192, 16384)  # tokens, of which few go to each expert
 MOST_FLOPS = {"cpu": 1e11, "cuda": 4e13, "mps": 2e12}  # of one probe; longer ones are drawn on from shorter
 TINY = (64, 32)  # hidden and width of experts that are nothing but overhead
-BANKS = ((768, 256, 64, 4), (1280, 1024, 32, 2), (1536, 2560, 16, 1))  # hidden, width, experts, top-k
-NETWORKS = ((960, 1344), (1152, 4608), (1408, 17920))  # hidden, width
+BANKS = (
+    (320, 96, 32, 4),
+    (768, 256, 64, 4),
+    (1280, 1024, 32, 2),
+    (1536, 2560, 16, 1),
+)  # hidden, width, experts, top-k
+NETWORKS = ((320, 320), (960, 1344), (1152, 4608), (1408, 17920))  # hidden, width
 PRODUCTS = ((1536, 1536), (3072, 3072))  # n, k
 ROUTERS = ((512, 16), (1536, 128))  # hidden, experts
 READS = (256 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)
@@ -119,6 +124,9 @@ class Probing:
         found += [
             Probe("router", dtype, m, hidden, 0, experts) for hidden, experts in ROUTERS for m in ROWS[::3]
         ]
+        hidden, width, experts, top_k = BANKS[0]
+        found += [Probe("ragged", dtype, m, hidden, width + 1, experts, top_k) for m in ROWS[::2]]
+        found += [Probe("ragged", dtype, m, NETWORKS[0][0], NETWORKS[0][1] + 1) for m in ROWS[::2]]
         for hidden, width, experts, top_k in BANKS:
             bank = (hidden, width, experts, top_k)
             found += [Probe("experts", dtype, rows, *bank) for rows in (*ROWS, *MORE_ROWS)]
@@ -272,11 +280,16 @@ def _router(self: Probing, probe: Probe) -> Callable[[int], Timed]:
     return lambda turn: Timed(lambda: router(x_TD))
 
 
+def _ragged(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+    return _experts(self, probe) if probe.experts else _ffn(self, probe)
+
+
 MAKE: dict[str, Callable[[Probing, Probe], Callable[[int], Timed]]] = {
     "launch": _launch,
     "read": _read,
     "product": _product,
     "ffn": _ffn,
     "router": _router,
+    "ragged": _ragged,
     **dict.fromkeys(("layer", "each", "pairs", "experts", "gather"), _experts),
 }

@@ -15,7 +15,9 @@ from typing import Literal, NamedTuple
 from moe_core.perf.distinct import uniform
 from moe_core.specs import Device, RunSpec, Spec
 
-Kind = Literal["launch", "read", "product", "ffn", "experts", "gather", "layer", "each", "pairs", "router"]
+Kind = Literal[
+    "launch", "read", "product", "ffn", "experts", "gather", "layer", "each", "pairs", "router", "ragged"
+]
 PATIENCE_S = 600.0
 Statistic = Callable[[Sequence[float]], float]
 
@@ -33,6 +35,7 @@ class Probe(NamedTuple):
     each     one pair to each of them.
     pairs    many tokens to tiny experts: moving rows, hardly multiplying.
     router   scores, choice and weights for `rows` tokens.
+    ragged   like experts, or without experts like ffn, of a width that vectors do not divide.
     """
 
     kind: Kind
@@ -105,6 +108,7 @@ class Rates(Spec):
     layer_s      a mixture layer's fixed time.   pair_s  moving one element of one routed pair.
     experts      seconds a busy expert, pair movement taken out, against pairs an expert, idle ones
                  included: with it go both the share of experts that is busy and their load.
+    ragged       how many times longer experts and networks take whose width vectors do not divide, by rows.
     gather       seconds a pair, where a kernel copies weights; used up to `gather_bytes` of copies.
     """
 
@@ -114,6 +118,8 @@ class Rates(Spec):
     ffn: Surface
     experts: Surface
     router: Surface
+    ragged_experts: Curve | None = None
+    ragged_ffn: Curve | None = None
     gather: Surface = ()
     gather_bytes: float = 0.0
     products: tuple[Product, ...] = ()
@@ -196,16 +202,28 @@ def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, r
     def per_expert(probe: Probe, value: float) -> float:
         return max(value - layer - pair * probe.pairs * probe.hidden, 0.05 * value) / probe.busy
 
+    ffn = _surface(seconds, "ffn", lambda probe, value: value)
+    experts = _surface(seconds, "experts", per_expert)
+    odd = {probe: value for probe, value in seconds.items() if probe.kind == "ragged"}
+    odd_experts = {
+        probe: per_expert(probe, value) / interpolate(experts, probe.elements, probe.pairs / probe.experts)
+        for probe, value in odd.items()
+        if probe.experts
+    }
+    odd_ffn = {
+        probe: value / interpolate(ffn, probe.elements, probe.rows)
+        for probe, value in odd.items()
+        if not probe.experts
+    }
     timed = [item for item in seconds.items() if item[0].kind in ("product", "ffn", "experts")]
     return Rates(
         itemsize=itemsize,
         layer_s=layer,
         pair_s=pair,
-        ffn=_surface(seconds, "ffn", lambda probe, value: value),
-        experts=(
-            Curve(size=float(tiny[0].elements), rows=(1.0,), seconds=(each,)),
-            *_surface(seconds, "experts", per_expert),
-        ),
+        ffn=ffn,
+        experts=(Curve(size=float(tiny[0].elements), rows=(1.0,), seconds=(each,)), *experts),
+        ragged_experts=_ratios(odd_experts),
+        ragged_ffn=_ratios(odd_ffn),
         router=_surface(seconds, "router", lambda probe, value: value),
         gather=_surface(seconds, "gather", lambda probe, value: max(value - layer, 0.05 * value)),
         gather_bytes=gather_bytes,
@@ -217,6 +235,18 @@ def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, r
         peak_flops=max(probe.flops / value for probe, value in timed),
         peak_bytes=max(read, *(_weights_read(probe) * itemsize / value for probe, value in timed)),
     )
+
+
+def _ratios(ratios: Mapping[Probe, float]) -> Curve | None:
+    """Ratios against pairs an expert, or rows; None where none was measured. Never below one."""
+    if not ratios:
+        return None
+    points = sorted(
+        (probe.pairs / probe.experts if probe.experts else float(probe.rows), max(ratio, 1.0))
+        for probe, ratio in ratios.items()
+    )
+    size = float(next(iter(ratios)).elements)
+    return Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(ratio for _, ratio in points))
 
 
 def _weights_read(probe: Probe) -> float:

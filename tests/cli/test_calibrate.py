@@ -13,7 +13,7 @@ from moe_core.settings import Settings
 def small(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes of a thousandth of their size."""
     monkeypatch.setattr(device_probe, "BANKS", ((32, 16, 8, 2), (32, 32, 8, 1)))
-    monkeypatch.setattr(device_probe, "NETWORKS", ((32, 64),))
+    monkeypatch.setattr(device_probe, "NETWORKS", ((48, 64),))
     monkeypatch.setattr(device_probe, "PRODUCTS", ((64, 64),))
     monkeypatch.setattr(device_probe, "ROUTERS", ((32, 8),))
     monkeypatch.setattr(device_probe, "ROWS", (1, 4, 16))

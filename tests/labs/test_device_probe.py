@@ -23,7 +23,7 @@ SPEC = RunSpec(lab="calibrate", device="cpu")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a thousandth of its size."""
     monkeypatch.setattr(device_probe, "BANKS", ((32, 16, 8, 2), (32, 32, 8, 1)))
-    monkeypatch.setattr(device_probe, "NETWORKS", ((32, 64), (64, 128)))
+    monkeypatch.setattr(device_probe, "NETWORKS", ((48, 64), (64, 128)))
     monkeypatch.setattr(device_probe, "PRODUCTS", ((64, 64),))
     monkeypatch.setattr(device_probe, "ROUTERS", ((32, 8),))
     monkeypatch.setattr(device_probe, "ROWS", (1, 4, 16))

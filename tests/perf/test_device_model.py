@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from moe_core.errors import ConfigError
 from moe_core.perf import device_model
+from moe_core.perf.calibrate import Curve
 from moe_core.perf.device_model import Mixture
 from tests import synthetic_layers
 
@@ -94,3 +95,20 @@ def test_an_unknown_dtype_is_one_sentence():
 def test_widths_of_the_dense_counterparts():
     layer = Mixture(2048, 768, 128, 8, 512)
     assert (layer.active_width, layer.total_width) == (8 * 768 + 512, 128 * 768 + 512)
+
+
+def test_a_width_that_vectors_do_not_divide_takes_longer():
+    rates = KNOWN.rates["bf16"]
+    slower = Curve(size=1e5, rows=(1.0, 64.0), seconds=(1.0, 3.0))
+    odd = rates.model_copy(update={"ragged_experts": slower, "ragged_ffn": slower})
+    device = KNOWN.model_copy(update={"rates": {"bf16": odd}})
+    for width, factor in ((64, 1.0), (61, 3.0)):
+        before, after = (
+            device_model.dense(known, "bf16", 256, width, 1024).seconds for known in (KNOWN, device)
+        )
+        assert after == pytest.approx(factor * before)
+        layer = Mixture(256, width, 16, 4)
+        plain, ragged = (
+            device_model.mixture(known, "bf16", layer, 1024).parts["experts"] for known in (KNOWN, device)
+        )
+        assert ragged == pytest.approx(factor * plain)
