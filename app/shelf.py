@@ -64,7 +64,7 @@ def case(name: str, scenario: Scenario, note: str = "") -> dict[str, Any]:
 
 def default_name(scenario: Scenario) -> str:
     """What a scenario is called unless somebody says otherwise."""
-    return f"{scenario.architecture} on {scenario.hardware}, batch {scenario.batch}"[:80]
+    return f"{scenario.architecture} on {scenario.hardware}"[:80]
 
 
 def names() -> dict[str, str]:

@@ -28,6 +28,8 @@ FORBIDDEN = {
     },
     "moe_core/silicon": {"moe_core.nn", "moe_core.store", "moe_core.jobs", "moe_core.runs", *HEAVY},
     "moe_core/store": {"moe_core.nn", "moe_core.perf", "moe_core.jobs", *HEAVY},
+    "moe_core/report": {"moe_core.nn", "moe_core.jobs", *HEAVY},
+    "moe_core/review.py": {"moe_core.perf", "moe_core.store", *HEAVY},
     "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }

@@ -30,7 +30,14 @@ SHADES = {  # neighbours in a stack differ in grey too
 }
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
-ROW, FRAME = 46, 130  # pixels a bar needs; axis and legend, which a page counts in
+ROW, FRAME = 46, 170  # pixels a bar needs; axis and legend, which a page counts in
+
+INK = {  # the colour of text, which the theme chooses
+    "datum": "ink",
+    "type": "nominal",
+    "scale": {"domain": list(ROLES), "range": "category"},
+    "legend": None,
+}
 
 
 class Plot(NamedTuple):
@@ -167,7 +174,7 @@ def _names(data: pd.DataFrame, column: str) -> list[str]:
 
 
 def _y(data: pd.DataFrame) -> dict[str, Any]:
-    axis = {"labelLimit": 220, "minExtent": 120}
+    axis = {"labelLimit": 160, "minExtent": 60}
     return {
         "field": "scenario",
         "type": "nominal",
@@ -180,11 +187,12 @@ def _y(data: pd.DataFrame) -> dict[str, Any]:
 def _stacked(data: pd.DataFrame, cases: Cases) -> dict[str, Any]:
     """Parts of the memory of each scenario, and what its device can give as a tick."""
     shown = [part for part in STACK if part in set(data["part"])]
-    legend = {"orient": "top", "title": None, "columns": 4, "values": shown, "labelLimit": 200}
+    legend = {"orient": "top", "title": None, "columns": 2, "values": shown}
+    legend |= {"labelLimit": 200, "symbolStrokeWidth": 0}
     order = "indexof(" + str(list(STACK)) + ", datum.part)"
     bars = {
         "transform": [{"calculate": order, "as": "order"}],
-        "mark": {"type": "bar", "height": 28, "stroke": "white", "strokeWidth": 1},
+        "mark": {"type": "bar", "height": 22, "stroke": "gray", "strokeWidth": 0.6},
         "encoding": {
             "y": _y(data),
             "x": {"field": "GB", "type": "quantitative", "title": "memory (GB)", "stack": "zero"},
@@ -197,7 +205,11 @@ def _stacked(data: pd.DataFrame, cases: Cases) -> dict[str, Any]:
             "opacity": {
                 "field": "part",
                 "type": "nominal",
-                "scale": {"domain": list(GROUPS), "range": [SHADES.get(part, 0.6) for part in GROUPS]},
+                "scale": {
+                    "type": "ordinal",  # a point scale would read two ends
+                    "domain": list(GROUPS),
+                    "range": [SHADES.get(part, 0.6) for part in GROUPS],
+                },
                 "legend": legend,
             },
             "order": {"field": "order", "type": "quantitative"},
@@ -210,6 +222,7 @@ def _stacked(data: pd.DataFrame, cases: Cases) -> dict[str, Any]:
             "y": _y(data),
             "x": {"aggregate": "sum", "field": "GB", "type": "quantitative"},
             "text": {"aggregate": "sum", "field": "GB", "type": "quantitative", "format": ",.3~r"},
+            "fill": INK,
         },
     }
     return {"layer": [bars, totals], "height": ROW * len(cases) + FRAME}
@@ -230,13 +243,14 @@ def _bars(data: pd.DataFrame) -> dict[str, Any]:
                 "field": "kind",
                 "type": "nominal",
                 "scale": {"domain": ["total", "active"], "range": [0.35, 1]},
-                "legend": {"orient": "top", "title": None},
+                "legend": {"orient": "top", "title": None, "symbolStrokeWidth": 0},
             },
         },
     }
     words = {
         "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11},
-        "encoding": shared | {"text": {"field": "billions", "type": "quantitative", "format": ",.3~r"}},
+        "encoding": shared
+        | {"text": {"field": "billions", "type": "quantitative", "format": ",.3~r"}, "fill": INK},
     }
     return {"layer": [bars, words], "height": ROW * data["scenario"].nunique() + FRAME}
 
