@@ -20,6 +20,7 @@ PAGES = {
     "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
     "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
     "economics": ("Economics", ":material/payments:", "What does a token cost?"),
+    "decide": ("Decide", ":material/rule:", "Which one, why, and what would change it?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "reviews": ("Reviews", ":material/gavel:", "What did we decide, and why?"),

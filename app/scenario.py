@@ -51,6 +51,7 @@ PAGE_KEYS = (
     *("cost", "framework", "beside", "unit"),  # Economics
     *("error", "table", "kind"),  # Accuracy
     *("review", "review_version"),  # Reviews
+    *("preset", "rival", "many", "argue", "knob", "task", "training", "skill"),  # Decide
     *("embed", "embed_options"),
 )
 

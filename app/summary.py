@@ -1,149 +1,71 @@
-"""Summary: what a run says in sentences and numbers. The words of the overview are computed here."""
+"""Summary: what a run says in sentences and numbers: the overview's evidence, the routing page's answer."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import pandas as pd
 import streamlit as st
 
-from app import data, panels
+from app import data, decide, panels
 from app.charts.figure import percent
 from app.charts.figure import times as ratio
 from app.machines import Device
 from app.panels import Number, Source
-from app.scenario import Scenario
-from app.words import escape, size
-from moe_core.decide.scale import PAYS, RULE, SAVES, Memory, Span, Times, Verdict, verdict
+from app.rulings import Ruling
 from moe_core.store.queries import Run
 
-WINNERS = {"dense": "Dense", "mixture": "Mixture", "close": "Too close to call"}
+
+def overview_numbers(of: Ruling, run: Run | None) -> tuple[Number, ...]:
+    """Time, cost and memory at full size, and the quality that the scale model recorded."""
+    return (*decide.numbers(of), _quality(run) if run else decide.margin_number(of))
 
 
-class Overview(NamedTuple):
-    """The answer, its numbers and the verdict behind it."""
-
-    sentence: str
-    numbers: tuple[Number, ...]
-    verdict: Verdict
-
-
-def overview(scenario: Scenario, run: Run) -> Overview:
-    """Everything the overview says about one run under one scenario."""
-    timings, full = data.frame("timings", run), data.full_size(scenario)
+def _quality(run: Run) -> Number:
     bits = run.summary["bits_per_byte"]
-    found = verdict(
-        _times(timings, "dense"),
-        _times(timings, "moe"),
-        (bits["dense"], bits["moe"]),
-        Memory(full.total, data.room(scenario).usable),
-        scenario.write,
-    )
-    return Overview(_sentence(found, scenario, run), _numbers(found, scenario, run), found)
-
-
-def _times(timings: pd.DataFrame, model: str) -> Times:
-    total = timings[(timings["component"] == "total") & (timings["model"] == model)].set_index("phase")
-    spans = {
-        phase: Span(*(float(total.loc[phase, name]) for name in ("median_s", "p10_s", "p90_s")))  # type: ignore[arg-type]
-        for phase in ("prefill", "decode")
-    }
-    return Times(spans["prefill"], spans["decode"])
-
-
-def _sentence(found: Verdict, scenario: Scenario, run: Run) -> str:
-    work = f"reading {run.spec['batch']} × {run.spec['seq']} bytes and writing {scenario.write} each"
-    price = f"{percent(abs(found.quality - 1))} {'more' if found.quality >= 1 else 'fewer'} bits per byte"
-    time = f"{ratio(found.time.median)} the dense time"
-    if found.decides == "memory" and found.choice == "dense":
-        full, name = data.full_size(scenario), data.device(scenario).name
-        usable = size(data.room(scenario).usable)
-        return f"Dense here: {full.label} needs {size(full.total)} and {name} can give {usable}"
-    if found.choice == "close":
-        return f"Too close to call: {work} takes the mixture {time}, within the spread of the repeats"
-    if found.choice == "mixture":
-        return f"Mixture here: {work} takes it {time}, at {price}"
-    if found.decides == "quality":
-        return f"Dense here: the mixture takes {time}, but pays {price}"
-    return f"Dense here: {work} takes the mixture {time}, and it pays {price}"
-
-
-def _numbers(found: Verdict, scenario: Scenario, run: Run) -> tuple[Number, ...]:
-    here, full, device = panels.source_of(run), data.full_size(scenario), data.device(scenario)
-    bits, load = run.summary["bits_per_byte"], data.frame("balance", run)
-    worst = load.nlargest(1, "max_over_mean").to_dict("records")[0]
-    sign = "+" if found.quality >= 1 else "−"
-    return (
-        Number(
-            "Time for this work, scale model",
-            f"{ratio(found.time.median)} dense",
-            f"{ratio(found.time.low)} to {ratio(found.time.high)} over the repeats",
-            here,
-        ),
-        Number(
-            "Bits per byte, scale model",
-            f"{sign}{percent(abs(found.quality - 1))}",
-            f"{bits['moe']:.3f} against {bits['dense']:.3f} dense",
-            here,
-        ),
-        Number(
-            "Busiest expert, scale model",
-            f"{ratio(worst['max_over_mean'])} fair",
-            f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
-            here,
-        ),
-        Number(
-            "Memory, full size",
-            size(full.total),
-            f"{full.label}; {device.name} can give {size(data.room(scenario).usable)}",
-            Source("modelled", full.source),
-        ),
+    more = bits["moe"] / bits["dense"] - 1
+    return Number(
+        "Bits per byte, scale model",
+        f"{'+' if more >= 0 else '−'}{percent(abs(more))}",
+        f"{bits['moe']:.3f} against {bits['dense']:.3f} dense",
+        panels.source_of(run),
     )
 
 
-def verdict_card(facts: Overview, scenario: Scenario, run: Run) -> None:
-    """The verdict, what speaks for and against, what decides, what would flip it, and the rule."""
-    found = facts.verdict
-    with panels.aside("Verdict"):
-        colour = {"dense": "blue", "mixture": "orange", "close": "gray"}[found.choice]
-        st.header(f":{colour}[{WINNERS[found.choice]}]", anchor=False)
-        lines = {
-            "memory": f"full size fills {percent(found.memory)} of a {data.device(scenario).name}",
-            "time": f"{ratio(found.time.median)} the dense time; the limit is {ratio(1 - SAVES)}",
-            "quality": f"{ratio(found.quality)} the dense bits per byte; the limit is {ratio(1 + PAYS)}",
-        }
-        for name, line in lines.items():
-            icon, word = _MARKS[found.passed[name]]  # type: ignore[index]
-            st.markdown(f"{icon} **{name}**, {word}: {escape(line)}")
-        side = "inside" if found.margin >= 0 else "past"
-        st.markdown(f"**Decided by {found.decides}**, {escape(percent(abs(found.margin)))} {side} its limit.")
-        for line in _flips(found, scenario, run):
-            st.markdown(escape(line))
-        st.caption(escape(RULE))
+def scale_model(run: Run) -> None:
+    """What the scale model recorded, behind one click: load, times, quality, memory, components."""
+    opened = st.expander("The scale model, run for real", key="scale_model", on_change="rerun")
+    if not opened.open:
+        return
+    here = panels.source_of(run)
+    with opened:
+        left, right = panels.pair()
+        with left:
+            panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
+        with right:
+            panels.show(
+                data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats"
+            )
+        left, right = panels.pair()
+        with left:
+            panels.show(data.figure("bits", run), "bits", here, caveat="scale model, held-out text")
+        with right:
+            panels.show(data.figure("peak", run), "peak", here, caveat="scale model, peak of the process")
+        over_batch = data.against_batch(run)
+        if over_batch:
+            panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
+        for phase in ("prefill", "decode"):
+            figure = data.figure("components", run, phase=phase)
+            panels.show(figure, phase, here, caveat="scale model, median")
 
 
-def _flips(found: Verdict, scenario: Scenario, run: Run) -> list[str]:
-    """What would have to change for each factor that speaks against the mixture."""
-    lines, device, room = [], data.device(scenario), data.room(scenario)
-    if found.passed["memory"] is False:
-        many = f"{room.devices} × {device.name}" if room.devices else "no number of these devices"
-        lines.append(f"Split over {many} it would fit.")
-    if found.passed["quality"] is False:
-        bits = run.summary["bits_per_byte"]
-        limit = bits["dense"] * (1 + PAYS)
-        lines.append(f"Quality passes below {limit:.3f} bits per byte; it is {bits['moe']:.3f}.")
-    if found.flip_write is not None and found.flip_write < 100_000:
-        lines.append(f"Time crosses its limit at about {found.flip_write:,.0f} tokens written per sequence.")
-    elif found.passed["time"] is False:
-        lines.append("No number of tokens written brings the time below its limit.")
-    return lines
-
-
-_MARKS = {
-    True: (":material/check:", "for the mixture"),
-    False: (":material/close:", "against it"),
-    None: (":material/question_mark:", "cannot say"),
-}
+def onward() -> None:
+    """Everything else, one click away."""
+    with st.container(horizontal=True, gap="medium"):
+        panels.link("decide", "The whole argument, and what would flip it")
+        panels.link("routing", "Who does the work, and is it fair?")
+        panels.link("memory", "What fills the memory?")
+        panels.link("economics", "What does a token cost?")
 
 
 def routing(run: Run) -> tuple[str, Source]:
@@ -190,8 +112,6 @@ def routing_numbers(run: Run) -> tuple[Number, ...]:
 
 
 def _log2(stats: pd.DataFrame) -> float:
-    import math
-
     return math.log2(max(int(stats["experts"].max()), 1))
 
 

@@ -10,12 +10,16 @@ from moe_core.decide.spec import DecideSpec
 
 
 class Recorded(NamedTuple):
-    """What a run of the scale model adds: relative load of the experts, bits per byte, and where from."""
+    """What a run of the scale model adds: relative load of the experts, bits per byte, and where from.
+
+    here: whether it ran on this device.
+    """
 
     bits_dense: float
     bits_mixture: float
     load: tuple[float, ...] | None
     source: str
+    here: bool = True
 
 
 class Case(NamedTuple):

@@ -209,7 +209,9 @@ def _origin(case: Case, name: str) -> tuple[Provenance, str]:
     if name in _COUNTED:
         return "modelled", "parameters and cache counted exactly, activations estimated; a tenth left free"
     if name == "quality":
-        return "measured here", case.recorded.source if case.recorded else ""
+        found = case.recorded
+        here = found is None or found.here
+        return ("measured here" if here else "measured elsewhere"), found.source if found else ""
     if rules.factors()[name].basis == "cited":
         settled = name == "task" and case.pair.rule.settles_quality
         return "published", f"{case.pair.source}. {case.pair.rule.caveat}" if settled else _conditions(name)

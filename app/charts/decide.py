@@ -1,0 +1,164 @@
+"""Decide: factors as diverging bars, and the margin over one input with the regions of each answer.
+
+`factors` frame: title, score, weight, pull, winner, evidence, provenance; above zero is for the mixture.
+`points` frame: value, margin, winner (mixture | dense | neither). `regions` frame: low, high, winner.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from app.charts.figure import Figure, draw, layers, paint, powers_of_two, roles
+from app.theme import ROLES
+from moe_core.units import significant
+
+SIDES = (
+    "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense ' : 'mixture ') + format(abs(datum.value), '.1f')"
+)
+NEITHER = "neither"
+_ROLE = {"mixture": "mixture", "dense": "dense", NEITHER: "limit"}
+_SAID = {"mixture": "mixture", "dense": "dense", NEITHER: "neither fits"}
+
+
+class Knob(NamedTuple):
+    """What the margin is drawn over: its name, unit, where it stands, and whether it is a whole number."""
+
+    title: str
+    unit: str
+    now: float
+    whole: bool
+
+    def words(self, value: float) -> str:
+        return f"{value:,.0f}" if self.whole else significant(value)
+
+
+def factors(frame: pd.DataFrame, winner: str) -> Figure:
+    """Bars from the middle to the side a factor speaks for; their height is the weight."""
+    data = frame.assign(
+        model=frame["winner"].map(lambda side: side or "limit"),
+        label=[_weight(row) for row in frame.to_dict("records")],
+        left=[score < 0 for score in frame["score"]],
+    )
+    y = alt.Y(
+        "title:N", sort=data["title"].tolist(), title=None, axis=alt.Axis(labelLimit=190, minExtent=150)
+    )
+    wide = alt.Scale(domain=[-1.25, 1.25], nice=False)
+    axis = alt.Axis(values=[-1, -0.5, 0, 0.5, 1], labelExpr=SIDES)
+    x = alt.X("score:Q", title="score: length; weight: height of the bar", scale=wide, axis=axis)
+    tip = [
+        *(alt.Tooltip("title:N"), alt.Tooltip("score:Q", format="+.2f"), alt.Tooltip("weight:Q")),
+        *(alt.Tooltip("pull:Q", format="+.3f", title="adds to the margin"), alt.Tooltip("evidence:N")),
+        alt.Tooltip("provenance:N"),
+    ]
+    heaviest = max(float(data["weight"].max()), 1.0)
+    height = alt.Size("weight:Q", scale=alt.Scale(domain=[0, heaviest], range=[2, 22]), legend=None)
+    bars = alt.Chart().mark_bar(opacity=0.85).encode(x=x, y=y, color=roles(), size=height, tooltip=tip)
+    middle = paint(alt.Chart(pd.DataFrame({"score": [0.0]})).mark_rule(), "limit", stroke=True)
+    middle = middle.encode(x=alt.X("score:Q", scale=wide))
+    right = _words("!datum.left", "left", 6).encode(x=x, y=y, text="label:N")
+    left = _words("datum.left", "right", -6).encode(x=x, y=y, text="label:N")
+    chart = layers(bars, middle, right, left, data=data, height=30 * len(data) + 50)
+    title = _loudest(frame, winner)
+    return draw(title, f"Scores of {len(frame)} factors, weights as heights. {title}.", chart, frame)
+
+
+def _words(when: str, align: str, dx: int) -> alt.Chart:
+    chart = alt.Chart().mark_text(align=align, dx=dx, fontSize=11).transform_filter(when)
+    return paint(chart, "ink")
+
+
+def _weight(row: dict[object, object]) -> str:
+    return f"× {row['weight']:g}" if row["weight"] else "not in play"
+
+
+def _loudest(frame: pd.DataFrame, winner: str) -> str:
+    """Who speaks loudest on each side."""
+    names = {}
+    for side, sign in (("mixture", 1), ("dense", -1)):
+        part = frame[sign * frame["pull"] > 0]
+        if len(part):
+            names[side] = str(
+                max(part.to_dict("records"), key=lambda row: sign * row["pull"])["title"]
+            ).lower()
+    other = "dense" if winner == "mixture" else "mixture"
+    said = (
+        f"{names[winner].capitalize()} speaks loudest for the {winner} model" if winner in names else "Even"
+    )
+    said = said.replace("the mixture model", "the mixture")
+    rival = "the dense model" if other == "dense" else "the mixture"
+    return f"{said}, {names[other]} for {rival}" if other in names else f"{said}; nothing for {rival}"
+
+
+def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
+    """The margin over one input: tinted by who wins where, a rule where the scenario stands."""
+    x = _axis(points, knob)
+    shaded = regions.assign(model=regions["winner"].map(_ROLE), said=regions["winner"].map(_SAID))
+    low, high = float(points["value"].min()), float(points["value"].max())
+    shaded = shaded.assign(low=shaded["low"].clip(lower=low), high=shaded["high"].clip(upper=high))
+    tints = (
+        alt.Chart(shaded)
+        .mark_rect(opacity=0.16)
+        .encode(
+            x=alt.X("low:Q", scale=x["scale"], axis=x["axis"], title=x["title"]),
+            x2="high:Q",
+            color=roles(legend=False),
+            tooltip=[alt.Tooltip("said:N", title="answer"), alt.Tooltip("low:Q"), alt.Tooltip("high:Q")],
+        )
+    )
+    names = paint(
+        alt.Chart(shaded).mark_text(align="left", baseline="top", dx=6, dy=6, fontWeight="bold"), "ink"
+    )
+    names = names.encode(x=alt.X("low:Q", scale=x["scale"]), y=alt.value(0), text="said:N")
+    names = names.transform_filter(f"log(datum.high / datum.low) > {_room(low, high)}")
+    fits = points[points["winner"] != NEITHER].assign(model=points["winner"].map(_ROLE))
+    y = alt.Y(
+        "margin:Q", title="margin", scale=alt.Scale(domain=[-1.05, 1.05], nice=False),
+        axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], labelExpr=SIDES),
+    )  # fmt: skip
+    tip = [alt.Tooltip("value:Q", title=knob.title), alt.Tooltip("margin:Q", format="+.2f"), "winner:N"]
+    line = paint(alt.Chart(fits).mark_line(strokeDash=[6, 4], strokeWidth=1.8), "ink", stroke=True)
+    line = line.encode(x=x, y=y)
+    dots = (
+        alt.Chart(fits)
+        .mark_point(size=45, filled=True, opacity=1)
+        .encode(x=x, y=y, color=roles(), tooltip=tip)
+    )
+    even = paint(alt.Chart(pd.DataFrame({"margin": [0.0]})).mark_rule(), "limit", stroke=True).encode(y=y)
+    here = alt.Chart(pd.DataFrame({"value": [knob.now]})).encode(x=alt.X("value:Q", scale=x["scale"]))
+    rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
+    word = paint(here.mark_text(align="left", baseline="bottom", dx=5, y="height", dy=-6), "ink")
+    word = word.encode(text=alt.value("you are here"))
+    chart = layers(tints, even, line, dots, rule, names, word, height=300)
+    title = _story(regions, knob)
+    return draw(title, f"The margin over {knob.title}, modelled. {title}.", chart, points)
+
+
+def _room(low: float, high: float) -> float:
+    """Logarithm that a region must span for its name to fit."""
+    return 0.12 * math.log(high / low)
+
+
+def _axis(points: pd.DataFrame, knob: Knob) -> alt.X:
+    low, high = float(points["value"].min()), float(points["value"].max())
+    ticks = [tick for tick in powers_of_two([low, high]) if low <= tick <= high]
+    scale = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
+    axis = alt.Axis(values=ticks[:: 1 + len(ticks) // 14], format="~s" if high >= 10_000 else "d")
+    return alt.X("value:Q", title=f"{knob.title} ({knob.unit})", scale=scale, axis=axis)
+
+
+def _story(regions: pd.DataFrame, knob: Knob) -> str:
+    """`Mixture up to batch 2, then dense up to 61, then neither fits`."""
+    rows = regions.to_dict("records")
+    if len(rows) == 1:
+        return f"{_SAID[rows[0]['winner']].capitalize()} at every {knob.title}"
+    parts = [f"{_SAID[row['winner']]} up to {knob.words(row['high'])}" for row in rows[:-1]]
+    parts[0] = parts[0].replace("up to", f"up to {knob.title}")
+    said = ", then ".join([*parts, _SAID[rows[-1]["winner"]]])
+    return said[:1].upper() + said[1:]
+
+
+assert set(_ROLE.values()) <= set(ROLES)

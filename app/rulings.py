@@ -1,0 +1,238 @@
+"""Rulings: the scenario as a decision, made once for one question. Specs, verdicts, what-ifs, their figures.
+
+A question's key is its spec and the run it heard; verdicts and figures are shared between sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from app import data, fullsize, loads
+from app.charts import decide as drawn
+from app.charts import tornado
+from app.charts.figure import Figure
+from app.fullsize import WEIGHTS
+from app.scenario import Scenario
+from app.words import measured_here
+from moe_core.decide import counter, flips, knobs, rules, sensitivity, verdict
+from moe_core.decide.case import Recorded
+from moe_core.decide.counter import Counter
+from moe_core.decide.flips import Flip
+from moe_core.decide.pair import pair
+from moe_core.decide.spec import DecideSpec
+from moe_core.decide.verdict import Verdict
+from moe_core.errors import InfeasibleError
+from moe_core.perf import fit
+from moe_core.perf.memory import Workload
+from moe_core.specs import Architecture
+from moe_core.store.queries import Run
+
+RULES = ("active", "total", "sqrt", "epoch")
+AUTO = "auto"
+
+
+class Chosen(NamedTuple):
+    """What the page adds to the scenario. None is as the preset says; `devices` None: as many as it takes."""
+
+    preset: str = "chat"
+    rival: str = AUTO
+    devices: int | None = None
+    task: str | None = None
+    training: str = "none"
+    skill: str = "some"
+    traffic: float | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+    budget: float | None = None
+    price: float | None = None
+    weights: tuple[tuple[str, float], ...] = ()
+
+
+class Ruling(NamedTuple):
+    """A verdict, under the key by which its what-ifs are kept."""
+
+    key: str
+    verdict: Verdict
+
+
+def dense_models() -> tuple[str, ...]:
+    """Published dense models whose step can be timed."""
+    return _dense_models()
+
+
+@st.cache_resource(show_spinner=False)
+def _dense_models() -> tuple[str, ...]:
+    from moe_core import registry
+
+    return tuple(one.name for one in registry.records() if one.kind == "dense" and one.architecture)
+
+
+# -- what is asked ---------------------------------------------------------------------------------
+
+
+def spec(scenario: Scenario, chosen: Chosen) -> DecideSpec:
+    """The scenario as a decision. Raises ConfigError, one sentence."""
+    mixture = _mixture(scenario)
+    values: dict[str, Any] = {
+        "preset": chosen.preset,
+        "mixture": mixture,
+        **_rival(mixture, chosen.rival),
+        "hardware": scenario.hardware,
+        "precision": WEIGHTS[scenario.precision],
+        "workload": _work(scenario, chosen),
+        "team": {"training": chosen.training, "skill": chosen.skill},
+        "weights": dict(chosen.weights),
+        **{name: value for name in ("budget", "price", "task") if (value := getattr(chosen, name))},
+    }
+    asked = DecideSpec.of(values)
+    return asked.model_copy(update={"devices": chosen.devices or _enough(asked)})
+
+
+def _mixture(scenario: Scenario) -> str | Architecture:
+    """A published model by its name, so that published pairs are found; an own or edited one as it is."""
+    subject = fullsize.subject(scenario)
+    found = fullsize.architecture(scenario, subject)
+    if subject.record is not None and (found is None or found == subject.architecture):
+        return subject.record.name
+    assert found is not None, "what has no record has an architecture"
+    return found
+
+
+def _rival(mixture: str | Architecture, rival: str) -> dict[str, Any]:
+    """The dense side: a rule, a model by name, or what its makers set beside it, else the folk rule."""
+    if rival in RULES:
+        return {"rule": rival}
+    if rival in dense_models():
+        return {"dense": rival}
+    if any(known.mixture == mixture for known in rules.known_pairs()):
+        return {"rule": "published"}
+    return {"rule": "sqrt"}
+
+
+def _work(scenario: Scenario, chosen: Chosen) -> dict[str, Any]:
+    work: dict[str, Any] = {
+        "batch": scenario.batch,
+        "context": scenario.context,
+        "output": min(scenario.write, scenario.context // 2),
+    }
+    limits = {name: getattr(chosen, name) for name in ("traffic", "latency_ms", "ttft_ms")}
+    return work | {name: value for name, value in limits.items() if value}
+
+
+def _enough(asked: DecideSpec) -> int:
+    """One device where it holds either model, else the fewest that hold both."""
+    found = []
+    for one in (pair(asked).first, pair(asked).second):
+        setting = fit.Setting(one.model, asked.formats, asked.kv)
+        work = Workload(batch=asked.workload.batch, context=asked.workload.context)
+        with suppress(InfeasibleError):
+            found.append(fit.devices(setting, work, asked.device.capacity).parallel.devices)
+    return 1 if not found or min(found) == 1 else max(found)
+
+
+def heard(run: Run) -> Recorded:
+    """What a run of the scale model tells: quality, and the load on the experts."""
+    bits = run.summary["bits_per_byte"]
+    load = loads.recorded(data.frame("load", run))
+    return Recorded(bits["dense"], bits["moe"], load, measured_here(run), not run.reference)
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def rule(asked: DecideSpec, run: Run | None) -> Ruling:
+    """The verdict. Raises InfeasibleError or ConfigError, one sentence."""
+    recorded = heard(run) if run else None
+    key = f"{asked.model_dump_json()} {hash(recorded)}"
+    return Ruling(key, _verdict(key, asked, recorded))
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _verdict(key: str, _asked: DecideSpec, _recorded: Recorded | None) -> Verdict:
+    return verdict.decide(_asked, _recorded)
+
+
+def turns(of: Ruling, knob: str | None = None) -> tuple[Flip, ...]:
+    """What would flip it: one knob's flips, or all of them, the nearest first."""
+    return _turns(of.key, knob, of.verdict)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _turns(key: str, knob: str | None, _found: Verdict) -> tuple[Flip, ...]:
+    return flips.flips(_found, None if knob is None else (knob,))
+
+
+def against(of: Ruling) -> tuple[Counter, ...]:
+    """What speaks against it, the strongest first."""
+    return _against(of.key, of.verdict)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _against(key: str, _found: Verdict) -> tuple[Counter, ...]:
+    return counter.counters(_found)
+
+
+def knob_names(of: Ruling) -> dict[str, str]:
+    """Inputs that could turn it: id and title."""
+    return {one.id: one.title for one in knobs.in_play(of.verdict.spec)}
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def curve(of: Ruling, knob: str) -> Figure:
+    """The margin over one input."""
+    return _curve(of.key, knob, of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _curve(key: str, knob: str, _of: Ruling) -> Figure:
+    found, one = _of.verdict, rules.knobs()[knob]
+    points = pd.DataFrame([point._asdict() for point in flips.curve(found, knob)])
+    points["winner"] = points["winner"].fillna(drawn.NEITHER)
+    now = knobs.value(found.spec, knob)
+    assert now is not None, "only knobs in play are drawn"
+    regions = _regions(turns(_of, knob), points)
+    return drawn.against(points, regions, drawn.Knob(one.title, one.unit, float(now), one.whole))
+
+
+def _regions(found: tuple[Flip, ...], points: pd.DataFrame) -> pd.DataFrame:
+    """low, high, winner between the flips, from one end of the range to the other."""
+    ordered = sorted(found, key=lambda flip: flip.low)
+    edges = [float(points["value"].min()), *(flip.at for flip in ordered), float(points["value"].max())]
+    winners = [points["winner"].iloc[0], *(flip.above or drawn.NEITHER for flip in ordered)]
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "winner": winners})
+
+
+def factors(of: Ruling) -> Figure:
+    """Every factor as a bar."""
+    return _factors(of.key, of.verdict)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _factors(key: str, _found: Verdict) -> Figure:
+    shown = ("title", "score", "weight", "pull", "winner", "evidence", "provenance")
+    rows = [{name: getattr(one, name) for name in shown} for one in _found.factors]
+    return drawn.factors(pd.DataFrame(rows), _found.winner)
+
+
+def swings(of: Ruling) -> Figure:
+    """How far each weight, input and error moves the margin."""
+    return _swings(of.key, of.verdict)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _swings(key: str, _found: Verdict) -> Figure:
+    rows = [one._asdict() for one in sensitivity.swings(_found)]
+    return tornado.tornado(pd.DataFrame(rows), _found.margin)
+
+
+def weight_of(preset: str) -> Mapping[str, float]:
+    """Every factor's weight under a preset."""
+    own = {name: one.weight for name, one in rules.factors().items()}
+    return {**own, **rules.preset(preset).weights}
