@@ -14,7 +14,7 @@ from app.scenario import Scenario, describe
 from moe_core import registry
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import memory
-from moe_core.perf.edit import edit
+from moe_core.perf.edit import mixture
 from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.params import ParameterCount
@@ -116,13 +116,7 @@ def architecture(scenario: Scenario, chosen: Subject) -> Architecture | None:
     found = chosen.architecture
     if found is None or found.experts is None or not scenario.edit:
         return found
-    changes = {"experts": scenario.experts, "top_k": scenario.top_k, "shared": scenario.shared}
-    try:
-        return edit(found, changes)
-    except ConfigError:  # its expert groups no longer divide: route without groups
-        bank = found.experts
-        router = bank.router.model_copy(update={"groups": 1, "top_groups": 1})
-        return edit(found.model_copy(update={"experts": bank.model_copy(update={"router": router})}), changes)
+    return mixture(found, scenario.experts, scenario.top_k, scenario.shared)
 
 
 def label(scenario: Scenario, chosen: Subject) -> str:

@@ -36,6 +36,19 @@ def edit(arch: Architecture, changes: Mapping[str, Any]) -> Architecture:
     return Architecture.parse(values)
 
 
+def mixture(arch: Architecture, experts: int, top_k: int, shared: int) -> Architecture:
+    """`arch` with another mixture. Expert groups that no longer divide are given up. Raises ConfigError."""
+    changes = {"experts": experts, "top_k": top_k, "shared": shared}
+    bank = arch.experts
+    try:
+        return edit(arch, changes)
+    except ConfigError:
+        if bank is None:
+            raise
+        router = bank.router.model_copy(update={"groups": 1, "top_groups": 1})
+        return edit(arch.model_copy(update={"experts": bank.model_copy(update={"router": router})}), changes)
+
+
 def split(arch: Architecture, ways: int) -> Architecture:
     """Granularity: every routed expert split `ways`, as many times more of them chosen (DeepSeekMoE, 3.1).
 

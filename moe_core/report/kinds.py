@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from moe_core import hardware
 from moe_core.errors import InfeasibleError
-from moe_core.perf import distinct, fit, memory
+from moe_core.perf import distinct, economics, fit, memory
 from moe_core.report import times
 from moe_core.report.manifest import Number, Provenance, number
 from moe_core.report.measured import FACTS, Measured, fact
@@ -29,6 +30,7 @@ class Kind(NamedTuple):
     title: str
     applies: Callable[[Resolved], bool] = lambda case: True
     phase: times.Phase | None = None  # of a predicted time, which has an interval
+    of: Callable[[Resolved, float], float] = lambda case, seconds: seconds  # what follows from that time
 
 
 def _footprint(case: Resolved) -> memory.Footprint:
@@ -41,8 +43,40 @@ def _distinct(case: Resolved, _: Arguments) -> float:
     return distinct.uniform(routing[1], routing[0], case.batch) if routing else 0.0
 
 
-def _time(phase: times.Phase) -> Callable[[Resolved, Arguments], float]:
-    return lambda case, _: times.predicted(case, phase, case.batch).seconds
+def _timed(
+    unit: str,
+    title: str,
+    phase: times.Phase,
+    of: Callable[[Resolved, float], float] = lambda case, seconds: seconds,
+    applies: Callable[[Resolved], bool] = times.applies,
+) -> Kind:
+    """A row that follows from one predicted time."""
+
+    def compute(case: Resolved, _: Arguments) -> float:
+        return of(case, times.predicted(case, phase, case.batch).seconds)
+
+    return Kind(unit, compute, title, applies, phase, of)
+
+
+def _rate(case: Resolved, seconds: float) -> float:
+    return case.batch / seconds / times.layout(case).devices
+
+
+def _dollars(case: Resolved, seconds: float) -> float:
+    devices = times.layout(case).devices
+    return economics.per_million(price(case), devices, case.batch / seconds)
+
+
+def price(case: Resolved) -> float:
+    """US dollars for a device and hour: the scenario's own, else the data file's; 0 where nobody says."""
+    if case.price is not None:
+        return case.price
+    return hardware.get(case.hardware).usd_per_hour if times.applies(case) else 0.0
+
+
+def _whole(case: Resolved) -> memory.Footprint:
+    """The model on one device, however large: what all devices hold together, copies not counted."""
+    return memory.footprint(case.model, case.work, case.precision, case.kv)
 
 
 def _split(case: Resolved, find: Callable[..., int]) -> int:
@@ -53,6 +87,10 @@ KINDS: dict[str, Kind] = {
     "params.total": Kind("parameters", lambda case, _: case.model.parameters.total, "Parameters"),
     "params.active": Kind(
         "parameters", lambda case, _: case.model.parameters.active.incl_embeddings, "Active parameters"
+    ),
+    "memory.weights": Kind("B", lambda case, _: _whole(case).weights_total, "Weights"),
+    "memory.cache": Kind(
+        "B", lambda case, _: _whole(case).kv_cache + _whole(case).state, "KV cache and state"
     ),
     "memory.total": Kind("B", lambda case, _: _footprint(case).total, "Memory"),
     "memory.component": Kind(
@@ -70,8 +108,16 @@ KINDS: dict[str, Kind] = {
     "experts.distinct": Kind(
         "experts", _distinct, "Distinct experts a step", lambda case: case.model.routing is not None
     ),
-    "time.decode": Kind("s", _time("decode"), "Decode step", times.applies, "decode"),
-    "time.prefill": Kind("s", _time("prefill"), "Prefill of the batch", times.applies, "prefill"),
+    "time.decode": _timed("s", "Decode step", "decode"),
+    "time.prefill": _timed("s", "Prefill of the batch", "prefill"),
+    "rate.device": _timed("tokens/s", "Tokens written a second of one device", "decode", _rate),
+    "cost.million": _timed(
+        "$",
+        "A million tokens written",
+        "decode",
+        _dollars,
+        lambda case: price(case) > 0 and times.applies(case),
+    ),
 }
 HEADLINES = tuple(name for name in KINDS if name != "memory.component")
 
@@ -81,7 +127,7 @@ def of_scenario(name: str, case: Resolved) -> list[Number]:
     parts = _footprint(case).components()
     asked: list[tuple[str, dict[str, str]]] = [(how, {}) for how in HEADLINES if KINDS[how].applies(case)]
     asked += [("memory.component", {"component": part}) for part in parts]
-    return [_number(name, how, arguments, case) for how, arguments in asked]
+    return [of_case(name, how, arguments, case) for how, arguments in asked]
 
 
 def of_run(found: Bundle) -> list[Number]:
@@ -121,12 +167,14 @@ def measure(how: str, found: Bundle, arguments: Arguments) -> Measured | None:
     return fact(how, found, arguments)
 
 
-def _number(name: str, how: str, arguments: dict[str, str], case: Resolved) -> Number:
+def of_case(name: str, how: str, arguments: dict[str, str], case: Resolved) -> Number:
+    """One number of one scenario, with its provenance and, where it has one, its 80 % interval."""
     kind = KINDS[how]
     value, source, low, high = compute(how, case, arguments), _source(how), None, None
     if kind.phase is not None and not isinstance(value, str):
         found = times.predicted(case, kind.phase, case.batch)
-        source, low, high = found.source, found.lower, found.upper
+        source = found.source
+        low, high = sorted((kind.of(case, found.lower), kind.of(case, found.upper)))
     return Number(
         name=" ".join((kind.title, *arguments.values())),
         value=value,

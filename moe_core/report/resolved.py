@@ -23,7 +23,8 @@ from moe_core.specs import Architecture, RunSpec, Size, Spec
 class Resolved(Spec):
     """One scenario. `record` names a registered model where no closed form covers its architecture.
 
-    capacity: bytes of one device. write: tokens written for each sequence.
+    capacity: bytes of one device. write: tokens written for each sequence. price: US dollars for a device
+    and hour, None takes the data file's.
     run: what the scale model is asked.
     """
 
@@ -38,6 +39,7 @@ class Resolved(Spec):
     precision: Precision = Precision()
     kv: Format = "bf16"
     parallel: Parallel = Parallel()
+    price: Annotated[float, Field(gt=0, le=1e6)] | None = None
     run: RunSpec | None = None
 
     @model_validator(mode="after")

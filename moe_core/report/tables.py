@@ -42,6 +42,17 @@ STACK = (  # from the left: weights, what serving adds, what training adds
     "activations",
     "gradients and optimizer",
 )
+SHADES = {  # opacity: neighbours in a stack differ in grey too
+    "unused": 1.0,
+    "experts": 1.0,
+    "dense FFN": 1.0,
+    "shared experts": 0.35,
+    "attention, router, norms": 0.55,
+    "embedding and head": 0.3,
+    "KV cache and state": 1.0,
+    "activations": 0.5,
+    "gradients and optimizer": 0.45,
+}
 _REST = "attention, router, norms"
 CONTEXTS = tuple(2**power for power in range(10, 18))
 BATCHES = tuple(2**power for power in range(0, 9))
@@ -168,6 +179,8 @@ def _said(how: str, case: Resolved) -> str:
         return f"none: {value}"
     if unit == "parameters" and value is not None:
         return count(value)
+    if unit == "$":
+        return f"${significant(float(value or 0))}"
     if unit in ("devices", "experts"):  # the row says so
         return significant(float(value or 0)) if isinstance(value, float) else f"{value:,}"
     return show(value, unit)
