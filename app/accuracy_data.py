@@ -48,7 +48,9 @@ def state() -> State:
         return State(1.0, "done", None)
     child = _child(str(folder()), error_tables.fingerprint())
     code = child.poll()
-    if code not in (None, 0):
+    if code == 0:
+        return State(0.0, "", "The files changed while their errors were computed: start the app again")
+    if code is not None:
         return State(
             0.0, "", f"The computation ended with code {code}; its words are in {folder() / 'log.txt'}"
         )

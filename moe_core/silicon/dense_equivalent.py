@@ -37,7 +37,7 @@ Source = Literal["measured elsewhere", "modelled"]
 
 
 class Dense(NamedTuple):
-    """Seconds of dense networks of `widths` at some tokens. `held`: products of this hidden size were timed."""
+    """Seconds of dense networks of `widths` at some tokens. `held`: this hidden size was timed."""
 
     widths: tuple[float, ...]
     seconds: tuple[float, ...]
