@@ -24,6 +24,10 @@ from app.charts.figure import (
     times,
 )
 from app.theme import ROLES
+from moe_core.report.tables import GROUPS as GROUPS
+from moe_core.report.tables import SHADES
+from moe_core.report.tables import STACK as STACK
+from moe_core.report.tables import part_of as part_of
 from moe_core.units import quantity
 
 ORDER = (
@@ -85,37 +89,6 @@ def _predicted_title(part: pd.DataFrame, label: str) -> str:
     return f"Prediction and measurement of the {label} model's tensors differ by {percent(abs(error))}"
 
 
-# Components that are drawn together, at the place of their colour in the theme: what only dense models
-# have is blue, what only mixtures have is vermilion, the rest keeps off both.
-GROUPS = {
-    "dense FFN": ("ffn",),
-    "experts": ("experts",),
-    "unused": (),  # green is for published facts
-    "attention, router, norms": ("attention", "router", "norms", "mixer", "other"),
-    "shared experts": ("shared",),
-    "activations": ("activations",),
-    "embedding and head": ("embedding", "head"),
-    "KV cache and state": ("kv_cache", "state"),
-    "gradients and optimizer": ("gradients", "optimizer"),
-}
-STACK = (  # from the left: weights, what serving adds, what training adds
-    "experts",
-    "dense FFN",
-    "shared experts",
-    "attention, router, norms",
-    "embedding and head",
-    "KV cache and state",
-    "activations",
-    "gradients and optimizer",
-)
-_REST = "attention, router, norms"
-
-
-def part_of(component: str) -> str:
-    """The group a component is drawn with."""
-    return next((name for name, parts in GROUPS.items() if component in parts), _REST)
-
-
 def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None = None) -> Figure:
     """Stacked bars against a device's capacity: it fits when the bar ends left of the grey line.
 
@@ -127,6 +100,7 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     totals["text"] = totals["bytes"].map(lambda b: quantity(float(b), "B"))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=210, minExtent=130))
     present = [name for name in GROUPS if name in set(data["part"])]
+    legend = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
     bars = (
         alt.Chart(data)
         .mark_bar(height=26)
@@ -136,10 +110,14 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=list(GROUPS), range="category"),
-                legend=alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200),
+                legend=legend,
             ),
             order=alt.Order("order:Q"),
-            opacity=alt.Opacity("strength:Q", scale=None, legend=None),
+            opacity=alt.Opacity(
+                "part:N",
+                scale=alt.Scale(type="ordinal", domain=list(GROUPS), range=[SHADES[part] for part in GROUPS]),
+                legend=legend,
+            ),
             tooltip=[
                 alt.Tooltip("name:N"),
                 alt.Tooltip("part:N", title="component"),
@@ -187,8 +165,7 @@ def _grouped(sizes: pd.DataFrame) -> pd.DataFrame:
     data = parts.groupby(["name", "part"], sort=False, as_index=False)["bytes"].sum()
     rank = {name: index for index, name in enumerate(STACK)}
     text = data["bytes"].map(lambda b: quantity(float(b), "B"))
-    strength = data["part"].map(lambda part: 0.45 if part == "gradients and optimizer" else 1.0)
-    return data.assign(order=data["part"].map(rank), text=text, strength=strength)
+    return data.assign(order=data["part"].map(rank), text=text)
 
 
 def small(parts: pd.DataFrame, capacity: float | None) -> Figure:

@@ -14,20 +14,11 @@ import pandas as pd
 from moe_core.report import tables
 from moe_core.report.figure import Figure
 from moe_core.report.palette import ROLES
-from moe_core.report.tables import GROUPS, STACK, Cases
+from moe_core.report.tables import GROUPS, SHADES, STACK, Cases
 from moe_core.units import significant
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 SERIES = ("dense", "mixture", "published", "purple")  # roles of up to four scenarios, in the deck
-SHADES = {  # neighbours in a stack differ in grey too
-    "experts": 1.0,
-    "dense FFN": 1.0,
-    "shared experts": 0.35,
-    "attention, router, norms": 0.55,
-    "embedding and head": 0.3,
-    "KV cache and state": 1.0,
-    "activations": 0.5,
-}
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 ROW, FRAME = 46, 170  # pixels a bar needs; axis and legend, which a page counts in
@@ -208,7 +199,7 @@ def _stacked(data: pd.DataFrame, cases: Cases) -> dict[str, Any]:
                 "scale": {
                     "type": "ordinal",  # a point scale would read two ends
                     "domain": list(GROUPS),
-                    "range": [SHADES.get(part, 0.6) for part in GROUPS],
+                    "range": [SHADES[part] for part in GROUPS],
                 },
                 "legend": legend,
             },
