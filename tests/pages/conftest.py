@@ -14,7 +14,7 @@ from moe_core.perf import calibrate
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
 
-PAGES = ("overview", "routing", "memory", "runs")
+PAGES = ("overview", "routing", "memory", "runs", "speed")
 SPECS = (
     RunSpec(),
     RunSpec(batch=2),
