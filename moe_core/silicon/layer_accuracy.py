@@ -2,11 +2,13 @@
 by constants that never saw its architecture.
 
 Intervals are conformal: the quantiles of the log errors of the *other* architectures in the same bucket of
-tokens and split. So their coverage is a measurement too.
+tokens and split. So their coverage is a measurement too. `python -m moe_core.silicon.layer_accuracy` writes
+the quantiles of all architectures together, which answers need at once, to layer_intervals.json.
 """
 
 from __future__ import annotations
 
+import json
 from functools import cache as once
 from typing import NamedTuple
 
@@ -16,8 +18,10 @@ import pandas as pd
 from moe_core.perf.moe_layer import seconds
 from moe_core.silicon import layer_constants, layer_tables
 from moe_core.silicon.layer_tables import Array, Table
+from moe_core.silicon.systems import DATA
 
 CLAIM = 0.8  # what the interval claims to hold
+PATH = DATA / "layer_intervals.json"
 BUCKETS = (0, 8, 64, 512, 1 << 40)  # tokens
 _FEW = 30  # errors a quantile needs
 
@@ -59,13 +63,23 @@ def bucket(tokens: Array, tp: Array, ep: Array) -> Array:
     return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
 
 
+def intervals(system: str, framework: str, dtype: str) -> tuple[Interval, ...]:
+    """What to multiply a prediction with for its 80 % interval, by bucket; as shipped."""
+    return tuple(Interval(*pair) for pair in _shipped()[f"{system}/{framework}/{dtype}"])
+
+
 @once
-def intervals(system: str, framework: str, dtype: str) -> dict[int, Interval]:
-    """What to multiply a prediction with for its 80 % interval, by bucket."""
+def _shipped() -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = json.loads(PATH.read_text(encoding="utf-8"))
+    return found
+
+
+def measure(system: str, framework: str, dtype: str) -> tuple[Interval, ...]:
+    """The intervals of one group, from all its errors."""
     frame = errors(system, framework, dtype)
     ratios = (frame["measured"] / frame["predicted"]).to_numpy()
     buckets = frame["bucket"].to_numpy()
-    return {which: _quantiles(ratios, buckets == which) for which in range(3 * (len(BUCKETS) - 1))}
+    return tuple(_quantiles(ratios, buckets == which) for which in range(3 * (len(BUCKETS) - 1)))
 
 
 def _conformal(frame: pd.DataFrame) -> tuple[Array, Array]:
@@ -88,7 +102,7 @@ def _quantiles(ratios: Array, rows: Array) -> Interval:
 
 
 def summary() -> pd.DataFrame:
-    """One row a group: rows, architectures, mape, median, p90, bias, coverage; errors as fractions of the measurement."""
+    """One row a group, with the fields of `score`. A group of one architecture has no other to learn from."""
     rows = [
         {**dict(zip(_NAMES, group, strict=True)), **score(errors(*group))}
         for group in layer_constants.groups()
@@ -100,7 +114,7 @@ _NAMES = ("system", "framework", "dtype")
 
 
 def score(frame: pd.DataFrame) -> dict[str, float]:
-    """Of any selection of `errors`."""
+    """rows, architectures, mape, median, p90, bias, coverage of any selection of `errors`; fractions of the measurement."""
     off = (frame["predicted"] / frame["measured"] - 1).to_numpy()
     inside = frame["measured"].between(frame["lower"], frame["upper"])
     return {
@@ -112,3 +126,16 @@ def score(frame: pd.DataFrame) -> dict[str, float]:
         "bias": float(off.mean()),
         "coverage": float(inside.mean()),
     }
+
+
+def main() -> None:
+    """Write the intervals of every group."""
+    found = {
+        "/".join(group): [[round(x, 4) for x in pair] for pair in measure(*group)]
+        for group in layer_constants.groups()
+    }
+    PATH.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

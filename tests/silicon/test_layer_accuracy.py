@@ -77,4 +77,9 @@ def test_every_group_is_in_the_summary():
     many = found[found["architectures"] >= 8]
     assert len(many) > 20
     assert many["coverage"].between(0.72, 0.88).all()
-    assert (found["median"] < found["mape"]).all()
+    assert (many["median"] < many["mape"]).all()
+
+
+def test_shipped_intervals_are_those_of_the_errors():
+    shipped, here = layer_accuracy.intervals(*H100), layer_accuracy.measure(*H100)
+    assert np.allclose(shipped, here, atol=1e-3)
