@@ -114,7 +114,7 @@ _NAMES = ("system", "framework", "dtype")
 
 
 def score(frame: pd.DataFrame) -> dict[str, float]:
-    """rows, architectures, mape, median, p90, bias, coverage of any selection of `errors`; fractions of the measurement."""
+    """Of any selection of `errors`; errors are fractions of the measurement, `coverage` of the rows."""
     off = (frame["predicted"] / frame["measured"] - 1).to_numpy()
     inside = frame["measured"].between(frame["lower"], frame["upper"])
     return {
