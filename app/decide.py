@@ -165,9 +165,11 @@ def sentence(of: Ruling) -> str:
     work = spec.workload
     load = f"batch {work.batch}" if work.traffic is None else f"{work.traffic:g} requests/s"
     kind = "Mixture" if found.winner == "mixture" else "Dense"
-    near = rulings.turns(of, "batch" if work.traffic is None else "traffic")
-    tail = f"; {near[0].sentence}" if near else ""
-    return f"{kind}, by {abs(found.margin):.2f} of 1: {found.name} over {loser} on {many} at {load}{tail}"
+    near = rulings.nearest(of)
+    tail = f"; {near.sentence}" if near else ""
+    return (
+        f"{kind}, by a margin of {abs(found.margin):.2f}: {found.name} over {loser} on {many} at {load}{tail}"
+    )
 
 
 def numbers(of: Ruling) -> tuple[Number, ...]:
@@ -263,16 +265,13 @@ def flips(of: Ruling) -> None:
     )
     knob = knob if knob in names else next(iter(names))
     panels.show(rulings.curve(of, knob), "over", source(of), caveat="full size; tinted by the answer")
-    every = rulings.turns(of)
+    every = rulings.every_turn(of)
     if not every:
         st.caption("Nothing turns the answer inside the ranges that were searched.")
     for one in every:
-        st.markdown(f":material/swap_horiz: {escape(one.sentence)}; it stands at {escape(_now(one.now))}")
+        said = f"{one.sentence[:1].upper()}{one.sentence[1:]}"
+        st.markdown(f":material/swap_horiz: **{escape(said)}**; now {escape(one.knob.words(one.now))}")
     st.caption("Each was found as a root of the margin and judged again on both sides.")
-
-
-def _now(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else significant(value)
 
 
 def evidence(of: Ruling) -> None:

@@ -5,7 +5,7 @@ A question's key is its spec and the run it heard; verdicts and figures are shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from moe_core.store.queries import Run
 
 RULES = ("active", "total", "sqrt", "epoch")
 AUTO = "auto"
+QUICK = ("batch", "traffic", "memory", "latency")  # inputs whose flips need few new predictions
 
 
 class Chosen(NamedTuple):
@@ -139,7 +140,8 @@ def heard(run: Run) -> Recorded:
     """What a run of the scale model tells: quality, and the load on the experts."""
     bits = run.summary["bits_per_byte"]
     load = loads.recorded(data.frame("load", run))
-    return Recorded(bits["dense"], bits["moe"], load, measured_here(run), not run.reference)
+    carved = run.spec["model"] == "carved"
+    return Recorded(bits["dense"], bits["moe"], load, measured_here(run), not run.reference, carved)
 
 
 # -- the answer ------------------------------------------------------------------------------------
@@ -157,14 +159,26 @@ def _verdict(key: str, _asked: DecideSpec, _recorded: Recorded | None) -> Verdic
     return verdict.decide(_asked, _recorded)
 
 
-def turns(of: Ruling, knob: str | None = None) -> tuple[Flip, ...]:
-    """What would flip it: one knob's flips, or all of them, the nearest first."""
+def turns(of: Ruling, knob: str) -> tuple[Flip, ...]:
+    """What would flip it: one input's flips, the nearest first."""
     return _turns(of.key, knob, of.verdict)
 
 
-@st.cache_resource(show_spinner=False, max_entries=256)
-def _turns(key: str, knob: str | None, _found: Verdict) -> tuple[Flip, ...]:
-    return flips.flips(_found, None if knob is None else (knob,))
+@st.cache_resource(show_spinner=False, max_entries=1024)
+def _turns(key: str, knob: str, _found: Verdict) -> tuple[Flip, ...]:
+    return flips.flips(_found, (knob,))
+
+
+def every_turn(of: Ruling, names: Iterable[str] | None = None) -> tuple[Flip, ...]:
+    """The flips of several inputs, all in play by default, the nearest first."""
+    found = [flip for name in knob_names(of) if names is None or name in names for flip in turns(of, name)]
+    return tuple(sorted(found, key=lambda flip: flip.distance))
+
+
+def nearest(of: Ruling) -> Flip | None:
+    """The nearest of the flips that are quick to find, one to the other model before one to neither."""
+    found = every_turn(of, QUICK)
+    return next((flip for flip in found if flip.below and flip.above), next(iter(found), None))
 
 
 def against(of: Ruling) -> tuple[Counter, ...]:
@@ -217,7 +231,8 @@ def factors(of: Ruling) -> Figure:
 @st.cache_resource(show_spinner=False, max_entries=256)
 def _factors(key: str, _found: Verdict) -> Figure:
     shown = ("title", "score", "weight", "pull", "winner", "evidence", "provenance")
-    rows = [{name: getattr(one, name) for name in shown} for one in _found.factors]
+    ordered = sorted(_found.factors, key=lambda one: -abs(one.pull))
+    rows = [{name: getattr(one, name) for name in shown} for one in ordered]
     return drawn.factors(pd.DataFrame(rows), _found.winner)
 
 

@@ -130,7 +130,7 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     even = paint(alt.Chart(pd.DataFrame({"margin": [0.0]})).mark_rule(), "limit", stroke=True).encode(y=y)
     here = alt.Chart(pd.DataFrame({"value": [knob.now]})).encode(x=alt.X("value:Q", scale=x["scale"]))
     rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
-    word = paint(here.mark_text(align="left", baseline="bottom", dx=5, y="height", dy=-6), "ink")
+    word = paint(here.mark_text(align="left", baseline="top", dx=5, y=24), "ink")
     word = word.encode(text=alt.value("you are here"))
     chart = layers(tints, even, line, dots, rule, names, word, height=300)
     title = _story(regions, knob)

@@ -12,7 +12,7 @@ from moe_core.decide.spec import DecideSpec
 class Recorded(NamedTuple):
     """What a run of the scale model adds: relative load of the experts, bits per byte, and where from.
 
-    here: whether it ran on this device.
+    here: whether it ran on this device. carved: cut from the dense model without training.
     """
 
     bits_dense: float
@@ -20,6 +20,7 @@ class Recorded(NamedTuple):
     load: tuple[float, ...] | None
     source: str
     here: bool = True
+    carved: bool = False
 
 
 class Case(NamedTuple):

@@ -146,7 +146,8 @@ def _quality(case: Case) -> str:
     found = case.recorded
     if found is None:
         return "no run of the scale model was given"
-    return f"mixture {found.bits_mixture:.3f}, dense {found.bits_dense:.3f} bits per byte, scale model"
+    said = f"mixture {found.bits_mixture:.3f}, dense {found.bits_dense:.3f} bits per byte, scale model"
+    return f"{said}, carved without training: it counts a part" if found.carved else said
 
 
 def _scratch(case: Case) -> str:

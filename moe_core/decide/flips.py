@@ -18,7 +18,6 @@ from moe_core.decide import knobs
 from moe_core.decide.pair import Kind
 from moe_core.decide.rules import Knob
 from moe_core.decide.verdict import Judgement, Verdict, judge
-from moe_core.units import significant
 
 STEPS = 2  # grid points an octave
 CLOSE = 1.002  # both sides of a reported flip lie within this ratio, or are neighbouring whole numbers
@@ -49,11 +48,10 @@ class Flip(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What lies on the other side of it: `mixture above batch 43`, `dense below 96.0 GB of memory`."""
+        """What lies on the other side of it: `mixture above batch 43`, `dense below 96.0 GB a device`."""
         beyond, word = (self.above, "above") if self.now <= self.low else (self.below, "below")
         edge = self.high if word == "below" and self.knob.whole else self.at
-        number = f"{edge:,.0f}" if self.knob.whole else significant(edge)
-        return f"{beyond or 'neither fits'} {word} {self.knob.title} {number} {self.knob.unit}"
+        return f"{beyond or 'neither fits'} {word} {self.knob.words(edge)}"
 
     @property
     def distance(self) -> float:

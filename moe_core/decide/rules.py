@@ -14,6 +14,7 @@ from pydantic import Field
 from moe_core.errors import ConfigError
 from moe_core.lookup import find
 from moe_core.specs import Spec
+from moe_core.units import significant
 
 DATA = Path(__file__).parent.parent.parent / "data" / "decide"
 T = TypeVar("T", bound=Spec)
@@ -97,11 +98,16 @@ class Knob(Spec):
 
     id: str
     title: str
+    phrase: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
     unit: str
     low: float
     high: float
     whole: bool
     around: Annotated[float, Field(gt=1)]
+
+    def words(self, value: float) -> str:
+        """A value as people say it: `batch 43`, `96.0 GB a device`."""
+        return self.phrase.format(f"{value:,.0f}" if self.whole else significant(value))
 
 
 class Scoring(Spec):
@@ -112,6 +118,7 @@ class Scoring(Spec):
     crowded: Share
     missed: float
     quality: float
+    carved: Share
     memorise: Share
     reason: Share
     saves: Share

@@ -28,7 +28,7 @@ def pulls(case: Case) -> dict[str, float]:
 
 
 def relevance(case: Case, name: str) -> float:
-    """1 where the factor is in play, 0 where it is not."""
+    """1 where the factor is in play, 0 where it is not, between them where it tells only a part."""
     return float(RELEVANCE[name](case)) if name in RELEVANCE else 1.0
 
 
@@ -94,6 +94,13 @@ def _quality(case: Case) -> float:
     return case.pair.leaning * tanh(share / scoring().quality)
 
 
+def _recorded(case: Case) -> float:
+    """A trained mixture's quality counts in full, a carved one's for a part, none for nothing."""
+    if case.recorded is None:
+        return 0.0
+    return scoring().carved if case.recorded.carved else 1.0
+
+
 def _scratch(case: Case) -> float:
     """Compute saved, against instability."""
     rule = scoring()
@@ -121,11 +128,11 @@ SCORES: dict[str, Callable[[Case], float]] = {
     "finetune": _finetune,
     "skill": lambda case: -scoring().skill[case.spec.team.skill] * case.pair.leaning,
 }
-RELEVANCE: dict[str, Callable[[Case], bool]] = {
+RELEVANCE: dict[str, Callable[[Case], float]] = {
     "traffic": lambda case: case.spec.workload.traffic is not None,
     "interconnect": lambda case: case.spec.devices > 1,
     "task": lambda case: not case.pair.rule.settles_quality,
-    "quality": lambda case: case.recorded is not None,
+    "quality": _recorded,
     "scratch": lambda case: case.spec.team.training == "from scratch",
     "finetune": lambda case: case.spec.team.training == "fine-tune",
     "skill": lambda case: case.spec.team.training != "none",

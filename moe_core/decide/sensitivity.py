@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 from moe_core.decide import knobs
 from moe_core.decide.rules import Knob
 from moe_core.decide.verdict import Verdict, judge
-from moe_core.units import significant
 
 Turned = Literal["weight", "input", "error"]
 HEAVIEST = 10.0  # a weight is at most this
@@ -58,7 +57,7 @@ def _input(found: Verdict, knob: Knob) -> Swing:
         judge(knobs.turned(found.spec, knob.id, value), found.case.recorded, found.pair).margin
         for value in (round(ends[0]) if knob.whole else ends[0], round(ends[1]) if knob.whole else ends[1])
     )
-    words = [f"{significant(end)} {knob.unit}" for end in ends]
+    words = [knob.words(round(end) if knob.whole else end) for end in ends]
     return _swing(found, knob.title, "input", words[0], words[1], low, high)
 
 

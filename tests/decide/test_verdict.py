@@ -64,6 +64,15 @@ def test_recorded_quality_speaks_when_it_is_given() -> None:
     assert (quality.winner, quality.provenance, quality.detail) == ("mixture", "measured here", "run x")
 
 
+def test_what_was_carved_without_training_counts_a_part() -> None:
+    whole, part = (
+        next(one for one in decide(spec(), said).factors if one.id == "quality")
+        for said in (Recorded(2.0, 2.2, None, "run x"), Recorded(2.0, 2.2, None, "run x", carved=True))
+    )
+    assert (whole.score, whole.winner) == (part.score, "dense")
+    assert 0 < part.weight < whole.weight
+
+
 def test_a_recorded_load_changes_the_step() -> None:
     skewed = Recorded(2.0, 2.0, tuple(1 / (i + 1) for i in range(16)), "run x")
     even, uneven = (case(spec(), recorded).first.step.distinct for recorded in (None, skewed))
