@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
 from moe_core.cli.calibrate import calibrate
+from moe_core.cli.compare import compare
 from moe_core.cli.decide import decide
 from moe_core.cli.export import export
 from moe_core.cli.facts import hardware, memory, models, params
@@ -32,7 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
     *(predict, layer, accuracy),
-    decide,
+    *(decide, compare),
     *(export, reproduce),
 )
 

@@ -1,0 +1,128 @@
+"""`compare`: up to four scenarios side by side, as the Compare page shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from moe_core.cli.output import Json, answer, table
+from moe_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moe_core.report.compare import Cell, Line
+    from moe_core.report.side import Side
+
+Scenarios = Annotated[
+    list[str],
+    typer.Option(
+        "--scenario",
+        help="A link of the dashboard, its query alone (architecture=Mixtral-8x7B&hardware=H100&batch=8), "
+        "a JSON file, or an exported file; up to four times.",
+    ),
+]
+_BYTES = 5_000_000  # of a JSON file
+
+
+def compare(scenario: Scenarios, as_json: Json = False) -> None:
+    """Up to four scenarios side by side: what was chosen, what follows, and the answer in one sentence."""
+    from moe_core.report.answer import sentence
+    from moe_core.report.compare import table as rows_of
+    from moe_core.report.side import LETTERS, labels, link
+
+    sides = [side for one in scenario for side in read(one)]
+    if not 1 <= len(sides) <= len(LETTERS):
+        raise ConfigError(f"scenario ({len(sides)} given): must be one to {len(LETTERS)}")
+    cases = labels(sides)
+    said, rows = sentence(cases), rows_of(cases)
+    shared = f"/compare?{urlencode(link(sides))}"
+    values = {
+        "answer": said,
+        "scenarios": [_scenario(key, side) for key, side in zip(cases, sides, strict=True)],
+        "rows": [_values(row) for row in rows],
+        "link": shared,
+    }
+    answer(values, as_json, [said, "", *_lines(list(cases), rows), "", f"link  {shared}"])
+
+
+def read(one: str) -> list[Side]:
+    """The scenarios of a link, a JSON file or an exported file. Raises ConfigError."""
+    from moe_core.report import side
+
+    path = Path(one)
+    if "?" in one or "=" in one or not _exists(path):
+        return side.read(one)
+    return _file(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
+
+
+def _file(path: Path) -> list[Side]:
+    """A JSON object or a list of them: a link's parameters, or a saved scenario. Else an exported file."""
+    if path.suffix.lower() == ".json" and path.stat().st_size <= _BYTES:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"scenario ({path}): must be JSON ({error})") from error
+        if not (isinstance(values, dict) and ("schema" in values or "usermeta" in values)):
+            return [_object(path, value) for value in (values if isinstance(values, list) else [values])]
+    return _exported(path)
+
+
+def _object(path: Path, value: Any) -> Side:
+    from moe_core.report.resolved import Resolved
+    from moe_core.report.side import default_name, of, of_case
+
+    if not isinstance(value, dict):
+        raise ConfigError(f"scenario ({path}): must hold JSON objects")
+    inner = value.get("resolved") or (value if "label" in value else None)
+    if isinstance(inner, dict):
+        case = Resolved.of(inner)
+        return of_case(str(value.get("name") or default_name(case)), case)
+    return of({str(key): _plain(part) for key, part in value.items()})
+
+
+def _plain(value: Any) -> str:
+    """A parameter as a link writes it: `true`, `8`."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _exported(path: Path) -> list[Side]:
+    from moe_core.report import embed
+    from moe_core.report.resolved import Resolved
+    from moe_core.report.side import of_case
+
+    return [of_case(name, Resolved.of(values)) for name, values in embed.read(path).scenarios.items()]
+
+
+def _scenario(key: str, side: Side) -> dict[str, Any]:
+    return {"letter": key[:1], "name": side.name, "resolved": side.case.model_dump(mode="json")}
+
+
+def _values(row: Line) -> dict[str, Any]:
+    cells = [{**cell._asdict(), "best": at in row.best} for at, cell in enumerate(row.cells)]
+    return {"key": row.key, "title": row.title, "unit": row.unit, "differs": row.differs, "cells": cells}
+
+
+def _lines(names: list[str], rows: list[Line]) -> list[str]:
+    """The same for a reader: `≠` marks what differs, `*` what is best."""
+    head = ["", "", *names]
+    body = [
+        ["≠" if row.differs and len(names) > 1 else "", row.title,
+         *(_cell(cell, at in row.best) for at, cell in enumerate(row.cells))]
+        for row in rows
+    ]  # fmt: skip
+    return table([head, *body])
+
+
+def _cell(cell: Cell, best: bool) -> str:
+    where = f" ({cell.source})" if cell.source else ""
+    return f"{'* ' if best else ''}{cell.text}{where}"

@@ -1,0 +1,151 @@
+"""Answer: a comparison in one sentence: who writes a token fastest, at what cost, and where the time went.
+
+The reason is arithmetic: of all parts of a step, the one that holds most of the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from moe_core import hardware
+from moe_core.errors import InfeasibleError
+from moe_core.perf.economics import per_million
+from moe_core.report import times
+from moe_core.report.compare import Cases, formats, ways
+from moe_core.report.kinds import price
+from moe_core.report.resolved import Resolved
+from moe_core.report.side import subject
+from moe_core.silicon.predict import Prediction
+from moe_core.units import quantity, significant
+
+TIED = 1.03  # ratios below it are called equal
+PARTS = {
+    "feed-forward layers": ("ffn", "experts", "shared", "router"),
+    "attention": ("attention", "mixer"),
+    "output head": ("head",),
+    "communication between devices": ("network",),
+    "host and small kernels": ("framework",),
+}
+
+
+class Timed(NamedTuple):
+    """A scenario that has a time: its letter and hint, what it costs, and the step itself."""
+
+    name: str
+    case: Resolved
+    step: Prediction
+    devices: int
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars a million tokens written; None without a price."""
+        dollars = price(self.case)
+        rate = self.case.batch / self.step.seconds
+        return per_million(dollars, self.devices, rate) if dollars else None
+
+
+def sentence(cases: Cases) -> str:
+    """The answer of a comparison, without a full stop."""
+    found, refused = timed(cases)
+    said = _refusals(refused)
+    if not found:
+        return said or "No scenario of this comparison has a device with published kernel times"
+    if len(found) == 1:
+        return _alone(found[0]) + (f"; {said}" if said else "")
+    ranked = sorted(found, key=lambda one: one.step.seconds)
+    return _ranked(ranked[0], ranked[-1], len(found)) + (f"; {said}" if said else "")
+
+
+def timed(cases: Cases) -> tuple[list[Timed], dict[str, str]]:
+    """Scenarios that have a time, and why the others have none."""
+    names, found, refused = hints(cases), [], {}
+    for (key, case), name in zip(cases.items(), names, strict=True):
+        if not times.applies(case):
+            refused[key[:1]] = "has no published kernel times"
+            continue
+        try:
+            step = times.predicted(case, "decode", case.batch)
+            found.append(Timed(name, case, step, times.layout(case).devices))
+        except InfeasibleError as error:
+            refused[key[:1]] = str(error)
+    return found, refused
+
+
+def hints(cases: Cases) -> list[str]:
+    """`B (Llama-2-70B)`: the letter, and the first thing in which the scenarios differ."""
+    letters = [key[:1] for key in cases]
+    looks: Iterable[Callable[[Resolved], str]] = (
+        subject,
+        lambda case: case.label,
+        lambda case: case.hardware,
+        lambda case: f"batch {case.batch}",
+        lambda case: f"context {case.context:,}",
+        formats,
+        lambda case: f"{case.kv} cache",
+        ways,
+    )
+    for look in looks:
+        said = [look(case) for case in cases.values()]
+        if len(set(said)) == len(said) > 1:
+            return [f"{letter} ({words})" for letter, words in zip(letters, said, strict=True)]
+    return letters
+
+
+def _alone(one: Timed) -> str:
+    cost = "" if one.cost is None else f", ${significant(one.cost)} for a million tokens"
+    where = f"{one.devices} × {one.case.hardware}"
+    return f"Scenario {one.name} writes a token in {quantity(one.step.seconds, 's')} on {where}{cost}"
+
+
+def _ranked(fast: Timed, slow: Timed, many: int) -> str:
+    ratio = slow.step.seconds / fast.step.seconds
+    if ratio < TIED:
+        both = f"Scenarios {fast.name} and {slow.name}" if many == 2 else f"All {many} scenarios"
+        return f"{both} write a token equally fast, in {quantity(fast.step.seconds, 's')}{_cost(fast, slow)}"
+    overlap = fast.step.upper > slow.step.lower
+    doubt = "; their 80 % intervals overlap" if overlap else ""
+    head = f"Scenario {fast.name} writes a token {significant(ratio, 2)}× faster than {slow.name}"
+    return f"{head}{_cost(fast, slow)}, because {_reason(fast, slow)}{doubt}"
+
+
+def _cost(fast: Timed, slow: Timed) -> str:
+    if fast.cost is None or slow.cost is None:
+        return ""
+    ratio = fast.cost / slow.cost
+    if 1 / TIED < ratio < TIED:
+        return " at the same cost"
+    return f" at {significant(ratio, 2)}× the cost"
+
+
+def _reason(fast: Timed, slow: Timed) -> str:
+    """The part that holds most of the difference, and why: bytes, memory, arithmetic."""
+    own, other = _parts(fast.step), _parts(slow.step)
+    name = max(PARTS, key=lambda part: other[part][0] - own[part][0])
+    (quick, few), (long, many) = own[name], other[name]
+    verb = "take" if name.endswith("s") and "between" not in name else "takes"
+    head = f"its {name} {verb} {quantity(quick, 's')} instead of {quantity(long, 's')}"
+    if name in ("communication between devices", "host and small kernels"):
+        return head
+    read = many / few if few else 1.0
+    memory = hardware.get(fast.case.hardware).bandwidth / hardware.get(slow.case.hardware).bandwidth
+    if read > 1.2 and read >= memory:
+        return f"{head}, each device moving {significant(read, 2)}× fewer bytes"
+    if memory > 1.2:
+        return f"{head}, from memory {significant(memory, 2)}× as fast"
+    return head
+
+
+def _parts(step: Prediction) -> dict[str, tuple[float, int]]:
+    """Seconds and bytes by group."""
+    place = {component: name for name, parts in PARTS.items() for component in parts}
+    found = {name: (0.0, 0) for name in PARTS}
+    for part in step.parts:
+        name = place.get(part.component, "attention")
+        seconds, moved = found[name]
+        found[name] = (seconds + part.seconds, moved + part.bytes)
+    return found
+
+
+def _refusals(refused: dict[str, str]) -> str:
+    return "; ".join(f"{letter} {why}" for letter, why in refused.items())

@@ -1,0 +1,241 @@
+"""Side: one scenario of a comparison, as a link writes it. A link holds everything it needs.
+
+A comparison is `a=...&b=...`, each a query of its own: `architecture=Mixtral-8x7B&hardware=H100&batch=8`.
+What is left out has the dashboard's default. A model that is not published travels whole, packed (`own`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from moe_core import hardware, registry
+from moe_core.errors import ConfigError
+from moe_core.perf.edit import mixture
+from moe_core.perf.precision import BITS, MIXES, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.report.resolved import Resolved
+from moe_core.report.text import line
+from moe_core.review import MOST, Case
+from moe_core.specs import Architecture
+
+LETTERS = "ABCD"[:MOST]
+DEFAULTS = {  # of the sidebar, which leaves them out of its links
+    **{"architecture": "Qwen3-30B-A3B", "hardware": "H100", "precision": "auto", "edit": "false"},
+    **{"batch": "8", "context": "4096", "write": "64"},
+    **{"model": "carved", "experts": "16", "top_k": "4", "shared": "1", "seq": "256"},
+}
+SCALE = ("model", "experts", "top_k", "shared", "seq")  # what the scale model is asked
+_MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "price": "", "capacity": "", "own": "", "name": ""}
+_MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
+
+
+class Side(NamedTuple):
+    """One scenario by name. `parameters`: what the link says, defaults left out."""
+
+    name: str
+    parameters: dict[str, str]
+    case: Resolved
+
+    def kept(self, note: str = "") -> Case:
+        """As a review and the shelf keep it: the URL's parameters in full, the architecture in `resolved`."""
+        said = {name: value for name, value in self.parameters.items() if name not in ("own", "name")}
+        values = {"name": self.name, "parameters": DEFAULTS | said, "note": note}
+        return Case.parse({**values, "resolved": self.case.model_dump(mode="json")})
+
+
+def labels(sides: Sequence[Side]) -> dict[str, Resolved]:
+    """The scenarios by letter and name: `A Mixtral-8x7B on H100`."""
+    return {f"{letter} {side.name}": side.case for letter, side in zip(LETTERS, sides, strict=False)}
+
+
+def link(sides: Iterable[Side]) -> dict[str, str]:
+    """The query of a comparison, by letter."""
+    found = zip(LETTERS.lower(), sides, strict=False)
+    return {letter: urlencode({"name": side.name, **side.parameters}) for letter, side in found}
+
+
+def read(text: str, capacity: int | None = None) -> list[Side]:
+    """The scenarios of any link of the dashboard, or of its query alone: one, or up to four of a comparison.
+
+    `capacity`: bytes of the machine that a link calls `this machine`. Raises ConfigError.
+    """
+    if len(text) > _MOST_LINK:
+        raise ConfigError(f"link ({len(text):,} characters): must have at most {_MOST_LINK:,}")
+    query = urlsplit(text.strip()).query if "?" in text else text.strip()
+    found = dict(parse_qsl(query, keep_blank_values=True))
+    several = [found[letter] for letter in LETTERS.lower() if found.get(letter)]
+    if several:
+        return [of(dict(parse_qsl(one)), capacity) for one in several]
+    known = {name: value for name, value in found.items() if name in DEFAULTS or name in _MORE}
+    if not known:
+        raise ConfigError(f"link ({line(text, 40)}): must be a link of this dashboard, with a scenario in it")
+    return [of(known, capacity)]
+
+
+def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
+    """A side from its parameters. Raises ConfigError with field, value and rule."""
+    unknown = next((name for name in parameters if name not in DEFAULTS and name not in _MORE), None)
+    if unknown is not None:
+        raise ConfigError(f"{line(unknown, 40)}: must be one of {', '.join((*DEFAULTS, *_MORE))}")
+    values = {**DEFAULTS, **_MORE, **parameters}
+    base = {**DEFAULTS, **_MORE}
+    label, arch, record = _subject(values)
+    case = Resolved.parse(
+        {
+            **{"label": label, "architecture": arch, "record": record},
+            **_machine(values, capacity),
+            **{name: _whole(name, values[name]) for name in ("batch", "context", "write")},
+            **{"precision": _precision(values["precision"]), "kv": _format(values["kv"])},
+            "parallel": Parallel.parse({name: _whole(name, values[name]) for name in ("tensor", "expert")}),
+            "price": _number("price", values["price"]) if values["price"] else None,
+        }
+    )
+    name = line(values["name"], 80) or default_name(case)
+    said = {key: value for key, value in parameters.items() if value != base[key] and key != "name"}
+    if "this machine" in (values["hardware"], case.hardware):
+        said["capacity"] = str(case.capacity)
+    return Side(name, said, case)
+
+
+def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = None) -> Side:
+    """A side of a resolved scenario: saved, exported, or that of the sidebar."""
+    scale = {key: value for key, value in (parameters or {}).items() if key in SCALE}
+    said = {
+        **scale,
+        **_architecture(case),
+        **{"hardware": case.hardware, "precision": _written(case.precision), "kv": case.kv},
+        **{"batch": str(case.batch), "context": str(case.context), "write": str(case.write)},
+        **{"tensor": str(case.parallel.tensor), "expert": str(case.parallel.expert)},
+        "price": "" if case.price is None else f"{case.price:g}",
+        "capacity": "" if _listed(case) else str(case.capacity),
+    }
+    base = {**DEFAULTS, **_MORE}
+    kept = case.model_copy(update={"run": None})
+    return Side(line(name, 80), {key: value for key, value in said.items() if value != base[key]}, kept)
+
+
+def default_name(case: Resolved) -> str:
+    """What a scenario is called unless somebody says otherwise: model, device and batch."""
+    return line(f"{subject(case)} on {case.hardware}, batch {case.batch}", 80)
+
+
+def subject(case: Resolved) -> str:
+    """The model's own name."""
+    return case.architecture.name if case.architecture is not None else str(case.record)
+
+
+# -- one field -------------------------------------------------------------------------------------
+
+
+def _subject(values: Mapping[str, str]) -> tuple[str, Architecture | None, str | None]:
+    """Label, architecture and record, of a packed model or of a published one, edited or not."""
+    if values["own"]:
+        found: Architecture | None = unpack(values["own"])
+        name, record = found.name if found else "", None
+        standing = "edited" if name in registry.names() else "as given"
+    else:
+        known = registry.get(values["architecture"])
+        if known.rumoured:
+            raise ConfigError(f"architecture ({known.name}): is a rumour; nothing about it can be counted")
+        found, name, standing, record = known.architecture, known.name, "as published", known.name
+    if values["edit"] == "true" and found is not None and found.experts is not None:
+        sizes = [_whole(key, values[key]) for key in ("experts", "top_k")]
+        found = mixture(found, sizes[0], sizes[1], _whole("shared", values["shared"], least=0))
+        standing = f"edited: {sizes[0]} experts, top-{sizes[1]}, {values['shared']} shared"
+    return f"{name} {standing}"[:400], found, None if found is not None else record
+
+
+def _machine(values: Mapping[str, str], capacity: int | None) -> dict[str, Any]:
+    """Device and bytes. A device without a data sheet brings its own capacity."""
+    if values["capacity"]:
+        return {"hardware": line(values["hardware"], 80), "capacity": _whole("capacity", values["capacity"])}
+    if values["hardware"] == "this machine":
+        if capacity is None:
+            raise ConfigError("hardware (this machine): must come with capacity, in bytes")
+        return {"hardware": values["hardware"], "capacity": capacity}
+    device = hardware.get(values["hardware"])
+    return {"hardware": device.name, "capacity": device.capacity}
+
+
+def _whole(name: str, value: str, least: int = 1) -> int:
+    if not value.isdecimal() or len(value) > 18 or int(value) < least:
+        raise ConfigError(f"{name} ({line(value, 40)}): must be a whole number, at least {least}")
+    return int(value)
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if not 0 < found <= 1e6:
+        raise ConfigError(f"{name} ({line(value, 40)}): must be a number above zero, at most 1,000,000")
+    return found
+
+
+def _format(value: str) -> str:
+    if value not in BITS:
+        raise ConfigError(f"kv ({line(value, 40)}): must be one of {', '.join(BITS)}")
+    return value
+
+
+def _precision(value: str) -> Precision:
+    """A format, a published mix, or a mix of one's own as JSON."""
+    if value == "auto":
+        return Precision()
+    if value in MIXES:
+        return MIXES[value]
+    if value in BITS:
+        return Precision.parse({"default": value})
+    if value.startswith("{"):
+        return Precision.parse_json(value)
+    raise ConfigError(f"precision ({line(value, 40)}): must be one of {', '.join(('auto', *BITS, *MIXES))}")
+
+
+def _written(precision: Precision) -> str:
+    if precision == Precision():
+        return DEFAULTS["precision"]
+    if precision == Precision(default=precision.default):
+        return precision.default
+    named = next((name for name, mix in MIXES.items() if mix == precision), None)
+    return named or precision.model_dump_json(exclude_defaults=True)
+
+
+def _architecture(case: Resolved) -> dict[str, str]:
+    """Its name if that says it all, else the whole of it."""
+    arch = case.architecture
+    if arch is None:
+        return {"architecture": str(case.record)}
+    if any(record.architecture == arch for record in registry.records() if record.name == arch.name):
+        return {"architecture": arch.name}
+    return {"architecture": arch.name, "own": pack(arch)}
+
+
+def _listed(case: Resolved) -> bool:
+    """Whether the data file knows this device with this capacity."""
+    return any(one.name == case.hardware and one.capacity == case.capacity for one in hardware.devices())
+
+
+def pack(arch: Architecture) -> str:
+    """An architecture as letters that fit into a link."""
+    text = json.dumps(arch.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+    return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+
+
+def unpack(letters: str) -> Architecture:
+    """The architecture again. Somebody else wrote it: its size is bounded, and it is validated."""
+    try:
+        data = base64.b64decode(letters + "=" * (-len(letters) % 4), altchars=b"-_", validate=True)
+        reader = zlib.decompressobj()
+        text = reader.decompress(data, _MOST_JSON)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ConfigError(f"own ({line(letters, 20)}): must be a model that this dashboard packed") from error
+    if reader.unconsumed_tail or not reader.eof:
+        raise ConfigError(f"own ({line(letters, 20)}): must be at most {_MOST_JSON:,} bytes, and whole")
+    return Architecture.parse_json(text)
