@@ -38,7 +38,7 @@ class Group(NamedTuple):
 
     @property
     def words(self) -> str:
-        return f"{systems.SYSTEMS[self.system]}, {self.framework}, {self.dtype}"
+        return kept.words(self)
 
 
 def ready() -> bool:

@@ -21,11 +21,12 @@ from app import data
 from app.charts import accuracy
 from app.charts.figure import Figure
 from moe_core.settings import ROOT
-from moe_core.silicon import error_tables
+from moe_core.silicon import error_tables, systems
 from moe_core.silicon.endtoend import score
 from moe_core.silicon.error_tables import GROUP, PROGRESS
 
 FEW = 5  # samples a group of served models needs to be judged
+FRAMEWORKS = {"vllm": "vLLM", "sglang": "SGLang"}
 MEASURES = {"tpot": "time per output token", "ttft": "time to the first token"}
 
 
@@ -120,21 +121,29 @@ def _served_score(kind: str, measure: str, _fingerprint: str) -> dict[str, float
 # -- figures ---------------------------------------------------------------------------------------
 
 
+def words(group: tuple[str, str, str]) -> str:
+    """`H100, vLLM, bf16`."""
+    system, framework, form = group
+    return f"{systems.SYSTEMS[system]}, {FRAMEWORKS[framework]}, {form}"
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(group=[words(one) for one in rows[GROUP].itertuples(index=False)])
+
+
 def _scatter(group: tuple[str, str, str]) -> Figure:
     top = of("groups", group).to_dict("records")[0]
     return accuracy.scatter(
-        of("scatter", group), ", ".join(group), {str(k): top[k] for k in ("mape", "median", "rows")}
+        of("scatter", group), words(group), {str(k): top[k] for k in ("mape", "median", "rows")}
     )
 
 
 def _hardware() -> Figure:
-    rows = tables()["groups"]
-    return accuracy.ranges(rows.assign(group=accuracy.groups_of(rows, GROUP)), "group", "hardware and format")
+    return accuracy.ranges(_named(tables()["groups"]), "group", "hardware and format")
 
 
 def _coverage() -> Figure:
-    rows = tables()["groups"]
-    return accuracy.coverage(rows.assign(group=accuracy.groups_of(rows, GROUP)), "group")
+    return accuracy.coverage(_named(tables()["groups"]), "group")
 
 
 def _cut(group: tuple[str, str, str], cut: str) -> Figure:
@@ -143,7 +152,7 @@ def _cut(group: tuple[str, str, str], cut: str) -> Figure:
 
 
 def _spread(group: tuple[str, str, str]) -> Figure:
-    return accuracy.spread(of("bins", group), ", ".join(group))
+    return accuracy.spread(of("bins", group), words(group))
 
 
 def _served(kind: str, measure: str) -> Figure:
@@ -151,8 +160,8 @@ def _served(kind: str, measure: str) -> Figure:
     keys = ["configuration", "kind", "model", "framework", "device", "sequences", "isl", "osl"]
     middle = rows.groupby(keys)[[measure, f"{measure}_predicted"]].median().reset_index()
     middle = middle.rename(columns={measure: "measured", f"{measure}_predicted": "predicted"})
-    words = MEASURES[measure]
-    return accuracy.served(middle, words.capitalize(), words, served_score(kind, measure))
+    said = MEASURES[measure]
+    return accuracy.served(middle, said.capitalize(), said, served_score(kind, measure))
 
 
 def _by_model(kind: str, measure: str) -> Figure:

@@ -64,6 +64,12 @@ class Study(NamedTuple):
     def subjects(self) -> tuple[Subject, ...]:
         return (self.mixture, *self.rivals)
 
+    @property
+    def layer(self) -> Study:
+        """What one layer on one device depends on: the same study without rivals, split and work."""
+        alone = self.mixture._replace(parallel=Parallel())
+        return self._replace(mixture=alone, rivals=(), prompt=1, past=1, written=1)
+
 
 def study(
     scenario: Scenario, plan: Plan, framework: str, load: tuple[float, ...] | None, beside: str | None = None

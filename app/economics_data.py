@@ -78,8 +78,12 @@ _FRAMES: dict[str, Callable[..., Any]] = {
 }
 
 
+_OF_LAYER = ("curves", "imbalance", "exchanged", "exchange")
+
+
 def frame(name: str, of: Study, **options: Any) -> Any:
     """A table of `_FRAMES`; shared, so not to be changed."""
+    of = of.layer if name in _OF_LAYER else of
     return _frame(name, repr(of), tuple(sorted(options.items())), of)
 
 
@@ -131,7 +135,8 @@ def curve(of: Study, spec: RunSpec, here: dict[str, int], unit: dense_equivalent
     """The dense-equivalent curve, with this device's own where it was timed."""
     beside = live(of, spec)
     key = (beside[1].run_id, beside[1].created.isoformat()) if beside else None
-    return _curve(repr((of, key, sorted(here.items()), unit)), of, beside[0] if beside else None, here, unit)
+    found = _curve(repr((of.layer, key, unit)), of.layer, beside[0] if beside else None, here, unit)
+    return dense_equivalent.moved(found, here)
 
 
 @st.cache_resource(show_spinner=False, max_entries=512)
@@ -144,19 +149,36 @@ def _curve(
     return dense_equivalent.curve(rows, loads.lines(_of), _here, _unit)
 
 
-def _over_batch(of: Study, phase: str, here: int) -> Figure:
-    what = "the time per output token" if phase == "decode" else "the time of the prompts"
-    return economics.over_batch(frame(phase, of), economics.SECONDS, here, what)
+def _over_batch(of: Study, phase: str) -> Figure:
+    return economics.over_batch(frame(phase, of), economics.SECONDS, 1, _WHAT[phase])
 
 
-def _rate(of: Study, here: int) -> Figure:
-    rows = costs.rates(frame("decode", of), 1.0)
-    return economics.over_batch(rows, economics.RATE, here, "the output of one device")
+def _rate(of: Study) -> Figure:
+    return economics.over_batch(costs.rates(frame("decode", of), 1.0), economics.RATE, 1, _WHAT["rate"])
 
 
-def _dollars(of: Study, price: float, here: int) -> Figure:
+def _dollars(of: Study, price: float) -> Figure:
     rows = costs.rates(frame("decode", of), price)
-    return economics.over_batch(rows, economics.DOLLARS, here, "the price of a million tokens")
+    return economics.over_batch(rows, economics.DOLLARS, 1, _WHAT["dollars"])
+
+
+_WHAT = {
+    "decode": "the time per output token",
+    "prefill": "the time of the prompts",
+    "rate": "the output of one device",
+    "dollars": "the price of a million tokens",
+}
+
+
+def over_batch(what: str, of: Study, here: int, price: float = 1.0) -> Figure:
+    """decode, prefill, rate or dollars over batch, marked at `here`."""
+    if what in ("decode", "prefill"):
+        found, value = figure("over_batch", of, phase=what), economics.SECONDS
+    elif what == "rate":
+        found, value = figure("rate", of), economics.RATE
+    else:
+        found, value = figure("dollars", of, price=price), economics.DOLLARS
+    return economics.moved(found, value, here, _WHAT[what])
 
 
 def _demand(of: Study, price: float) -> Figure:
@@ -177,6 +199,7 @@ _FIGURES: dict[str, Callable[..., Figure]] = {
 
 def figure(name: str, of: Study, **options: Any) -> Figure:
     """A figure of `_FIGURES`, compiled once."""
+    of = of.layer if name in _OF_LAYER else of
     return _figure(name, repr(of), tuple(sorted(options.items())), of)
 
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import controls, economics
+from app import economics_tabs as tabs
 
 scenario = controls.current()
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
@@ -24,19 +25,19 @@ phases, work, money, rivals, load, exchange = st.tabs(
 )
 if phases.open:
     with phases:
-        economics.phases(asked)
+        tabs.phases(asked)
 if work.open:
     with work:
-        economics.work(asked)
+        tabs.work(asked)
 if money.open:
     with money:
-        economics.money(asked)
+        tabs.money(asked)
 if rivals.open:
     with rivals:
-        economics.rivals(asked)
+        tabs.rivals(asked)
 if load.open:
     with load:
-        economics.imbalance(asked)
+        tabs.imbalance(asked)
 if exchange.open:
     with exchange:
-        economics.exchange(asked)
+        tabs.exchange(asked)

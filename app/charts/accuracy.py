@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
+from app.charts.economics import ticks, tips
 from app.charts.figure import TIME_AXIS, Figure, draw, largest, paint, percent, roles, times
 from moe_core.units import quantity
 
@@ -25,14 +26,12 @@ def scatter(rows: pd.DataFrame, label: str, score: dict[str, float]) -> Figure:
         float(data[["measured", "predicted"]].max().max()),
     )
     scale = alt.Scale(type="log", domain=[low / 1.2, high * 1.2], nice=False)
-    axis = alt.Axis(labelExpr=TIME_AXIS, tickCount=6)
+    axis = alt.Axis(labelExpr=TIME_AXIS, values=ticks(low, high))
     x = alt.X("measured:Q", title="measured, one layer", scale=scale, axis=axis)
     y = alt.Y("predicted:Q", title="predicted without this architecture", scale=scale, axis=axis)
     color = alt.Color("rows:Q", scale=alt.Scale(type="log", range="ramp"), legend=alt.Legend(title="rows"))
     tip = [
-        "text:N",
-        "guess:N",
-        "rows:Q",
+        *tips("text:N", "guess:N", "rows:Q"),
         alt.Tooltip("inside:Q", format=".0%", title="inside their interval"),
     ]
     cells = alt.Chart(data).mark_square(size=130, opacity=1).encode(x=x, y=y, color=color, tooltip=tip)
@@ -54,7 +53,9 @@ def _diagonals(low: float, high: float, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     data = pd.DataFrame(ends, columns=["line", "measured", "predicted"])
     line = alt.Chart(data[data["line"] == "equal"]).mark_line(strokeWidth=1.6, clip=True)
     near = alt.Chart(data[data["line"] != "equal"]).mark_line(strokeWidth=1, strokeDash=[3, 3], clip=True)
-    return [paint(one.encode(x=x, y=y, detail="line:N"), "limit", stroke=True) for one in (line, near)]
+    return [
+        paint(one.encode(x=x, y=y, detail=alt.Detail("line:N")), "limit", stroke=True) for one in (line, near)
+    ]
 
 
 def spread(rows: pd.DataFrame, label: str) -> Figure:
@@ -77,10 +78,15 @@ def spread(rows: pd.DataFrame, label: str) -> Figure:
     bars = (
         alt.Chart(data)
         .mark_bar(opacity=0.85)
-        .encode(x=x, x2="end:Q", y=y, tooltip=["text:N", "rows:Q", alt.Tooltip("share:Q", format=".1%")])
+        .encode(
+            x=x,
+            x2=alt.X2("end:Q"),
+            y=y,
+            tooltip=[*tips("text:N", "rows:Q"), alt.Tooltip("share:Q", format=".1%")],
+        )
     )
     one = paint(alt.Chart(pd.DataFrame({"start": [1.0]})).mark_rule(), "limit", stroke=True).encode(
-        x="start:Q"
+        x=alt.X("start:Q")
     )
     near = data[(data["low"] > -0.27) & (data["high"] < 0.27)]
     high = data[data["low"] >= 0]["rows"].sum() / total
@@ -105,9 +111,11 @@ def ranges(rows: pd.DataFrame, field: str, what: str, limit: float | None = None
     x = alt.X(
         "mape:Q", title="error: median, mean (point), ninth decile", axis=alt.Axis(format=".0%", tickCount=6)
     )
-    tip = [f"{field}:N", "rows:Q", "text:N"]
+    tip = [*tips(f"{field}:N", "rows:Q", "text:N")]
     base = alt.Chart(data).encode(y=y, tooltip=tip)
-    line = base.mark_rule(strokeWidth=5, opacity=0.35).encode(x=alt.X("median:Q", axis=x["axis"]), x2="p90:Q")
+    line = base.mark_rule(strokeWidth=5, opacity=0.35).encode(
+        x=alt.X("median:Q", axis=x["axis"]), x2=alt.X2("p90:Q")
+    )
     dots = base.mark_point(filled=True, size=75, opacity=1).encode(x=x)
     marks = [] if limit is None else [_limit(limit)]
     chart = alt.layer(*marks, paint(line, "mixture", stroke=True), paint(dots, "mixture"))
@@ -123,7 +131,7 @@ def ranges(rows: pd.DataFrame, field: str, what: str, limit: float | None = None
 def _limit(value: float) -> alt.Chart:
     return paint(
         alt.Chart(pd.DataFrame({"limit": [value]})).mark_rule(strokeDash=[3, 3]), "limit", stroke=True
-    ).encode(x="limit:Q")
+    ).encode(x=alt.X("limit:Q"))
 
 
 def coverage(rows: pd.DataFrame, field: str) -> Figure:
@@ -139,7 +147,7 @@ def coverage(rows: pd.DataFrame, field: str) -> Figure:
     dots = (
         alt.Chart(rows)
         .mark_point(filled=True, size=75, opacity=1)
-        .encode(y=y, x=x, tooltip=[f"{field}:N", "rows:Q"])
+        .encode(y=y, x=x, tooltip=[*tips(f"{field}:N", "rows:Q")])
     )
     chart = alt.layer(_limit(CLAIM), paint(dots, "mixture")).properties(height=max(120, 24 * len(rows) + 60))
     whole = float((rows["coverage"] * rows["rows"]).sum() / rows["rows"].sum())
@@ -158,10 +166,12 @@ def served(rows: pd.DataFrame, measure: str, words: str, score: dict[str, float]
         float(data[["measured", "predicted"]].max().max()),
     )
     scale = alt.Scale(type="log", domain=[low / 1.3, high * 1.3], nice=False)
-    axis = alt.Axis(labelExpr=TIME_AXIS, tickCount=6)
+    axis = alt.Axis(labelExpr=TIME_AXIS, values=ticks(low, high))
     x = alt.X("measured:Q", title=f"measured {words}", scale=scale, axis=axis)
     y = alt.Y("predicted:Q", title=f"predicted {words}", scale=scale, axis=axis)
-    tip = ["model:N", "device:N", "framework:N", "sequences:Q", "isl:Q", "osl:Q", "text:N", "guess:N"]
+    tip = [
+        *tips("model:N", "device:N", "framework:N", "sequences:Q", "isl:Q", "osl:Q", "text:N", "guess:N"),
+    ]
     dots = (
         alt.Chart(data)
         .mark_point(size=28, opacity=0.55, filled=True)

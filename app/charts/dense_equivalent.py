@@ -112,7 +112,7 @@ def _series(
     if kind == "measured here":
         line = paint(base.mark_line(strokeWidth=1.8), "mixture", stroke=True)
         return [line, paint(dots, "mixture")]
-    band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q")
+    band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q"))
     line = paint(base.mark_line(strokeDash=[6, 4], strokeWidth=1.6), "mixture", stroke=True)
     small = base.mark_point(size=30, opacity=0.9, filled=False).encode(shape=shape, tooltip=tip)
     return [paint(band, "mixture"), line, paint(small, "mixture", stroke=True)]
@@ -131,23 +131,37 @@ def _lines(lines: Mapping[str, float], width: float, x: alt.X, y: alt.Y) -> list
     labels = pd.DataFrame(words, columns=["multiple", "word"])
     rule = paint(alt.Chart(rules).mark_rule(strokeWidth=1.1), "limit", stroke=True).encode(y=y)
     word = paint(alt.Chart(labels).mark_text(align="right", dx=-4, dy=-7, fontStyle="italic"), "limit")
-    return [rule, word.encode(x=alt.value("width"), y=y, text="word:N")]
+    return [rule, word.encode(x=alt.XValue("width"), y=y, text=alt.Text("word:N"))]
 
 
 def _here(here: Mapping[str, int], x: alt.X) -> list[alt.Chart]:
-    """Vertical rules; what lies beyond the axis stands at its end with an arrow."""
+    """Vertical rules; words stand left of those in the right half."""
     low, high = x["scale"]["domain"]
-    found = [
-        (min(max(tokens, low), high), words + (" →" if tokens > high else ""), tokens**2 > low * high)
-        for words, tokens in here.items()
-    ]
-    data = pd.DataFrame(found, columns=["tokens", "word", "right"])
-    marks = [paint(alt.Chart(data).mark_rule(strokeDash=[2, 3]), "limit", stroke=True).encode(x=x)]
-    for right, part in data.groupby("right"):
-        align: Literal["right", "left"] = "right" if right else "left"
-        word = alt.Chart(part).mark_text(align=align, dx=-5 if right else 5, baseline="top")
-        marks.append(paint(word, "ink").encode(x=x, y=alt.value(4), text="word:N"))
+    data = _marks(here, low, high)
+    rule = paint(alt.Chart(data).mark_rule(strokeDash=[2, 3]), "limit", stroke=True).encode(x=x)
+    marks = [rule]
+    for side, align, dx in (("before", "right", -5), ("after", "left", 5)):
+        word = alt.Chart(data).mark_text(align=align, dx=dx, baseline="top")
+        marks.append(paint(word, "ink").encode(x=x, y=alt.YValue(4), text=alt.Text(f"{side}:N")))
     return marks
+
+
+def _marks(here: Mapping[str, int], low: float, high: float) -> pd.DataFrame:
+    """tokens, and the words before or after each rule; what lies beyond the axis stands at its end."""
+    rows = []
+    for words, tokens in here.items():
+        said = words + (" →" if tokens > high else "")
+        right = tokens**2 > low * high
+        rows.append((min(max(tokens, low), high), said if right else "", "" if right else said))
+    return pd.DataFrame(rows, columns=["tokens", "before", "after"])
+
+
+def moved(figure: Figure, here: Mapping[str, int]) -> Figure:
+    """The same figure with other rules: nothing is compiled again."""
+    low, high = float(figure.data["tokens"].min()), float(figure.data["tokens"].max())
+    frames = figure.spec["datasets"]
+    swapped = {name: _marks(here, low, high) if "before" in rows else rows for name, rows in frames.items()}
+    return figure._replace(spec={**figure.spec, "datasets": swapped})
 
 
 def _title(data: pd.DataFrame) -> str:
