@@ -164,7 +164,7 @@ def test_a_scenario_that_cannot_be_read_is_one_sentence() -> None:
 
 @given(anything, anything, anything, anything)
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_text_breaks_a_report_or_runs_in_it(name: str, title: str, notes: str, verdict: str) -> None:
     told = story.tell(saved(hostile(name, title, notes, verdict), (decision(name, title, notes),)))
     text = html.html(told).decode()
