@@ -24,7 +24,7 @@ from moe_core.report.figure import Figure, standalone
 from moe_core.report.manifest import NAME, Manifest
 from moe_core.report.markup import page, text
 from moe_core.report.palette import PALETTES
-from moe_core.report.text import cell, clean, line
+from moe_core.report.text import cell, clean, line, short
 from moe_core.settings import DATA
 
 FONTS = DATA / "fonts"
@@ -131,7 +131,11 @@ _SHOWN = 1_000  # rows in the table of an HTML file
 def _drawn(figure: Figure, manifest: Manifest, theme: str) -> str:
     """The picture that PNG, SVG and PDF share."""
     fonts()
-    return str(vl_convert.vegalite_to_svg(complete(figure, manifest, theme)))
+    spec = complete(figure, manifest, theme)
+    try:
+        return str(vl_convert.vegalite_to_svg(spec))
+    except ValueError:  # a label was shortened in the middle of a character beyond 16 bits
+        return str(vl_convert.vegalite_to_svg(json.loads(short(json.dumps(spec, ensure_ascii=False)))))
 
 
 @cache

@@ -44,6 +44,16 @@ def slug(text: str, limit: int = 48) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:limit].rstrip("-") or "untitled"
 
 
+def short(text: str) -> str:
+    """Every character in 16 bits: others by the letter they stand for, or as a box."""
+    return re.sub("[\U00010000-\U0010ffff]", lambda found: _plain(found[0]), text)
+
+
+def _plain(letter: str) -> str:
+    simple = unicodedata.normalize("NFKC", letter)
+    return simple if simple.isalnum() and max(simple) < "\U00010000" else "\N{WHITE SQUARE}"
+
+
 def is_rtl(text: str) -> bool:
     """Whether the first strong character is read from right to left."""
     kinds = (unicodedata.bidirectional(letter) for letter in text)

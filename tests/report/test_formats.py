@@ -153,3 +153,10 @@ def test_no_text_is_computed_by_a_spreadsheet_or_lost(label: str, title: str) ->
     page = formats.html(hostile, words).decode()
     assert page.count("<script") == 4
     assert "<img" not in page.split("<script>")[0]
+
+
+def test_a_label_cut_inside_a_character_is_drawn_all_the_same() -> None:
+    """Vega shortens long labels by 16-bit halves."""
+    for offset in range(3):
+        odd = figure("x" * offset + "\N{MATHEMATICAL BOLD SMALL K}\N{ROCKET}" * 40, "\N{ROCKET}" * 200)
+        assert formats.svg(odd, manifest()).startswith(b"<svg")
