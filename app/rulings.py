@@ -5,7 +5,7 @@ A question's key is its spec and the run it heard; verdicts and figures are shar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from app.words import measured_here
 from moe_core.decide import counter, flips, knobs, rules, sensitivity, verdict
 from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter
-from moe_core.decide.flips import Flip
+from moe_core.decide.flips import Flip, Point
 from moe_core.decide.pair import pair
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
@@ -166,19 +166,29 @@ def turns(of: Ruling, knob: str) -> tuple[Flip, ...]:
 
 @st.cache_resource(show_spinner=False, max_entries=1024)
 def _turns(key: str, knob: str, _found: Verdict) -> tuple[Flip, ...]:
-    return flips.flips(_found, (knob,))
+    return flips.between(_found, knob, _points(key, knob, _found))
 
 
-def every_turn(of: Ruling, names: Iterable[str] | None = None) -> tuple[Flip, ...]:
-    """The flips of several inputs, all in play by default, the nearest first."""
-    found = [flip for name in knob_names(of) if names is None or name in names for flip in turns(of, name)]
+@st.cache_resource(show_spinner=False, max_entries=1024)
+def _points(key: str, knob: str, _found: Verdict) -> tuple[Point, ...]:
+    return flips.curve(_found, knob)
+
+
+def every_turn(of: Ruling) -> tuple[Flip, ...]:
+    """The flips of all inputs, the nearest first."""
+    found = [flip for name in knob_names(of) for flip in turns(of, name)]
     return tuple(sorted(found, key=lambda flip: flip.distance))
 
 
 def nearest(of: Ruling) -> Flip | None:
-    """The nearest of the flips that are quick to find, one to the other model before one to neither."""
-    found = every_turn(of, QUICK)
-    return next((flip for flip in found if flip.below and flip.above), next(iter(found), None))
+    """A flip that is quick to find: to the other model if there is one, by the first input that has one."""
+    found: list[Flip] = []
+    for name in (name for name in QUICK if name in knob_names(of)):
+        found += turns(of, name)
+        other = next((flip for flip in found if flip.below and flip.above), None)
+        if other:
+            return other
+    return min(found, key=lambda flip: flip.distance, default=None)
 
 
 def against(of: Ruling) -> tuple[Counter, ...]:
@@ -207,7 +217,7 @@ def curve(of: Ruling, knob: str) -> Figure:
 @st.cache_resource(show_spinner=False, max_entries=256)
 def _curve(key: str, knob: str, _of: Ruling) -> Figure:
     found, one = _of.verdict, rules.knobs()[knob]
-    points = pd.DataFrame([point._asdict() for point in flips.curve(found, knob)])
+    points = pd.DataFrame([point._asdict() for point in _points(key, knob, found)])
     points["winner"] = points["winner"].fillna(drawn.NEITHER)
     now = knobs.value(found.spec, knob)
     assert now is not None, "only knobs in play are drawn"

@@ -14,7 +14,7 @@ from moe_core.decide.case import Case, case
 from moe_core.decide.factors import Factor
 from moe_core.decide.knobs import turned
 from moe_core.decide.scores import pulls
-from moe_core.decide.verdict import Verdict, judge
+from moe_core.decide.verdict import Verdict
 from moe_core.units import quantity, significant
 
 LONG = 131_072.0  # tokens: where the double penalty was shown
@@ -113,5 +113,5 @@ def _loudest(found: Verdict) -> Counter:
     lead = "speaks against it" if against else "speaks least for it, and nothing against it"
     weights = {**found.spec.weights, factor.id: min(2 * factor.weight, 10.0)}
     doubled = found.spec.model_copy(update={"weights": weights})
-    margin = judge(doubled, found.case.recorded, found.pair).support
+    margin = _support(case(doubled, found.case.recorded, found.pair))
     return Counter(factor.title, f"{factor.title} {lead}: {factor.evidence}", margin)

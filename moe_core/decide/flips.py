@@ -7,7 +7,7 @@ crossings inside one step of the grid are not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import floor, log2, sqrt
 from typing import NamedTuple
@@ -68,24 +68,22 @@ def curve(found: Verdict, name: str, steps: int = STEPS) -> tuple[Point, ...]:
 
 def flips(found: Verdict, names: tuple[str, ...] | None = None) -> tuple[Flip, ...]:
     """Every flip of the knobs in play, the nearest first."""
-    every = [
-        flip
-        for knob in knobs.in_play(found.spec)
-        if names is None or knob.id in names
-        for flip in _of(found, knob)
-    ]
+    chosen = [knob.id for knob in knobs.in_play(found.spec) if names is None or knob.id in names]
+    every = [flip for name in chosen for flip in between(found, name, curve(found, name))]
     return tuple(sorted(every, key=lambda flip: flip.distance))
 
 
-def _of(found: Verdict, knob: Knob) -> list[Flip]:
+def between(found: Verdict, name: str, points: Sequence[Point]) -> tuple[Flip, ...]:
+    """The flips of one knob between the points of its curve, the nearest first."""
+    knob = next(one for one in knobs.in_play(found.spec) if one.id == name)
     ask, now = _asking(found, knob), knobs.value(found.spec, knob.id)
     assert now is not None, "only knobs in play are asked"
-    points = [_point(value, ask(value)) for value in _grid(found, knob, STEPS)]
     crossings = [(a, b) for a, b in pairwise(points) if a.winner != b.winner]
-    return [
+    turns = [
         Flip(knob, low, high, ask(low).winner, ask(high).winner, float(now))
         for low, high in (_narrowed(ask, a, b, knob.whole) for a, b in crossings)
     ]
+    return tuple(sorted(turns, key=lambda flip: flip.distance))
 
 
 def _asking(found: Verdict, knob: Knob) -> Asked:

@@ -65,8 +65,8 @@ class Work(Spec):
 
     @property
     def past(self) -> float:
-        """Mean tokens behind one that is being written."""
-        return max(self.context - self.output / 2, 1)
+        """Tokens behind one that is being written: all of the context, as memory counts it."""
+        return self.context
 
 
 class Team(Spec):

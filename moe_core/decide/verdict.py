@@ -27,7 +27,10 @@ from moe_core.units import quantity
 
 
 class Judgement(NamedTuple):
-    """Winner and margin from the mixture's side; no winner where neither fits."""
+    """Winner and margin from the mixture's side.
+
+    No winner where neither fits; no support where only one does: then there is nothing to weigh.
+    """
 
     winner: Kind | None
     margin: float
@@ -85,8 +88,9 @@ def judged(found: Case) -> Judgement:
     side = found.pair.leaning or 1
     if not first.fits and not second.fits:
         return Judgement(None, 0.0, 0.0)
-    support = sum(pulls(found).values())
-    margin = side * (first.gate * second.gate * support + first.gate - second.gate)
+    both = first.gate * second.gate
+    support = sum(pulls(found).values()) if both else 0.0  # nothing to weigh where one does not fit
+    margin = side * (both * support + first.gate - second.gate)
     if margin == 0 and first.fits != second.fits:  # to the byte: the one that fits
         winner: Kind = (first if first.fits else second).candidate.kind
     else:

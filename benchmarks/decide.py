@@ -1,0 +1,97 @@
+"""Server time from a knob to verdict and chart on Overview and Decide. At most 150 ms are promised.
+
+    python -m benchmarks.decide [--store]
+
+As `benchmarks.pages`: whole reruns under AppTest, every value unseen, synthetic runs, no worker. "first" is
+the turn that also reads the measured tables of another device from disk. Two knobs are turned on the
+engine alone, without the page: what the command line and a reader of the API wait for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import streamlit
+
+from benchmarks.pages import _fill, _knob
+from benchmarks.store import RESULTS, environment
+from moe_core.decide.flips import curve, flips
+from moe_core.decide.sensitivity import swings
+from moe_core.decide.spec import DecideSpec
+from moe_core.decide.verdict import decide
+from moe_core.settings import ROOT, Settings
+
+LIMIT_S = 0.15
+BATCHES = (1, 2, 4, 16, 32, 64)
+CONTEXTS = (1024, 2048, 8192, 16384, 512)
+MODELS = ("Mixtral-8x7B", "gpt-oss-20b", "OLMoE-1B-7B", "Qwen1.5-MoE-A2.7B", "DeepSeekMoE-16B")
+KNOBS = (
+    ("overview", "view", "", "batch", BATCHES),
+    ("overview", "view", "", "context", CONTEXTS),
+    ("overview", "view", "", "write", (1, 2, 4, 8, 16, 32)),
+    ("overview", "view", "", "precision", ("fp8", "int4", "bf16")),
+    ("overview", "view", "", "architecture", MODELS),
+    ("decide", "argue", "What would flip it", "batch", BATCHES),
+    ("decide", "argue", "Sensitivity", "batch", BATCHES),
+    ("decide", "argue", "Sensitivity", "rival", ("active", "total", "Qwen3-32B", "Llama-3.1-8B")),
+    ("decide", "argue", "Weights", "latency_ms", (20.0, 25.0, 30.0, 35.0, 41.0)),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", action="store_true")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)  # AppTest has no server, and says so at every call
+    facts = environment() | {"streamlit": streamlit.__version__}
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ |= {"MOE_DATA_DIR": directory, "MOE_WORKER": "external"}
+        _fill(Settings(data_dir=Path(directory)).prepare())
+        rows = {
+            f"{page}, {tab or 'verdict and chart'}: {widget}": _knob(page, key, tab, widget, values)
+            for page, key, tab, widget, values in KNOBS
+        }
+        streamlit.cache_resource.clear()  # closes the store
+    rows |= engine()
+    every = [row["median_s"] for row in rows.values()]
+    found = {"environment": facts, "limit_s": LIMIT_S, "median_s": statistics.median(every), "knobs": rows}
+    for name, row in rows.items():
+        spread = f"{row['min_s'] * 1e3:.0f} .. {row['max_s'] * 1e3:.0f}"
+        print(f"  {name:52} {row['median_s'] * 1e3:6.0f} ms  ({spread})")
+    if options.store:
+        target = RESULTS / f"decide-{facts['date'][:10]}.json"
+        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {target.relative_to(ROOT)}")
+
+
+def engine() -> dict[str, dict[str, Any]]:
+    """A verdict, its curve, all flips and the tornado, at batches not seen before."""
+    asked = {"preset": "chat", "mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B", "devices": 2}
+    work = {"verdict": decide, "curve": lambda v: curve(v, "batch"), "all flips": flips, "tornado": swings}
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for batch in BATCHES:
+        found: Any = DecideSpec.of({**asked, "workload": {"batch": batch}})
+        for name, step in work.items():
+            start = time.perf_counter()
+            made = step(found)
+            taken[name].append(time.perf_counter() - start)
+            found = made if name == "verdict" else found
+    return {
+        f"engine, {name}: batch": {
+            **{"median_s": statistics.median(wall), "min_s": min(wall), "max_s": max(wall)},
+            "reruns": len(wall),
+        }
+        for name, wall in taken.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
