@@ -21,6 +21,7 @@ PAGES = {
     "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
     "economics": ("Economics", ":material/payments:", "What does a token cost?"),
     "decide": ("Decide", ":material/rule:", "Which one, why, and what would change it?"),
+    "compare": ("Compare", ":material/compare_arrows:", "How do up to four scenarios differ?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "reviews": ("Reviews", ":material/gavel:", "What did we decide, and why?"),

@@ -60,6 +60,12 @@ def badge(source: Source) -> None:
     st.badge(source.kind, icon=icon, color=color, help=escape(source.detail))
 
 
+def mark(kind: Kind) -> str:
+    """A provenance badge inside a line of Markdown, as in the cells of a table."""
+    color, icon = _BADGE[kind]
+    return f":{color}-badge[{icon} {kind}]"
+
+
 def lead(sentence: str, *sources: Source) -> None:
     """The page's answer: one sentence computed from the data, and where its numbers come from."""
     st.title(escape(sentence), anchor=False)

@@ -52,6 +52,7 @@ PAGE_KEYS = (
     *("error", "table", "kind"),  # Accuracy
     *("review", "review_version"),  # Reviews
     *("preset", "rival", "many", "argue", "knob", "task", "training", "skill"),  # Decide
+    *("a", "b", "c", "d"),  # Compare
     *("embed", "embed_options"),
 )
 

@@ -53,8 +53,10 @@ def read(one: str) -> list[Side]:
     from moe_core.report import side
 
     path = Path(one)
-    if "?" in one or "=" in one or not _exists(path):
+    if "?" in one or "=" in one:
         return side.read(one)
+    if not _exists(path):
+        raise ConfigError(f"scenario ({one[:60]}): must be a link, a query or a file that exists")
     return _file(path)
 
 

@@ -7,16 +7,21 @@ of the layout that is used: the one asked for if it fits, else the smallest that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
+import pandas as pd
+
 from moe_core.errors import InfeasibleError
+from moe_core.perf import fit
 from moe_core.report import times
 from moe_core.report.kinds import KINDS, Value, of_case, price
 from moe_core.report.manifest import Provenance
 from moe_core.report.reproduce import show
 from moe_core.report.resolved import Resolved
+from moe_core.report.tables import BATCHES, STACK, part_of
 from moe_core.report.verdicts import verdict
-from moe_core.units import count, quantity, significant
+from moe_core.units import GIGA, KILO, count, quantity, significant
 
 Cases = Mapping[str, Resolved]
 
@@ -184,3 +189,34 @@ def _price(case: Resolved) -> str:
     if not dollars:
         return "not known"
     return f"${significant(dollars)}, {'listed' if case.price is None else 'yours'}"
+
+
+# -- frames ----------------------------------------------------------------------------------------
+
+
+def over_batch(cases: Cases) -> pd.DataFrame:
+    """scenario, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
+    rows = []
+    for name, case in cases.items():
+        for batch in sorted({*BATCHES, case.batch}) if times.applies(case) else ():
+            with suppress(InfeasibleError):
+                found = times.predicted(case, "decode", batch)
+                spread = {"low": found.lower * KILO, "high": found.upper * KILO, "source": found.source}
+                rows.append({"scenario": name, "batch": batch, "ms": found.seconds * KILO} | spread)
+    return pd.DataFrame(rows, columns=["scenario", "batch", "ms", "low", "high", "source"])
+
+
+def held(cases: Cases) -> pd.DataFrame:
+    """scenario, part, GB and usable GB of the fullest device, devices: in the layout that is used."""
+    rows = []
+    for name, case in cases.items():
+        with suppress(InfeasibleError):
+            layout = times.layout(case)
+            found = fit.fit(case.setting, case.work, case.capacity, layout)
+            grouped = dict.fromkeys(STACK, 0)
+            for component, size in found.footprint.components().items():
+                grouped[part_of(component)] += size
+            room = {"usable": found.usable / GIGA, "devices": layout.devices}
+            rows += [{"scenario": name, "part": part, "GB": size / GIGA} | room
+                     for part, size in grouped.items() if size]  # fmt: skip
+    return pd.DataFrame(rows, columns=["scenario", "part", "GB", "usable", "devices"])

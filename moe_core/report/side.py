@@ -57,7 +57,12 @@ def labels(sides: Sequence[Side]) -> dict[str, Resolved]:
 def link(sides: Iterable[Side]) -> dict[str, str]:
     """The query of a comparison, by letter."""
     found = zip(LETTERS.lower(), sides, strict=False)
-    return {letter: urlencode({"name": side.name, **side.parameters}) for letter, side in found}
+    return {letter: urlencode(_named(side)) for letter, side in found}
+
+
+def _named(side: Side) -> dict[str, str]:
+    own = {} if side.name == default_name(side.case) else {"name": side.name}
+    return {**own, **side.parameters} or {"batch": str(side.case.batch)}  # never empty
 
 
 def read(text: str, capacity: int | None = None) -> list[Side]:
