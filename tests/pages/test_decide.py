@@ -1,0 +1,140 @@
+"""Decide and the Overview built on it: the sidebar, the pickers and the weights move one verdict."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.conftest import open_page, words
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+TABS = ("What would flip it", "Sensitivity", "Evidence", "Weights")
+
+
+def decide(app: AppTest, tab: str = TABS[0], page: str = "decide", **query: str) -> AppTest:
+    """The page with one tab open."""
+    app.query_params.update(query)
+    open_page(app, page)
+    app.session_state["argue"] = tab
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def title(app: AppTest) -> str:
+    return str(app.title[0].value).replace("\\", "")
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("model", ["Mixtral-8x7B", "DeepSeek-V3", "Qwen3-Next-80B-A3B", "gpt-oss-20b"])
+def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str) -> None:
+    decide(filled, tab, architecture=model)
+    assert re.match(r"(Mixture|Dense), by a margin of \d", title(filled))
+    assert model in title(filled)
+    assert len(filled.metric) == 4
+    assert filled.get("vega_lite_chart")
+    assert not filled.error
+
+
+@pytest.mark.parametrize("page", ["overview", "decide"])
+def test_what_fits_nowhere_is_a_designed_state(filled: AppTest, page: str) -> None:
+    decide(filled, page=page, architecture="Mixtral-8x7B", hardware="RTX 4090", many="1", rival="Llama-2-70B")
+    assert title(filled).startswith("Neither fits 1 × RTX 4090: Mixtral-8x7B needs")
+    assert not filled.metric
+    assert "Take more devices" in words(filled)
+    assert not filled.error
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"hardware": "this machine"}, "hardware (this machine): is not known"),
+        ({"architecture": "DeepSeek-V4-Flash"}, "no closed form"),
+    ],
+)
+def test_what_cannot_be_decided_says_why(filled: AppTest, query: dict[str, str], said: str) -> None:
+    decide(filled, **query)
+    assert title(filled).startswith("This cannot be decided")
+    assert said in title(filled)
+
+
+def test_the_sidebar_moves_the_overview(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    before = title(filled)
+    assert "at batch 8" in before
+    filled.select_slider(key="batch").set_value(1).run()
+    assert "at batch 1" in title(filled)
+    assert not filled.exception
+    assert [m.label for m in filled.metric] == [
+        "Time per token, full size",
+        "Cost of a token, full size",
+        "Memory, full size",
+        "Bits per byte, scale model",
+    ]
+    assert len(filled.get("vega_lite_chart")) == 1
+
+
+def test_the_scale_model_is_one_click_away(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    filled.session_state["scale_model"] = True
+    filled.run()
+    assert not filled.exception, filled.exception
+    assert len(filled.get("vega_lite_chart")) >= 6
+
+
+def test_a_kind_of_work_brings_its_batch_and_length(filled: AppTest) -> None:
+    decide(filled)
+    filled.selectbox(key="preset").set_value("device").run()
+    assert not filled.exception, filled.exception
+    assert filled.session_state["batch"] == 1
+    assert filled.session_state["write"] == 256
+    assert "at batch 1" in title(filled)
+
+
+def test_the_dense_side_is_the_users_and_its_rule_is_said(filled: AppTest) -> None:
+    decide(filled)
+    assert "by published benchmarks" in words(filled).replace("\\", "")
+    filled.selectbox(key="rival").set_value("active").run()
+    assert "by equal active parameters" in words(filled).replace("\\", "")
+    filled.selectbox(key="rival").set_value("Llama-3.1-8B").run()
+    assert "Llama-3.1-8B" in title(filled)
+    assert "by your own pair" in words(filled).replace("\\", "")
+
+
+def test_weights_move_the_margin_and_can_be_reset(filled: AppTest) -> None:
+    decide(filled, "Weights")
+    margin = filled.metric[0].value
+    filled.slider(key="weight_chat_budget").set_value(3.0).run()
+    moved = filled.metric[0].value
+    assert moved != margin
+    assert not filled.exception
+    reset = next(button for button in filled.button if button.label == "Reset the weights")
+    reset.click().run()
+    assert filled.metric[0].value == margin
+
+
+def test_a_counter_argument_is_always_there(filled: AppTest) -> None:
+    for rival in ("active", "Llama-3.1-405B"):
+        decide(filled, architecture="Mixtral-8x7B", hardware="H200", rival=rival)
+        said = words(filled).replace("\\", "")
+        assert "The strongest counter-argument" in said
+        assert re.search(r"Reuse fragmentation|KV headroom|Active compute|speaks against it", said)
+
+
+def test_traffic_takes_the_place_of_the_batch(filled: AppTest) -> None:
+    decide(filled)
+    filled.number_input(key="traffic").set_value(2.0).run()
+    assert not filled.exception, filled.exception
+    assert "at 2 requests/s" in title(filled)
+    filled.session_state["knob"] = "traffic"
+    filled.run()
+    assert not filled.exception, filled.exception
+
+
+@pytest.mark.parametrize("key", ["preset", "rival", "many", "task", "training", "skill", "knob", "argue"])
+def test_a_forged_address_breaks_nothing(filled: AppTest, key: str) -> None:
+    decide(filled, **{key: "<script>alert(1)</script>"})
+    assert re.match(r"(Mixture|Dense), by a margin of \d", title(filled))
