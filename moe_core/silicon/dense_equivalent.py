@@ -15,12 +15,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf import dense_curve
 from moe_core.perf.benchmark_load import benchmark_load
 from moe_core.perf.dense_curve import Point
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.moe_layer import LayerCase, seconds, work
+from moe_core.perf.precision import BITS
 from moe_core.perf.step_time import Product
 from moe_core.silicon import constants, layer, layer_accuracy, layer_constants, layer_tables, systems, tables
 from moe_core.silicon.layer import TABLED, Popularity
@@ -62,7 +64,12 @@ def of(bank_layer: Mixture, tokens: int) -> LayerCase:
 
 
 def dense(hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str = "vllm") -> Dense:
-    """Seconds over width: measured products between measured hidden sizes, else the products' model."""
+    """Seconds over width: measured products between measured hidden sizes, else the products' model.
+
+    Raises ConfigError for a format that is not one of ours.
+    """
+    if form not in BITS:
+        raise ConfigError(f"dtype ({form}): must be one of {', '.join(BITS)}")
     place = _place(hardware, framework)
     small = constants.served(framework).get("small", LAUNCH)
     gates = 2 if mixture.gated else 1
