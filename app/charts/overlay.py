@@ -24,7 +24,7 @@ COOL = ("dense", "teal", "limit", "ink")
 DASHES = ([7, 4], [2, 3], [12, 3, 2, 3], [14, 5])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 GAP = 0.075  # of the axis' height between two names, in its logarithm
-LETTERS = 30  # of a name at the end of a line
+LETTERS = 26  # of a name at the end of a line
 
 
 class Look(NamedTuple):
@@ -70,7 +70,7 @@ def lines(rows: pd.DataFrame, mixtures: Mapping[str, bool], here: Mapping[str, i
         [here.get(str(name)) == batch for name, batch in zip(data["scenario"], data["batch"], strict=True)]
     ]
     rings = alt.Chart(own).mark_point(size=230, strokeWidth=1.6, opacity=1).encode(x=x, y=y, color=_color())
-    ending = alt.Chart(_ends(data)).mark_text(align="left", dx=11, fontWeight="bold")
+    ending = alt.Chart(_ends(data)).mark_text(align="left", dx=11, fontWeight="bold", fontSize=10.5)
     words = ending.encode(x=x, y=alt.Y("place:Q"), text="short:N", color=_color())
     title = _title(data)
     said = (
@@ -205,5 +205,4 @@ def _dash(drawn: Mapping[str, Look]) -> alt.StrokeDash:
 
 def _shape(drawn: Mapping[str, Look]) -> alt.Shape:
     scale = alt.Scale(domain=list(drawn), range=[look.shape for look in drawn.values()])
-    legend = alt.Legend(orient="top", title=None, labelLimit=340, columns=2)
-    return alt.Shape("scenario:N", scale=scale, legend=legend)
+    return alt.Shape("scenario:N", scale=scale, legend=None)

@@ -5,17 +5,16 @@ The reason is arithmetic: of all parts of a step, the one that holds most of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from moe_core import hardware
 from moe_core.errors import InfeasibleError
 from moe_core.perf.economics import per_million
 from moe_core.report import times
-from moe_core.report.compare import Cases, formats, ways
+from moe_core.report.compare import Cases
 from moe_core.report.kinds import price
 from moe_core.report.resolved import Resolved
-from moe_core.report.side import subject
+from moe_core.report.side import LOOKS, subject
 from moe_core.silicon.predict import Prediction
 from moe_core.units import quantity, significant
 
@@ -73,19 +72,9 @@ def timed(cases: Cases) -> tuple[list[Timed], dict[str, str]]:
 
 
 def hints(cases: Cases) -> list[str]:
-    """`B (Llama-2-70B)`: the letter, and the first thing in which the scenarios differ."""
+    """`B (Llama-2-70B)`: the letter, and the first thing in which all scenarios differ."""
     letters = [key[:1] for key in cases]
-    looks: Iterable[Callable[[Resolved], str]] = (
-        subject,
-        lambda case: case.label,
-        lambda case: case.hardware,
-        lambda case: f"batch {case.batch}",
-        lambda case: f"context {case.context:,}",
-        formats,
-        lambda case: f"{case.kv} cache",
-        ways,
-    )
-    for look in looks:
+    for look in (subject, *LOOKS):
         said = [look(case) for case in cases.values()]
         if len(set(said)) == len(said) > 1:
             return [f"{letter} ({words})" for letter, words in zip(letters, said, strict=True)]

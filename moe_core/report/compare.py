@@ -19,6 +19,7 @@ from moe_core.report.kinds import KINDS, Value, of_case, price
 from moe_core.report.manifest import Provenance
 from moe_core.report.reproduce import show
 from moe_core.report.resolved import Resolved
+from moe_core.report.side import formats, ways
 from moe_core.report.tables import BATCHES, STACK, part_of
 from moe_core.report.verdicts import verdict
 from moe_core.units import GIGA, KILO, count, quantity, significant
@@ -147,22 +148,6 @@ def verdicts(cases: Cases) -> list[Cell]:
     return [
         Cell(*verdict(case, [one for one in cases.values() if one is not case])) for case in cases.values()
     ]
-
-
-def ways(case: Resolved, alone: str = "the fewest that fit") -> str:
-    """`8 devices: tensor 8, expert 8`."""
-    asked = case.parallel
-    if asked.devices == 1:
-        return alone
-    parts = [f"{name} {number}" for name, number in asked.model_dump().items() if number > 1]
-    return f"{asked.devices} devices: {', '.join(parts)}"
-
-
-def formats(case: Resolved) -> str:
-    """The format of the weights, and of what differs from it."""
-    said = case.precision.model_dump(exclude_none=True)
-    main = str(said.pop("default"))
-    return ", ".join((main, *(f"{name} {form}" for name, form in said.items())))
 
 
 def _line(key: str, title: str, unit: str, cells: list[Cell], better: int = 0) -> Line:

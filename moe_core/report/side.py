@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -50,8 +50,23 @@ class Side(NamedTuple):
 
 
 def labels(sides: Sequence[Side]) -> dict[str, Resolved]:
-    """The scenarios by letter and name: `A Mixtral-8x7B on H100`."""
-    return {f"{letter} {side.name}": side.case for letter, side in zip(LETTERS, sides, strict=False)}
+    """The scenarios by letter and name: `A Chat`, or what tells it apart: `B Mixtral-8x7B, A100 80GB`."""
+    known = zip(LETTERS, sides, strict=False)
+    return {f"{letter} {_short(side, sides)}": side.case for letter, side in known}
+
+
+def _short(side: Side, sides: Sequence[Side]) -> str:
+    """Its own name; without one the model's, and what differs where several have that model."""
+    if side.name != default_name(side.case):
+        return side.name
+    name = subject(side.case)
+    same = [one.case for one in sides if subject(one.case) == name]
+    words = [name]
+    for look in LOOKS:
+        if len({look(case) for case in same}) > 1:
+            words.append(look(side.case))
+            same = [case for case in same if look(case) == look(side.case)]
+    return ", ".join(words)
 
 
 def link(sides: Iterable[Side]) -> dict[str, str]:
@@ -133,6 +148,33 @@ def default_name(case: Resolved) -> str:
 def subject(case: Resolved) -> str:
     """The model's own name."""
     return case.architecture.name if case.architecture is not None else str(case.record)
+
+
+def formats(case: Resolved) -> str:
+    """The format of the weights, and of what differs from it."""
+    said = case.precision.model_dump(exclude_none=True)
+    main = str(said.pop("default"))
+    return ", ".join((main, *(f"{name} {form}" for name, form in said.items())))
+
+
+def ways(case: Resolved, alone: str = "the fewest that fit") -> str:
+    """`8 devices: tensor 8, expert 8`."""
+    asked = case.parallel
+    if asked.devices == 1:
+        return alone
+    parts = [f"{name} {number}" for name, number in asked.model_dump().items() if number > 1]
+    return f"{asked.devices} devices: {', '.join(parts)}"
+
+
+LOOKS: tuple[Callable[[Resolved], str], ...] = (
+    lambda case: case.hardware,
+    lambda case: f"batch {case.batch:,}",
+    lambda case: f"context {case.context:,}",
+    formats,
+    lambda case: f"{case.kv} cache",
+    ways,
+    lambda case: case.label,
+)
 
 
 # -- one field -------------------------------------------------------------------------------------
