@@ -15,7 +15,7 @@ from app.panels import Source
 from app.words import escape, seconds, size
 from moe_core.errors import InfeasibleError
 from moe_core.perf import economics
-from moe_core.units import count, significant
+from moe_core.units import quantity, significant
 
 
 def phases(asked: Asked) -> None:
@@ -65,7 +65,7 @@ def _per_token(of: Study, batch: int) -> pd.DataFrame:
     near = rows[rows["batch"] == min(rows["batch"], key=lambda known: abs(known - batch))]
     shown = near.assign(
         bytes=[size(b / n) for b, n in zip(near["bytes"], near["batch"], strict=True)],
-        flops=[f"{count(f / n)}FLOP" for f, n in zip(near["flops"], near["batch"], strict=True)],
+        flops=[quantity(f / n, "FLOP") for f, n in zip(near["flops"], near["batch"], strict=True)],
         step=near["seconds"].map(lambda s: seconds(float(s))),
         experts=[f"{significant(d)}" if d == d and d else "none" for d in near["distinct"].fillna(0)],
     )

@@ -20,7 +20,7 @@ SHAPES = {
     "modelled": ("triangle-up", "triangle-down"),
     "measured here": ("diamond",),
 }
-_CLOSE = 1.2  # lines nearer than this share one label
+_CLOSE = 1.35  # lines nearer than this share one label
 
 
 def curve(
@@ -69,13 +69,14 @@ def _multiples(rows: pd.DataFrame, unit: Unit) -> pd.DataFrame:
         high=rows["high"] / size,
         text=text,
         role="mixture",
+        own=(rows["active"] == rows["active"].iloc[0]) & (rows["total"] == rows["total"].iloc[0]),
     )
 
 
 def _powers(data: pd.DataFrame, lines: list[float]) -> list[float]:
     """Powers of two that hold every point and every line."""
     least = min(float(data["low"].min()), *lines)
-    most = max(float(data["high"].max()), *lines) * 1.1  # room for words
+    most = max(float(data["high"].max()), *lines) * 1.5  # room for words
     low = high = 1.0
     while low > least:
         low /= 2
@@ -106,11 +107,13 @@ def _series(
 ) -> list[alt.Chart]:
     """Points where it was measured; dashed, hollow and with its band where it is modelled."""
     base = alt.Chart(part).encode(x=x, y=y)
-    dots = base.mark_point(size=65, opacity=1, filled=kind != "modelled").encode(shape=shape, tooltip=tip)
+    own = bool(part["own"].iloc[0])  # of this layer, not of the scale model's
+    faint = 1.0 if own else 0.45
+    dots = base.mark_point(size=65, opacity=faint, filled=kind != "modelled").encode(shape=shape, tooltip=tip)
     if kind == "measured elsewhere":
         return [paint(dots, "mixture")]
     if kind == "measured here":
-        line = paint(base.mark_line(strokeWidth=1.8), "mixture", stroke=True)
+        line = paint(base.mark_line(strokeWidth=1.8, opacity=faint), "mixture", stroke=True)
         return [line, paint(dots, "mixture")]
     band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q"))
     line = paint(base.mark_line(strokeDash=[6, 4], strokeWidth=1.6), "mixture", stroke=True)

@@ -237,11 +237,12 @@ def _stack(
 
 def over_demand(rows: pd.DataFrame) -> Figure:
     """Dollars for a million tokens over demand: whole copies, so each new one is a step up."""
+    low, high = float(rows["demand"].min()), float(rows["demand"].max())
     x = alt.X(
         "demand:Q",
         title="tokens a second that are asked for",
-        scale=alt.Scale(type="log"),
-        axis=alt.Axis(labelExpr=RATE_AXIS, tickCount=8),
+        scale=alt.Scale(type="log", domain=[low, high], nice=False),
+        axis=alt.Axis(labelExpr=RATE_AXIS, values=ticks(low, high)),
     )
     y = logarithmic("dollars", "US dollars for a million written tokens", DOLLAR_AXIS, rows[["dollars"]])
     data = rows.assign(
@@ -253,7 +254,7 @@ def over_demand(rows: pd.DataFrame) -> Figure:
         alt.Tooltip("demand:Q", format=",.3~s"),
         *tips("price:N", "copies:Q", "used:N"),
     ]
-    base = alt.Chart(data).encode(x=x, y=y, color=roles(), tooltip=tip)
+    base = alt.Chart(data).encode(x=x, y=y, color=roles(legend=False), tooltip=tip)
     line = base.mark_line(strokeWidth=1.8, strokeDash=[6, 4]).encode(detail=alt.Detail("name:N"))
     few = data.iloc[:: max(1, len(data) // 48)]
     dots = (
@@ -265,7 +266,7 @@ def over_demand(rows: pd.DataFrame) -> Figure:
     (main, own), *rest = best.items()
     title = f"Fully used, a million tokens of {main} cost ${significant(own)}"
     if rest:
-        title += ", " + " and ".join(f"{times(own / other)} the {name}'s" for name, other in rest[:2])
+        title += ": " + " and ".join(f"{times(own / other)} those of the {name}" for name, other in rest[:2])
     chart = alt.layer(line, dots).properties(height=320)
     return draw(title, f"Cost against demand, in whole copies at their best batch. {title}.", chart, rows)
 

@@ -1,4 +1,4 @@
-"""The economics page: a sentence, four numbers, the curve, tabs; what cannot be priced is a designed state."""
+"""The economics page: a sentence, four numbers, the curve, tabs; a no is a designed state."""
 
 from __future__ import annotations
 
