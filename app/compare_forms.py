@@ -17,7 +17,7 @@ from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, MIXES
 from moe_core.report import answer
 from moe_core.report.resolved import Resolved
-from moe_core.report.side import LETTERS, Side, labels, link, of, of_case
+from moe_core.report.side import LETTERS, Side, labels, link, of, of_case, own_name
 from moe_core.review import Review
 from moe_core.store import reviews, scenarios
 
@@ -56,14 +56,14 @@ def _add(sides: Sequence[Side], scenario: Scenario) -> None:
 def _add_sidebar(sides: Sequence[Side], scenario: Scenario) -> None:
     """The scenario in the sidebar as it stands now."""
     with st.form("compare_sidebar", border=False):
-        name = st.text_input("Name", shelf.default_name(scenario), max_chars=80)
+        name = st.text_input("Name", max_chars=80, placeholder="by itself")
         if st.form_submit_button("Add the sidebar's scenario", type="primary"):
             shelf.attempt(lambda: compare.put([*sides, sidebar(name, scenario)]))
 
 
 def sidebar(name: str, scenario: Scenario) -> Side:
     """The sidebar's scenario as a side. Raises ConfigError."""
-    return of_case(name or shelf.default_name(scenario), resolve(scenario), parameters(scenario))
+    return of_case(name, resolve(scenario), parameters(scenario))
 
 
 def _add_model(sides: Sequence[Side], scenario: Scenario) -> None:
@@ -108,7 +108,7 @@ def _change(sides: Sequence[Side]) -> None:
         return
     side = sides[at]
     with st.form(f"compare_edit_{at}_{side.case.fingerprint()[:8]}", border=False):
-        said = _fields(side.case, f"compare_{at}_{side.case.fingerprint()[:8]}", side.name, side)
+        said = _fields(side.case, f"compare_{at}_{side.case.fingerprint()[:8]}", own_name(side) or "", side)
         with st.container(horizontal=True):
             change = st.form_submit_button("Change it", type="primary")
             remove = st.form_submit_button("Remove it", icon=":material/remove:")

@@ -24,6 +24,7 @@ COOL = ("dense", "teal", "limit", "ink")
 DASHES = ([7, 4], [2, 3], [12, 3, 2, 3], [14, 5])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 GAP = 0.075  # of the axis' height between two names, in its logarithm
+NEAR = log(8)  # lines that end within this of one another have names that could meet
 LETTERS = 26  # of a name at the end of a line
 
 
@@ -106,16 +107,16 @@ def _ends(data: pd.DataFrame) -> pd.DataFrame:
     """The last point of each line with its name, names pushed apart where lines end together."""
     rows = data.sort_values("batch").groupby("scenario", sort=False).tail(1).sort_values("seconds")
     span = log(float(data["upper"].max()) / float(data["lower"].min()) * 1.21)
-    places: list[float] = []
+    places: list[tuple[float, float]] = []  # logarithms of seconds and of batch
     for seconds, batch in zip(rows["seconds"], rows["batch"], strict=True):
-        at = log(float(seconds))
-        if places and at - places[-1] < GAP * span and batch == rows["batch"].max():
-            at = places[-1] + GAP * span
-        places.append(at)
-    short = [
-        name if len(name) <= LETTERS else name[: LETTERS - 1] + "…" for name in map(str, rows["scenario"])
-    ]
-    return rows.assign(place=[exp(at) for at in places], short=short)
+        at, where = log(float(seconds)), log(float(batch))
+        near = [other for other, place in places if abs(place - where) < NEAR]
+        places.append((max([at, *(other + GAP * span for other in near)]), where))
+    return rows.assign(place=[exp(at) for at, _ in places], short=rows["scenario"].map(_short))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
 
 
 def _title(data: pd.DataFrame) -> str:
@@ -127,7 +128,7 @@ def _title(data: pd.DataFrame) -> str:
     first, last = str(wide.iloc[0].idxmin()), str(wide.iloc[-1].idxmin())
     low, high = int(wide.index[0]), int(wide.index[-1])
     if first == last:
-        return f"{first} is fastest at batch {low} and at batch {high}"
+        return f"{first} is fastest at batch {low}" + (f" and still at {high}" if high > low else "")
     turn = next(int(str(batch)) for batch, row in wide.iterrows() if str(row.idxmin()) == last)
     return f"{first} is fastest at batch {low}, {last} from batch {turn} on"
 

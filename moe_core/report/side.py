@@ -31,6 +31,7 @@ DEFAULTS = {  # of the sidebar, which leaves them out of its links
     **{"model": "carved", "experts": "16", "top_k": "4", "shared": "1", "seq": "256"},
 }
 SCALE = ("model", "experts", "top_k", "shared", "seq")  # what the scale model is asked
+SPOKEN = ("architecture", "hardware")
 _MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "price": "", "capacity": "", "own": "", "name": ""}
 _MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
 
@@ -57,8 +58,9 @@ def labels(sides: Sequence[Side]) -> dict[str, Resolved]:
 
 def _short(side: Side, sides: Sequence[Side]) -> str:
     """Its own name; without one the model's, and what differs where several have that model."""
-    if side.name != default_name(side.case):
-        return side.name
+    given = own_name(side)
+    if given is not None:
+        return given
     name = subject(side.case)
     same = [one.case for one in sides if subject(one.case) == name]
     words = [name]
@@ -76,8 +78,12 @@ def link(sides: Iterable[Side]) -> dict[str, str]:
 
 
 def _named(side: Side) -> dict[str, str]:
-    own = {} if side.name == default_name(side.case) else {"name": side.name}
-    return {**own, **side.parameters} or {"batch": str(side.case.batch)}  # never empty
+    return {**({} if own_name(side) is None else {"name": side.name}), **side.parameters}
+
+
+def own_name(side: Side) -> str | None:
+    """The name that somebody gave it; None where it is called by what it is."""
+    return None if side.name == default_name(side.case) else side.name
 
 
 def read(text: str, capacity: int | None = None) -> list[Side]:
@@ -118,6 +124,7 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     )
     name = line(values["name"], 80) or default_name(case)
     said = {key: value for key, value in parameters.items() if value != base[key] and key != "name"}
+    said |= {key: values[key] for key in SPOKEN}  # a link says what it is about
     if "this machine" in (values["hardware"], case.hardware):
         said["capacity"] = str(case.capacity)
     return Side(name, said, case)
@@ -137,7 +144,8 @@ def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = No
     }
     base = {**DEFAULTS, **_MORE}
     kept = case.model_copy(update={"run": None})
-    return Side(line(name, 80), {key: value for key, value in said.items() if value != base[key]}, kept)
+    shown = {key: value for key, value in said.items() if key in SPOKEN or value != base[key]}
+    return Side(line(name, 80) or default_name(case), shown, kept)
 
 
 def default_name(case: Resolved) -> str:

@@ -1,0 +1,127 @@
+"""Comparisons: the table agrees with the predictor, differences are found, the sentence is arithmetic."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from moe_core.perf.economics import per_million
+from moe_core.report import answer, compare, kinds, side, times
+from moe_core.report.compare import Cases, Line
+from moe_core.units import significant
+
+A100 = "hardware=A100 80GB&precision=int8&batch=1"
+PAIR = (f"architecture=Mixtral-8x7B&{A100}", f"architecture=Llama-2-70B&{A100}")
+
+
+def cases(*queries: str) -> Cases:
+    return side.labels([side.read(one)[0] for one in queries])
+
+
+def row(found: Cases, key: str) -> Line:
+    return next(one for one in compare.table(found) if one.key == key)
+
+
+def test_the_numbers_are_those_of_the_predictor():
+    found = cases(*PAIR)
+    times_row = row(found, "time.decode")
+    for cell, case in zip(times_row.cells, found.values(), strict=True):
+        step = times.predicted(case, "decode", 1)
+        assert (cell.value, cell.low, cell.high) == (step.seconds, step.lower, step.upper)
+        assert cell.source == step.source
+    dollars = row(found, "cost.million").cells[0]
+    one = next(iter(found.values()))
+    step = times.predicted(one, "decode", 1)
+    assert dollars.value == pytest.approx(per_million(1.6, times.layout(one).devices, 1 / step.seconds))
+    assert dollars.low < dollars.value < dollars.high  # type: ignore[operator]
+
+
+def test_a_typed_price_takes_the_listed_ones_place():
+    listed, own = cases(PAIR[0], PAIR[0] + "&price=3.2").values()
+    assert kinds.price(own) == 2 * kinds.price(listed)
+    many = [kinds.compute("cost.million", one, {}) for one in (listed, own)]
+    assert many[1] == pytest.approx(2 * many[0])  # type: ignore[operator]
+
+
+def test_differences_and_the_best_are_marked():
+    found = cases(*PAIR)
+    rows = {one.key: one for one in compare.table(found)}
+    assert rows["model"].differs
+    assert not rows["hardware"].differs
+    assert rows["memory.weights"].best == (0,)
+    assert rows["rate.device"].best == (0,)
+    assert rows["params.total"].best == ()  # neither more nor less is better
+    assert rows["experts.distinct"].cells[1].text == "dense"
+    same = compare.table(cases(PAIR[0], PAIR[0]))
+    assert not [one.title for one in same if one.differs]
+
+
+def test_every_result_names_its_provenance_and_every_row_has_a_cell_for_each():
+    found = cases(*PAIR, "architecture=DeepSeek-V3", "architecture=gpt-oss-120b&hardware=RTX 4090")
+    for one in compare.table(found):
+        assert len(one.cells) == 4
+        if one.key in compare.RESULTS:
+            assert all(cell.source or cell.value is None for cell in one.cells)
+
+
+def test_what_does_not_fit_is_a_sentence_with_its_numbers():
+    found = cases("architecture=DeepSeek-V3&hardware=RTX 4090&context=1000000&batch=4096")
+    assert "needs" in row(found, "time.decode").cells[0].text
+    assert re.search(r"A needs .* the device has 24.0 GB", answer.sentence(found))
+
+
+def test_a_device_without_a_data_sheet_has_memory_and_no_times():
+    found = cases("architecture=Mixtral-8x7B&hardware=this machine&capacity=200000000000")
+    assert row(found, "fit.devices").cells[0].value == 1
+    assert row(found, "time.decode").cells[0].text == "not known here"
+    assert answer.sentence(found) == "A has no published kernel times"
+
+
+def test_the_sentence_is_the_ratio_of_the_table():
+    found = cases(*PAIR)
+    fast, slow = (cell.value for cell in row(found, "time.decode").cells)
+    said = answer.sentence(found)
+    assert said.startswith("Scenario A (Mixtral-8x7B) writes a token ")
+    assert f" {significant(slow / fast, 2)}× faster than B (Llama-2-70B)" in said  # type: ignore[operator]
+    assert "because its feed-forward layers take" in said
+    assert "fewer bytes" in said
+
+
+def test_the_reason_is_the_part_with_most_of_the_difference():
+    found, _ = answer.timed(cases(*PAIR))
+    parts = [answer._parts(one.step) for one in found]
+    gaps = {name: parts[1][name][0] - parts[0][name][0] for name in answer.PARTS}
+    assert max(gaps, key=lambda name: gaps[name]) == "feed-forward layers"
+    for one, split in zip(found, parts, strict=True):
+        assert sum(seconds for seconds, _ in split.values()) == pytest.approx(one.step.seconds)
+
+
+def test_equal_scenarios_are_called_equal():
+    assert "write a token equally fast" in answer.sentence(cases(PAIR[0], PAIR[0]))
+
+
+def test_a_verdict_is_against_the_rival_that_stands_beside_it():
+    found = cases(*PAIR)
+    mixture, dense = row(found, "verdict").cells
+    assert "against Llama-2-70B" in mixture.text
+    assert "against Mixtral-8x7B" in dense.text
+    assert mixture.value == dense.value == "mixture"
+    alone = row(cases(PAIR[1]), "verdict").cells[0]
+    assert alone.text == "no mixture beside it"
+
+
+def test_frames_hold_what_is_drawn():
+    found = cases(*PAIR, "architecture=Mixtral-8x7B&batch=6")
+    lines = compare.over_batch(found)
+    assert set(lines[lines["scenario"] == list(found)[2]]["batch"]) >= {1, 6}
+    assert (lines["low"] <= lines["ms"]).all()
+    assert (lines["ms"] <= lines["high"]).all()
+    bars = compare.held(found)
+    assert (bars.groupby("scenario")["GB"].sum() <= bars.groupby("scenario")["usable"].first()).all()
+
+
+def test_the_split_asked_for_is_used_where_it_fits():
+    one, other = cases("architecture=DeepSeek-V3&tensor=2", "architecture=Mixtral-8x7B&tensor=8").values()
+    assert compare.used(one).text.endswith("the split asked for does not fit")
+    assert compare.used(other).text == "8 devices: tensor 8"
