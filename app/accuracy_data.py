@@ -148,7 +148,15 @@ def _coverage() -> Figure:
 
 def _cut(group: tuple[str, str, str], cut: str) -> Figure:
     rows = of("cuts", group)
-    return accuracy.ranges(rows[rows["cut"] == cut], "value", cut)
+    rows = rows[rows["cut"] == cut]
+    order = sorted(rows["value"], key=_first) if cut == "tokens" else None
+    return accuracy.ranges(rows, "value", cut, order)
+
+
+def _first(words: str) -> int:
+    """The first number of `65 to 512` or `above 512`."""
+    number = next(word for word in words.replace(",", "").split() if word.isdigit())
+    return int(number) + ("above" in words)
 
 
 def _spread(group: tuple[str, str, str]) -> Figure:
@@ -159,6 +167,7 @@ def _served(kind: str, measure: str) -> Figure:
     rows = served(kind)
     keys = ["configuration", "kind", "model", "framework", "device", "sequences", "isl", "osl"]
     middle = rows.groupby(keys)[[measure, f"{measure}_predicted"]].median().reset_index()
+    middle = middle.drop(columns="configuration")
     middle = middle.rename(columns={measure: "measured", f"{measure}_predicted": "predicted"})
     said = MEASURES[measure]
     return accuracy.served(middle, said.capitalize(), said, served_score(kind, measure))

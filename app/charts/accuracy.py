@@ -98,16 +98,16 @@ def spread(rows: pd.DataFrame, label: str) -> Figure:
     return draw(title, f"How the errors are spread. {title}.", chart, data)
 
 
-def ranges(rows: pd.DataFrame, field: str, what: str, limit: float | None = None) -> Figure:
+def ranges(rows: pd.DataFrame, field: str, what: str, order: Sequence[str] | None = None) -> Figure:
     """A row a group: median, mean, ninth decile of the absolute error. `rows`: field and a score."""
-    order = rows.sort_values("mape")[field].tolist()
+    order = order or rows.sort_values("mape")[field].tolist()
     data = rows.assign(
         text=[
             f"median {percent(a)}, mean {percent(b)}, nine tenths below {percent(c)}"
             for a, b, c in zip(rows["median"], rows["mape"], rows["p90"], strict=True)
         ],
     )
-    y = alt.Y(f"{field}:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, minExtent=150))
+    y = _names(field, order)
     x = alt.X(
         "mape:Q", title="error: median, mean (point), ninth decile", axis=alt.Axis(format=".0%", tickCount=6)
     )
@@ -117,15 +117,19 @@ def ranges(rows: pd.DataFrame, field: str, what: str, limit: float | None = None
         x=alt.X("median:Q", axis=x["axis"]), x2=alt.X2("p90:Q")
     )
     dots = base.mark_point(filled=True, size=75, opacity=1).encode(x=x)
-    marks = [] if limit is None else [_limit(limit)]
-    chart = alt.layer(*marks, paint(line, "mixture", stroke=True), paint(dots, "mixture"))
+    chart = alt.layer(paint(line, "mixture", stroke=True), paint(dots, "mixture"))
     best, worst = largest(rows.assign(by=-rows["mape"]), "by"), largest(rows, "mape")
     title = (
         f"The mean error by {what} goes from {percent(best['mape'])} ({best[field]}) to "
         f"{percent(worst['mape'])} ({worst[field]})"
     )
-    chart = chart.properties(height=max(120, 24 * len(rows) + 60))
+    chart = chart.properties(height=24 * len(rows) + 110)
     return draw(title, f"Errors by {what}. {title}.", chart, rows)
+
+
+def _names(field: str, order: Sequence[str]) -> alt.Y:
+    axis = alt.Axis(labelLimit=260, minExtent=150, labelOverlap=False)
+    return alt.Y(f"{field}:N", sort=list(order), title=None, axis=axis)
 
 
 def _limit(value: float) -> alt.Chart:
@@ -137,7 +141,7 @@ def _limit(value: float) -> alt.Chart:
 def coverage(rows: pd.DataFrame, field: str) -> Figure:
     """Share of measurements inside the 80 % interval, by group."""
     order = rows.sort_values("coverage")[field].tolist()
-    y = alt.Y(f"{field}:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, minExtent=150))
+    y = _names(field, order)
     x = alt.X(
         "coverage:Q",
         title="measurements inside their 80 % interval",
@@ -149,7 +153,7 @@ def coverage(rows: pd.DataFrame, field: str) -> Figure:
         .mark_point(filled=True, size=75, opacity=1)
         .encode(y=y, x=x, tooltip=[*tips(f"{field}:N", "rows:Q")])
     )
-    chart = alt.layer(_limit(CLAIM), paint(dots, "mixture")).properties(height=max(120, 24 * len(rows) + 60))
+    chart = alt.layer(_limit(CLAIM), paint(dots, "mixture")).properties(height=24 * len(rows) + 110)
     whole = float((rows["coverage"] * rows["rows"]).sum() / rows["rows"].sum())
     title = f"{percent(whole)} of the measurements lie inside intervals that claim {percent(CLAIM)}"
     return draw(title, f"Coverage of the intervals. {title}.", chart, rows)
