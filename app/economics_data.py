@@ -15,6 +15,7 @@ import streamlit as st
 from app import costs, data, layers, loads
 from app.capacity import Plan
 from app.charts import dense_equivalent, economics
+from app.charts import loads as drawn_loads
 from app.charts.figure import Figure
 from app.charts.speed import AUTO
 from app.costs import Study
@@ -192,8 +193,8 @@ _FIGURES: dict[str, Callable[..., Figure]] = {
     "demand": _demand,
     "parts": lambda of, phase: economics.parts(frame("parts", of, phase=phase), phase),
     "cache": lambda of: economics.cache(frame("cache", of)),
-    "imbalance": lambda of: economics.imbalance(frame("imbalance", of)),
-    "exchange": lambda of: economics.exchange(frame("exchanged", of), loads.PUBLISHED),
+    "imbalance": lambda of: drawn_loads.imbalance(frame("imbalance", of)),
+    "exchange": lambda of: drawn_loads.exchange(frame("exchanged", of), loads.PUBLISHED),
 }
 
 

@@ -54,7 +54,7 @@ def curve(
         f"Width of the dense network that takes as long as the mixture layer. Points are measured elsewhere, "
         f"dashed is modelled with its interval, diamonds are measured on this device. {title}."
     )
-    return draw(title, words, alt.layer(*layers).properties(height=400), rows)
+    return draw(title, words, alt.layer(*layers).properties(height=460), rows)
 
 
 def _multiples(rows: pd.DataFrame, unit: Unit) -> pd.DataFrame:
@@ -98,7 +98,8 @@ def _shapes(data: pd.DataFrame) -> alt.Shape:
     for kind in kinds:
         place = seen[kind] = seen.get(kind, -1) + 1
         found.append(SHAPES[kind][place % len(SHAPES[kind])])
-    legend = alt.Legend(orient="top", title=None, labelLimit=420, columns=2)
+    grey = {"symbolStrokeColor": "gray", "symbolFillColor": "gray"}
+    legend = alt.Legend(orient="top", title=None, labelLimit=420, columns=1, **grey)
     return alt.Shape("series:N", scale=alt.Scale(domain=list(kinds.index), range=found), legend=legend)
 
 

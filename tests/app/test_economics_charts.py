@@ -14,6 +14,7 @@ from altair.utils import schemapi
 from app import costs, loads
 from app.capacity import Plan
 from app.charts import accuracy, dense_equivalent, economics
+from app.charts import loads as drawn_loads
 from app.charts.figure import Figure
 from app.costs import Study
 from app.scenario import Scenario
@@ -75,8 +76,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "demand": lambda: economics.over_demand(costs.over_demand(decode(), 2.5)),
     "parts": lambda: economics.parts(costs.parts(study(), "decode", (1, 8)), "decode"),
     "cache": lambda: economics.cache(costs.cache_bytes(study(), (1, 8))),
-    "imbalance": lambda: economics.imbalance(loads.imbalance(study())),
-    "exchange": lambda: economics.exchange(loads.exchanged(study()), loads.PUBLISHED),
+    "imbalance": lambda: drawn_loads.imbalance(loads.imbalance(study())),
+    "exchange": lambda: drawn_loads.exchange(loads.exchanged(study()), loads.PUBLISHED),
     "scatter": lambda: accuracy.scatter(errors("scatter"), "H100", errors("groups").to_dict("records")[0]),
     "spread": lambda: accuracy.spread(errors("bins"), "H100"),
     "ranges": lambda: accuracy.ranges(_cut(), "value", "tokens"),
