@@ -16,6 +16,8 @@ from moe_core.decide.sensitivity import swings
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
 from moe_core.decide.verdict import decide as judge
+from moe_core.report import formats
+from moe_core.report.manifest import Origin, make
 
 BATCH = Knob("batch", "sequences", 8.0, True)
 CLOSE = {"preset": "chat", "mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B"}
@@ -84,4 +86,8 @@ def test_the_tornado_counts_what_turns_the_answer(found: Verdict) -> None:
 def check(figure: Figure, rows: int) -> None:
     assert len(figure.alt) > 20
     assert len(figure.data) == rows
-    assert figure.spec["layer"]
+    for theme in ("light", "dark"):
+        words = make("figure", figure.title, sources=[Origin(kind="modelled", detail="a test")])
+        drawn = formats.svg(figure, words, theme).decode()
+        assert drawn.startswith("<svg")
+        assert "NaN" not in drawn

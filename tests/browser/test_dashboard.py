@@ -17,7 +17,7 @@ from tests.browser.conftest import Server
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 EXPERTS = "input[type=range][aria-label='Experts, scale model']"
-PAGES = ("", "routing", "memory", "runs")
+PAGES = ("", "routing", "memory", "decide", "runs")
 Visit = Callable[..., Page]
 
 # Violations of Streamlit's own markup, reviewed 2026-11; ours must not be added here.
