@@ -62,14 +62,17 @@ def _add_sidebar(sides: Sequence[Side], scenario: Scenario) -> None:
 
 
 def sidebar(name: str, scenario: Scenario) -> Side:
-    """The sidebar's scenario as a side. Raises ConfigError."""
-    return of_case(name, resolve(scenario), parameters(scenario))
+    """The sidebar's scenario as a side, at the price typed on another page. Raises ConfigError."""
+    typed: dict[str, float] = st.session_state.get("device_prices", {})
+    case = resolve(scenario).model_copy(update={"price": typed.get(scenario.hardware)})
+    return of_case(name, case, parameters(scenario))
 
 
 def _add_model(sides: Sequence[Side], scenario: Scenario) -> None:
     """Any published model, dense ones too, on the sidebar's device and work unless said otherwise."""
     with st.form("compare_model", border=False):
-        said = _fields(resolve(scenario), "compare_new", "")
+        base = resolve(scenario)
+        said = _fields(base, f"compare_new_{base.fingerprint()[:8]}", "")
         if st.form_submit_button("Add it", type="primary"):
             shelf.attempt(lambda: compare.put([*sides, of(said, compare.here())]))
 
