@@ -6,7 +6,6 @@ A question's key is its spec and the run it heard; verdicts and figures are shar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -24,11 +23,9 @@ from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter
 from moe_core.decide.flips import Flip, Point
 from moe_core.decide.pair import pair
+from moe_core.decide.serving import enough
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
-from moe_core.errors import InfeasibleError
-from moe_core.perf import fit
-from moe_core.perf.memory import Workload
 from moe_core.specs import Architecture
 from moe_core.store.queries import Run
 
@@ -127,12 +124,8 @@ def _work(scenario: Scenario, chosen: Chosen) -> dict[str, Any]:
 
 def _enough(asked: DecideSpec) -> int:
     """One device where it holds either model, else the fewest that hold both."""
-    found = []
-    for one in (pair(asked).first, pair(asked).second):
-        setting = fit.Setting(one.model, asked.formats, asked.kv)
-        work = Workload(batch=asked.workload.batch, context=asked.workload.context)
-        with suppress(InfeasibleError):
-            found.append(fit.devices(setting, work, asked.device.capacity).parallel.devices)
+    sides = pair(asked)
+    found = [many for one in (sides.first, sides.second) if (many := enough(one, asked))]
     return 1 if not found or min(found) == 1 else max(found)
 
 

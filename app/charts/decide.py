@@ -20,6 +20,7 @@ SIDES = (
     "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense ' : 'mixture ') + format(abs(datum.value), '.1f')"
 )
 NEITHER = "neither"
+HEIGHT = 300
 _ROLE = {"mixture": "mixture", "dense": "dense", NEITHER: "limit"}
 _SAID = {"mixture": "mixture", "dense": "dense", NEITHER: "neither fits"}
 
@@ -130,9 +131,11 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     even = paint(alt.Chart(pd.DataFrame({"margin": [0.0]})).mark_rule(), "limit", stroke=True).encode(y=y)
     here = alt.Chart(pd.DataFrame({"value": [knob.now]})).encode(x=alt.X("value:Q", scale=x["scale"]))
     rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
-    word = paint(here.mark_text(align="left", baseline="top", dx=5, y=24), "ink")
+    beside = min(fits.to_dict("records"), key=lambda row: abs(math.log(row["value"] / knob.now)), default={})
+    free = HEIGHT - 16 if beside.get("margin", 0) > 0 else 24  # where the line is not
+    word = paint(here.mark_text(align="left", baseline="top", dx=5, y=free), "ink")
     word = word.encode(text=alt.value("you are here"))
-    chart = layers(tints, even, line, dots, rule, names, word, height=300)
+    chart = layers(tints, even, line, dots, rule, names, word, height=HEIGHT)
     title = _story(regions, knob)
     return draw(title, f"The margin over {knob.title}, modelled. {title}.", chart, points)
 

@@ -8,6 +8,7 @@ fades out, so that nothing jumps when it no longer fits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from math import exp, inf, log, log2
 
@@ -15,10 +16,11 @@ from scipy.optimize import brentq
 
 from moe_core import hardware
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, Layout, layouts
+from moe_core.decide.layout import MOST, WIDEST, Layout, layouts
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
+from moe_core.errors import InfeasibleError
 from moe_core.perf.fit import usable
 
 
@@ -45,7 +47,7 @@ class Serving:
         """Sequences at once: the spec's, or as many as the traffic keeps in flight (Little's law)."""
         if self.work.traffic is None:
             return float(self.work.batch)
-        light = [self._gate(one, 1.0) for one in self.layouts]
+        light = [self._gate(one, one.replicas) for one in self.layouts]
         easy = int(self.usable * (1 - scoring().crowded))
         most = max(one.room(easy, self.work.context) for one in self.layouts)
         most = min(max(most, 1.0), self.spec.devices * MOST)
@@ -97,7 +99,9 @@ class Serving:
     @cached_property
     def throughput(self) -> float:
         """Tokens written a second, all devices, within the latency target; without one, at this batch."""
-        return self._most(self._throughput)
+        if self.work.latency_ms is None:
+            return self.batch / self.step.seconds
+        return self._most(self._throughput, [self._gate(one, one.replicas) for one in self.layouts])
 
     @cached_property
     def cost(self) -> float:
@@ -128,8 +132,8 @@ class Serving:
         return min(max(spare / (scoring().crowded * self.usable), 0.0), 1.0)
 
     def _throughput(self, one: Layout) -> float:
-        if self.work.latency_ms is None:
-            return self.batch / self._step(one, self.batch)
+        """At the largest batch inside the target and the memory of its groups."""
+        assert self.work.latency_ms is not None, "asked only where there is a target"
         target, alone = self.work.latency_ms / 1e3, self._step(one, one.replicas)
         if alone >= target:
             return one.replicas / alone * (target / alone) ** scoring().missed
@@ -169,14 +173,23 @@ class Serving:
                 found.append(reading._replace(seconds=reading.seconds / faded))
         return min(found, key=lambda reading: reading.seconds)
 
-    def _most(self, value: Callable[[Layout], float]) -> float:
-        pairs = zip(self.layouts, self._faded(self._gates), strict=True)
+    def _most(self, value: Callable[[Layout], float], gates: list[float] | None = None) -> float:
+        pairs = zip(self.layouts, self._faded(gates or self._gates), strict=True)
         return max(value(one) * faded for one, faded in pairs if faded)
 
     def _faded(self, gates: list[float]) -> list[float]:
         """Gates against the best of them; where nothing fits, every layout counts."""
         best = max(gates)
         return [gate / best for gate in gates] if best else [1.0] * len(gates)
+
+
+def enough(candidate: Candidate, spec: DecideSpec) -> int | None:
+    """The fewest devices, a power of two, on which it fits; None where `WIDEST` do not do."""
+    for many in (2**i for i in range(WIDEST.bit_length())):
+        with suppress(InfeasibleError):
+            if Serving(candidate, spec.model_copy(update={"devices": many, "parallel": None})).fits:
+                return many
+    return None
 
 
 def _crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:

@@ -10,19 +10,17 @@ with numbers. An exact tie goes to the dense model, the simpler one to run.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from math import hypot
 from typing import NamedTuple
 
 from moe_core.decide.case import Case, Recorded, case
 from moe_core.decide.factors import Factor, factors
+from moe_core.decide.layout import WIDEST
 from moe_core.decide.pair import Kind, Pair, pair
 from moe_core.decide.scores import pulls
-from moe_core.decide.serving import Serving
+from moe_core.decide.serving import Serving, enough
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
-from moe_core.perf import fit
-from moe_core.perf.memory import Workload
 from moe_core.units import quantity
 
 
@@ -126,11 +124,6 @@ def refusal(found: Case) -> str:
 
 
 def _short(one: Serving) -> str:
-    setting = fit.Setting(one.candidate.model, one.spec.formats, one.spec.kv)
-    need, room = quantity(one.need, "B"), quantity(one.usable, "B")
-    said = f"{one.candidate.name} needs {need} of {room}"
-    with suppress(InfeasibleError):
-        work = Workload(batch=max(round(one.batch), 1), context=max(round(one.work.context), 1))
-        enough = fit.devices(setting, work, one.device.capacity)
-        return f"{said}, {enough.parallel.devices} devices would do"
-    return f"{said}, 512 devices would not do"
+    said = f"{one.candidate.name} needs {quantity(one.need, 'B')} of {quantity(one.usable, 'B')}"
+    many = enough(one.candidate, one.spec)
+    return f"{said}, {many or f'more than {WIDEST}'} devices would do"
