@@ -138,18 +138,9 @@ def _side(where: Where, axis: str, hidden: int, tokens: int) -> dict[float, floa
 
 @lru_cache(maxsize=256)
 def _curves(where: Where, axis: str, size: int) -> dict[int, Curve]:
-    """Time over tokens for every free size at once: one query instead of twenty."""
-    free = "n" if axis == "k" else "k"
-    named = dict(zip(("system", "framework", "dtype"), where, strict=True))
-    rows = tables.measured("gemm", [free, "m", "seconds"], **named, **{axis: size})
-    by_size: dict[int, dict[int, float]] = {}
-    for other, m, time in zip(rows[free], rows["m"], rows["seconds"], strict=True):
-        known = by_size.setdefault(int(other), {})
-        known[int(m)] = min(time, known.get(int(m), time))
-    return {
-        other: Curve(tuple(log(m) for m in sorted(known)), tuple(log(known[m]) for m in sorted(known)))
-        for other, known in by_size.items()
-    }
+    """Time over tokens for every free size."""
+    fixed, free = (1, 0) if axis == "k" else (0, 1)
+    return {shape[free]: curve for shape, curve in tables.gemms(where).items() if shape[fixed] == size}
 
 
 def _modelled(

@@ -94,7 +94,23 @@ def moe(
 
 def gemm(where: Where, m: float, n: int, k: int) -> float | None:
     """Seconds of [m, k] x [k, n]; None unless n and k were measured."""
-    return _curve("gemm", (*_named(where), ("n", n), ("k", k)), "m").at(m)
+    curve = gemms(where).get((n, k))
+    return None if curve is None else curve.at(m)
+
+
+@lru_cache(maxsize=64)
+def gemms(where: Where) -> dict[tuple[int, int], Curve]:
+    """Every measured (n, k) of one table: a device asks for many, one query is as long as three."""
+    equal = dict(_named(where))
+    rows = _rows(
+        f"SELECT n, k, m, min(seconds) FROM read_parquet('{DATA / 'gemm'}.parquet')"
+        f" WHERE {_where(equal)} AND m > 0 AND seconds > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        equal,
+    )
+    points: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+    for n, k, m, seconds in rows:
+        points.setdefault((n, k), []).append((m, seconds))
+    return {shape: _as_curve(curve) for shape, curve in points.items()}
 
 
 def gemm_between(where: Where, m: float, n: int, k: int) -> float | None:
@@ -127,10 +143,7 @@ def _share(low: int, high: int, value: int) -> float:
 @lru_cache(maxsize=256)
 def gemm_sizes(where: Where, axis: str) -> tuple[int, ...]:
     """Every measured n or k, ascending; empty where nothing was measured."""
-    equal = dict(_named(where))
-    source = f"read_parquet('{DATA / 'gemm'}.parquet')"
-    sql = f"SELECT DISTINCT {axis} FROM {source} WHERE {_where(equal)} ORDER BY 1"
-    return tuple(row[0] for row in _rows(sql, equal))
+    return tuple(sorted({shape[0 if axis == "n" else 1] for shape in gemms(where)}))
 
 
 def context_attention(
