@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
 
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
-from moe_core.perf.moe_layer import LayerCase
 from moe_core.perf.precision import BITS
-from moe_core.silicon import layer as layers
-from moe_core.silicon import systems
-from moe_core.silicon.layer import LayerEstimate
 from moe_core.specs import Size, Spec
 from moe_core.units import quantity
+
+if TYPE_CHECKING:  # it reads the tables: not for --help
+    from moe_core.silicon.layer import LayerEstimate
 
 OUT = ("seconds", "lower", "upper", "source")
 _DTYPES = {
@@ -26,7 +25,8 @@ _DTYPES = {
     **{"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16"},
     **{"int4_wo": "int4", "w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "mxfp4_a8"},
 }
-_LOADS = {"": None, "uniform": None, **{name: name for name in layers.TABLED}}
+_UNIFORM = "uniform"
+_LOADS = (_UNIFORM, "balanced", "power_law_1.01", "power_law_1.2")
 _NUMBERS = ("tokens", "hidden", "inter", "experts", "topk", "tp", "ep")
 Cases = Annotated[
     Path | None,
@@ -65,7 +65,7 @@ def layer(
     topk: Annotated[int | None, typer.Option("--topk", "--top-k")] = None,
     tp: int = 1,
     ep: int = 1,
-    distribution: Annotated[str, typer.Option(help=f"uniform, {', '.join(layers.TABLED)}.")] = "uniform",
+    distribution: Annotated[str, typer.Option(help=f"One of {', '.join(_LOADS)}.")] = _UNIFORM,
     cases: Cases = None,
     out: Out = None,
     as_json: Json = False,
@@ -83,18 +83,22 @@ def layer(
 
 def estimate(case: Case) -> LayerEstimate:
     """The answer to one case. Raises ConfigError with field, value and rule."""
-    dtype, load = case.dtype.strip().lower(), case.distribution.strip().lower()
+    from moe_core.perf.moe_layer import LayerCase
+    from moe_core.silicon import layer as layers
+    from moe_core.silicon import systems
+
+    dtype, load = case.dtype.strip().lower(), case.distribution.strip().lower() or _UNIFORM
     if dtype not in _DTYPES:
         raise ConfigError(f"dtype ({case.dtype}): must be one of {', '.join(sorted(_DTYPES))}")
     if load not in _LOADS:
-        raise ConfigError(f"distribution ({case.distribution}): must be uniform, {', '.join(layers.TABLED)}")
+        raise ConfigError(f"distribution ({case.distribution}): must be one of {', '.join(_LOADS)}")
     asked = LayerCase(case.tokens, case.hidden, case.inter, case.experts, case.topk, case.tp, case.ep)
     return layers.estimate(
         systems.device(case.hardware),
         _DTYPES[dtype],
         asked,
         framework=case.framework.strip().lower(),
-        load=_LOADS[load],
+        load=None if load == _UNIFORM else load,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,11 +16,11 @@ from moe_core.perf.memory import Workload, model
 from moe_core.perf.ops import Step
 from moe_core.perf.precision import BITS, Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.silicon import systems
-from moe_core.silicon.predict import Prediction
-from moe_core.silicon.predict import predict as prediction
 from moe_core.specs import Architecture
 from moe_core.units import quantity
+
+if TYPE_CHECKING:  # it reads the tables: not for --help
+    from moe_core.silicon.predict import Prediction
 
 _DTYPE = f"One of {', '.join(BITS)}."
 Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest devices that fit if left out.")]
@@ -43,6 +43,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Seconds of one prefill or decode step, from measured kernels where there are any."""
+    from moe_core.silicon import systems
+    from moe_core.silicon.predict import predict as prediction
+
     arch, device = _architecture(name), systems.device(hardware)
     step = _step(phase, batch, context)
     precision = Precision(

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from moe_core.errors import ConfigError
 from moe_core.perf.moe_layer import Constants
-from moe_core.silicon.layer_fit import PATH
+from moe_core.silicon.systems import DATA
+
+PATH = DATA / "layer_constants.json"
 
 
 class Fitted(NamedTuple):

@@ -17,10 +17,9 @@ from scipy.optimize import least_squares
 
 from moe_core.perf.moe_layer import Constants, seconds
 from moe_core.silicon import layer_tables
+from moe_core.silicon.layer_constants import PATH
 from moe_core.silicon.layer_tables import LOADS, Array, Table
-from moe_core.silicon.systems import DATA
 
-PATH = DATA / "layer_constants.json"
 MIN_SHAPES = 4  # architectures a kernel needs for constants of its own
 _MOST, _MOST_FOLD = 9_000, 6_000  # rows a fit sees, drawn evenly over tokens and splits
 _START = np.log(Constants())
