@@ -132,8 +132,9 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     here = alt.Chart(pd.DataFrame({"value": [knob.now]})).encode(x=alt.X("value:Q", scale=x["scale"]))
     rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
     beside = min(fits.to_dict("records"), key=lambda row: abs(math.log(row["value"] / knob.now)), default={})
-    free = HEIGHT - 16 if beside.get("margin", 0) > 0 else 24  # where the line is not
-    word = paint(here.mark_text(align="left", baseline="top", dx=5, y=free), "ink")
+    low_free = beside.get("margin", 0) > 0  # the word goes where the line is not
+    place = {"baseline": "bottom", "y": "height", "dy": -6} if low_free else {"baseline": "top", "y": 24}
+    word = paint(here.mark_text(align="left", dx=5, **place), "ink")
     word = word.encode(text=alt.value("you are here"))
     chart = layers(tints, even, line, dots, rule, names, word, height=HEIGHT)
     title = _story(regions, knob)

@@ -19,6 +19,7 @@ from moe_core.units import quantity, significant
 
 LONG = 131_072.0  # tokens: where the double penalty was shown
 LARGE = 1024.0
+LOUD = 0.01  # a factor that takes less than this from the margin is no argument
 
 
 class Counter(NamedTuple):
@@ -31,9 +32,11 @@ class Counter(NamedTuple):
 
 def counters(found: Verdict) -> tuple[Counter, ...]:
     """Arguments against the winner, the strongest first; never empty."""
-    made = [_loudest(found)]
-    made += [_fragmented(found), _headroom(found)] if found.winner == "mixture" else [_compute(found)]
+    made = [_fragmented(found), _headroom(found)] if found.winner == "mixture" else [_compute(found)]
     side = 1 if found.winner == "mixture" else -1
+    factor = min((one for one in found.factors if one.weight), key=lambda one: side * one.pull)
+    if side * factor.pull < -LOUD:
+        made.append(_loudest(found, factor))
     return tuple(sorted(made, key=lambda one: side * one.margin))
 
 
@@ -51,15 +54,17 @@ def _fragmented(found: Verdict) -> Counter:
     mixture = found.case.both[0]
     bank = mixture.candidate.architecture.experts
     assert bank is not None, "a mixture has experts"
-    worst = max((2.0**i for i in range(11)), key=lambda b: _penalty(found, b))
+    spread = mixture.layout.replicas  # sequences are dealt out to so many groups
+    worst = max((2.0**i * spread for i in range(1, 11)), key=lambda b: _penalty(found, b))
     there = _at(found, "batch", worst) if found.spec.workload.traffic is None else found.case
     step, other = (one.step_at(worst) for one in found.case.both)
     read = step.distinct or float(bank.count)
-    tokens = worst * bank.top_k / read
+    each = worst / spread
+    where = f"at batch {worst:,.0f}" + (f", {each:,.0f} on each of {spread:g} groups," if spread > 1 else "")
     sentence = (
-        f"Reuse fragmentation: at batch {worst:,.0f} a step reads {significant(read)} of "
-        f"{bank.count} experts a layer for {significant(tokens)} tokens each, where a dense matrix serves "
-        f"all {worst:,.0f}. The step grew "
+        f"Reuse fragmentation: {where} a step reads {significant(read)} of "
+        f"{bank.count} experts a layer for {significant(each * bank.top_k / read)} tokens each, where a "
+        f"dense matrix serves all {each:,.0f}. The step grew "
         f"{significant(step.seconds / mixture.step_at(1).seconds)}× from batch 1, the dense one "
         f"{significant(other.seconds / found.case.both[1].step_at(1).seconds)}×"
     )
@@ -105,13 +110,9 @@ def _compute(found: Verdict) -> Counter:
     return Counter("Active compute at large batch", sentence, _support(there))
 
 
-def _loudest(found: Verdict) -> Counter:
+def _loudest(found: Verdict, factor: Factor) -> Counter:
     """The factor that pulls most the other way, and the margin if it weighed twice as much."""
-    side = 1 if found.winner == "mixture" else -1
-    factor: Factor = min((f for f in found.factors if f.weight), key=lambda f: side * f.pull)
-    against = side * factor.pull < 0
-    lead = "speaks against it" if against else "speaks least for it, and nothing against it"
     weights = {**found.spec.weights, factor.id: min(2 * factor.weight, 10.0)}
     doubled = found.spec.model_copy(update={"weights": weights})
     margin = _support(case(doubled, found.case.recorded, found.pair))
-    return Counter(factor.title, f"{factor.title} {lead}: {factor.evidence}", margin)
+    return Counter(factor.title, f"{factor.title} speaks against it: {factor.evidence}", margin)
