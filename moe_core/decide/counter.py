@@ -2,20 +2,21 @@
 
 Against a mixture: reuse fragmentation (few tokens for each expert that must be read) and the room its
 idle experts take from the cache at long context, the double penalty of arXiv 2603.08960. Against a dense
-model: it multiplies all it has for every token, which tells at large batch. And the factor that spoke
-loudest for the other side.
+model: it multiplies all it has for every token, which tells at large batch; where it has no more to
+multiply, what the mixture holds beyond it. And the factor that spoke loudest for the other side.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from moe_core.decide import rules
 from moe_core.decide.case import Case, case
 from moe_core.decide.factors import Factor
 from moe_core.decide.knobs import turned
 from moe_core.decide.scores import pulls
 from moe_core.decide.verdict import Verdict
-from moe_core.units import quantity, significant
+from moe_core.units import count, quantity, significant
 
 LONG = 131_072.0  # tokens: where the double penalty was shown
 LARGE = 1024.0
@@ -32,7 +33,7 @@ class Counter(NamedTuple):
 
 def counters(found: Verdict) -> tuple[Counter, ...]:
     """Arguments against the winner, the strongest first; never empty."""
-    made = [_fragmented(found), _headroom(found)] if found.winner == "mixture" else [_compute(found)]
+    made = [_fragmented(found), _headroom(found)] if found.winner == "mixture" else [_unused(found)]
     side = 1 if found.winner == "mixture" else -1
     factor = min((one for one in found.factors if one.weight), key=lambda one: side * one.pull)
     if side * factor.pull < -LOUD:
@@ -90,6 +91,26 @@ def _headroom(found: Verdict) -> Counter:
         f"{significant(rooms[1])} beside the dense model"
     )
     return Counter("KV headroom at long context", sentence, _support(there))
+
+
+def _unused(found: Verdict) -> Counter:
+    """What a dense model gives away: compute where it has more to multiply, else capacity."""
+    mixture, dense = (one.candidate for one in found.case.both)
+    return _compute(found) if dense.active > 1.05 * mixture.active else _capacity(found)
+
+
+def _capacity(found: Verdict) -> Counter:
+    """What the mixture knows beyond it, and what the factors say of work that lives on it."""
+    mixture, dense = (one.candidate for one in found.case.both)
+    fact = rules.facts()["knowledge-with-total"]
+    sentence = (
+        f"Capacity: for no more work a token the mixture holds {significant(mixture.total / dense.total)} times "
+        f"as many parameters, {count(mixture.total)} against {count(dense.total)}. "
+        f"{fact.says} ({fact.holds}; {fact.source})"
+    )
+    there = found.spec.model_copy(update={"task": "knowledge"})
+    margin = _support(case(there, found.case.recorded, found.pair))
+    return Counter("Capacity", sentence, margin)
 
 
 def _compute(found: Verdict) -> Counter:

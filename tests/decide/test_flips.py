@@ -100,3 +100,11 @@ def test_the_other_side_is_always_heard(capacity: float, words: str) -> None:
     assert all(any(letter.isdigit() for letter in one.sentence) for one in said)
     side = 1 if found.winner == "mixture" else -1
     assert [one.margin for one in said] == sorted((one.margin for one in said), key=lambda m: side * m)
+
+
+def test_a_dense_model_of_equal_active_size_is_told_what_it_lacks() -> None:
+    asked = DecideSpec.of({"preset": "chat", "mixture": "Qwen3-30B-A3B", "rule": "active"})
+    found = decide(asked)
+    assert found.winner == "dense"
+    (capacity,) = (one for one in counters(found) if one.title == "Capacity")
+    assert "9.11 times as many parameters" in capacity.sentence
