@@ -104,8 +104,8 @@ def _capacity(found: Verdict) -> Counter:
     mixture, dense = (one.candidate for one in found.case.both)
     fact = rules.facts()["knowledge-with-total"]
     sentence = (
-        f"Capacity: for no more work a token the mixture holds {significant(mixture.total / dense.total)} times "
-        f"as many parameters, {count(mixture.total)} against {count(dense.total)}. "
+        f"Capacity: for no more work a token the mixture holds {significant(mixture.total / dense.total)} "
+        f"times as many parameters, {count(mixture.total)} against {count(dense.total)}. "
         f"{fact.says} ({fact.holds}; {fact.source})"
     )
     there = found.spec.model_copy(update={"task": "knowledge"})
