@@ -7,8 +7,9 @@ elsewhere, hollow ones modelled, bands are 80 % intervals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, floor, log10
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -63,6 +64,11 @@ class Value(NamedTuple):
     low: str | None = None
     high: str | None = None
 
+    @property
+    def ends(self) -> list[str]:
+        """Columns that the vertical axis must hold."""
+        return [name for name in (self.field, self.low, self.high) if name]
+
     def words(self, value: float) -> str:
         """The value as people read it."""
         if self.unit == "$":
@@ -78,38 +84,55 @@ DOLLARS = Value(
 
 
 def over_batch(rows: pd.DataFrame, value: Value, here: int, what: str) -> Figure:
-    """One value over batch for every model. `here`: the scenario's batch."""
+    """One value over batch for every model. `here`: the scenario's batch.
+
+    Compiled once for the models and batches there are; the data and the vertical axis are put in.
+    """
     data = rows.assign(text=rows[value.field].map(lambda v: value.words(float(v))))
-    x = log2_axis("batch", "batch (sequences)", data["batch"].tolist())
-    ends = [name for name in (value.field, value.low, value.high) if name]
-    y = logarithmic(value.field, value.title, value.axis, data[ends])
-    axis = y["axis"]
-    layers: list[alt.Chart] = []
-    base = alt.Chart(data).encode(x=x)
-    if value.low and value.high:
-        band = base.mark_area(opacity=0.1).encode(
-            y=alt.Y(f"{value.low}:Q", title=value.title, scale=y["scale"], axis=axis),
-            y2=alt.Y2(f"{value.high}:Q"),
-        )
-        layers.append(band.encode(color=roles(legend=False), detail=alt.Detail("name:N")))
-    tip = [
-        *tips("name:N", "batch:Q"),
-        alt.Tooltip("text:N", title=value.title),
-        alt.Tooltip("source:N"),
-    ]
-    line = base.mark_line(strokeDash=[6, 4], strokeWidth=1.8).encode(
-        y=y, color=roles(legend=False), detail=alt.Detail("name:N")
-    )
-    dots = base.mark_point(size=55, opacity=1).encode(
-        y=y, color=roles(legend=False), shape=shapes(data), tooltip=tip
-    )
-    solid = base.transform_filter(alt.datum.source == "measured elsewhere").mark_point(
-        size=55, opacity=1, filled=True
-    )
-    solid = solid.encode(y=y, color=roles(legend=False), shape=shapes(data), tooltip=tip)
-    chart = alt.layer(*layers, line, dots, solid, *_here("batch", here, x)).properties(height=320)
+    names, batches = tuple(dict.fromkeys(data["name"])), tuple(sorted(set(data["batch"])))
+    form = _form(value, names, batches)
+    y = logarithmic(value.field, value.title, value.axis, data[value.ends]).to_dict()
+    axis = {"scale": y["scale"], "axis": y["axis"]}
+    spec = {**form, "layer": [_with_axis(layer, axis) for layer in form["layer"]]}
+    mark = pd.DataFrame({"batch": [here], HERE: ["you are here"]})
+    spec["datasets"] = {name: mark if HERE in frame else data for name, frame in form["datasets"].items()}
     title = _at_title(data, value, here, what)
-    return draw(title, _words(value, title), chart, rows)
+    return Figure(title, _words(value, title), spec, rows)
+
+
+def _with_axis(layer: dict[str, Any], axis: dict[str, Any]) -> dict[str, Any]:
+    """A layer whose vertical channel, if it has an axis, takes this one."""
+    encoding = layer["encoding"]
+    if "scale" not in encoding.get("y", {}):
+        return layer
+    return {**layer, "encoding": {**encoding, "y": {**encoding["y"], **axis}}}
+
+
+@lru_cache(maxsize=128)
+def _form(value: Value, names: tuple[str, ...], batches: tuple[int, ...]) -> dict[str, Any]:
+    """The compiled chart of these models and batches, over made-up values."""
+    known = dict.fromkeys([*value.ends, "batch"], 1.0)
+    data = pd.DataFrame(
+        [{"name": name, "model": "dense", "source": "", "text": "", **known} for name in names]
+    )
+    x = log2_axis("batch", "batch (sequences)", list(batches))
+    y = logarithmic(value.field, value.title, value.axis, data[value.ends])
+    base, color = alt.Chart(data).encode(x=x), roles(legend=False)
+    layers: list[alt.Chart] = []
+    if value.low and value.high:
+        bottom = alt.Y(f"{value.low}:Q", title=value.title, scale=y["scale"], axis=y["axis"])
+        band = base.mark_area(opacity=0.1).encode(y=bottom, y2=alt.Y2(f"{value.high}:Q"))
+        layers.append(band.encode(color=color, detail=alt.Detail("name:N")))
+    said = alt.Tooltip("text:N", title=value.title)
+    tip = [*tips("name:N", "batch:Q"), said, alt.Tooltip("source:N")]
+    line = base.mark_line(strokeDash=[6, 4], strokeWidth=1.8)
+    line = line.encode(y=y, color=color, detail=alt.Detail("name:N"))
+    hollow = base.mark_point(size=55, opacity=1).encode(y=y, color=color, shape=shapes(data), tooltip=tip)
+    measured = base.transform_filter(alt.datum.source == "measured elsewhere")
+    solid = measured.mark_point(size=55, opacity=1, filled=True)
+    solid = solid.encode(y=y, color=color, shape=shapes(data), tooltip=tip)
+    chart = alt.layer(*layers, line, hollow, solid, *_here("batch", 1, x)).properties(height=320)
+    return draw("", "", chart, data).spec
 
 
 def logarithmic(field: str, title: str, labels: str, data: pd.DataFrame) -> alt.Y:
