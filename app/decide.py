@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.scenario import Scenario
 from app.words import escape, seconds, size
 from moe_core.decide import rules
 from moe_core.decide.factors import Factor
+from moe_core.decide.flips import Flip
 from moe_core.errors import ConfigError, InfeasibleError, MoEScopeError
 from moe_core.store.queries import Run
 from moe_core.units import significant
@@ -265,13 +267,20 @@ def flips(of: Ruling) -> None:
     )
     knob = knob if knob in names else next(iter(names))
     panels.show(rulings.curve(of, knob), "over", source(of), caveat="full size; tinted by the answer")
-    every = rulings.every_turn(of)
-    if not every:
-        st.caption("Nothing turns the answer inside the ranges that were searched.")
-    for one in every:
+    _flip_lines(rulings.turns(of, knob))
+    opened = st.expander("Every input that could flip it", key="every_flip", on_change="rerun")
+    if opened.open:
+        with opened:
+            _flip_lines(rulings.every_turn(of))
+            st.caption("Each was found as a root of the margin and judged again on both sides.")
+
+
+def _flip_lines(found: Sequence[Flip]) -> None:
+    if not found:
+        st.caption("Nothing here turns the answer inside the range that was searched.")
+    for one in found:
         said = f"{one.sentence[:1].upper()}{one.sentence[1:]}"
         st.markdown(f":material/swap_horiz: **{escape(said)}**; now {escape(one.knob.words(one.now))}")
-    st.caption("Each was found as a root of the margin and judged again on both sides.")
 
 
 def evidence(of: Ruling) -> None:

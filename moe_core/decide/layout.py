@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache as once
+from functools import lru_cache
 from math import floor
 from typing import NamedTuple
 
@@ -47,17 +48,13 @@ class Layout(NamedTuple):
 
     def room(self, usable: int, context: float) -> float:
         """Sequences of `context` tokens that fit, all groups together; a fraction where not one does."""
-        spare, one = usable - self.weights, self.working(1, context)
-        if one > spare:
-            return self.replicas * max(spare / one, 0.0)
-        most = last(lambda n: self.working(n, context), spare, MOST)
-        low, high = self.working(most, context), self.working(most + 1, context)
-        return self.replicas * (most + min((spare - low) / max(high - low, 1), 1.0))
+        named = _Named(f"{self.clock.key} {self.parallel}", self.held)
+        whole = max(round(context), 1)
+        return self.replicas * _room(named, self.parallel, self.kv, usable - self.weights, whole)
 
     def working(self, batch: int, context: float) -> int:
         """Bytes beside the weights on the fullest device."""
-        asked = Workload.model_construct(batch=batch, context=max(round(context), 1), chunk=8192)
-        return sum(memory.working(self.held, share(asked, self.parallel), self.kv))
+        return _working(self.held, self.parallel, self.kv, batch, max(round(context), 1))
 
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences over all groups."""
@@ -117,6 +114,25 @@ class _Named:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Named) and self.key == other.key
+
+
+def _working(held: Model, parallel: Parallel, kv: Format, batch: int, context: int) -> int:
+    asked = Workload.model_construct(batch=batch, context=context, chunk=8192)
+    return sum(memory.working(held, share(asked, parallel), kv))
+
+
+@lru_cache(maxsize=20_000)
+def _room(named: _Named, parallel: Parallel, kv: Format, spare: int, context: int) -> float:
+    """Sequences that fit into `spare` bytes of one group's fullest device; it takes a search."""
+
+    def cost(batch: int) -> int:
+        return _working(named.model, parallel, kv, batch, context)
+
+    if cost(1) > spare:
+        return max(spare / cost(1), 0.0)
+    most = last(cost, spare, MOST)
+    low, high = cost(most), cost(most + 1)
+    return most + min((spare - low) / max(high - low, 1), 1.0)
 
 
 @once

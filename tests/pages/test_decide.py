@@ -116,6 +116,15 @@ def test_weights_move_the_margin_and_can_be_reset(filled: AppTest) -> None:
     assert filled.metric[0].value == margin
 
 
+def test_every_flip_is_listed_when_asked_for(filled: AppTest) -> None:
+    decide(filled)
+    few = words(filled).count("swap_horiz")
+    filled.session_state["every_flip"] = True
+    filled.run()
+    assert not filled.exception, filled.exception
+    assert words(filled).count("swap_horiz") > few
+
+
 def test_a_counter_argument_is_always_there(filled: AppTest) -> None:
     for rival in ("active", "Llama-3.1-405B"):
         decide(filled, architecture="Mixtral-8x7B", hardware="H200", rival=rival)
