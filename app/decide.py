@@ -81,6 +81,7 @@ def _more(preset: str) -> dict[str, Any]:
     found["traffic"] = _number("Traffic, requests a second", "traffic", "none: the batch is fixed")
     found["budget"] = _number("Budget, $ a million tokens written", "budget_usd", "none")
     found["price"] = _price()
+    found["link_gbs"] = _number("Link between devices, GB/s both ways", "link_gbs", "as the device has it")
     task = _pick("Task", [AUTO, *rules.tasks()], "task", 300, _task_words)
     found["task"] = None if task == AUTO else task
     found["training"] = _pick("The team trains", list(TRAINING), "training", 300, str)

@@ -48,6 +48,7 @@ class Chosen(NamedTuple):
     ttft_ms: float | None = None
     budget: float | None = None
     price: float | None = None
+    link_gbs: float | None = None
     weights: tuple[tuple[str, float], ...] = ()
 
 
@@ -85,7 +86,11 @@ def spec(scenario: Scenario, chosen: Chosen) -> DecideSpec:
         "workload": _work(scenario, chosen),
         "team": {"training": chosen.training, "skill": chosen.skill},
         "weights": dict(chosen.weights),
-        **{name: value for name in ("budget", "price", "task") if (value := getattr(chosen, name))},
+        **{
+            name: value
+            for name in ("budget", "price", "link_gbs", "task")
+            if (value := getattr(chosen, name))
+        },
     }
     asked = DecideSpec.of(values)
     return asked.model_copy(update={"devices": chosen.devices or _enough(asked)})

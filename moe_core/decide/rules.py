@@ -197,12 +197,14 @@ def knobs() -> dict[str, Knob]:
     return {one.id: one for one in scoring().knob}
 
 
+@once
 def preset(name: str) -> Preset:
     """The preset of that id or title. Raises ConfigError with close matches."""
     table = presets()
     return find("preset", name, table, ((one.title, one) for one in table.values()))
 
 
+@once
 def task(name: str) -> Task:
     """The task of that id or title. Raises ConfigError with close matches."""
     table = tasks()

@@ -14,7 +14,6 @@ from math import exp, inf, log, log2
 
 from scipy.optimize import brentq
 
-from moe_core import hardware
 from moe_core.decide.clock import Reading
 from moe_core.decide.layout import MOST, WIDEST, Layout, layouts
 from moe_core.decide.pair import Candidate
@@ -38,7 +37,7 @@ class Serving:
         self.usable = usable(self.device.capacity)
         self.layouts = layouts(candidate, spec, load)
         self._stretch = exp(bias)
-        self._link = hardware.get(spec.hardware).link_gbs / (self.device.link_gbs or inf)
+        self._link = spec.listed.link_gbs / (self.device.link_gbs or inf)
 
     # -- memory -------------------------------------------------------------------------------------
 

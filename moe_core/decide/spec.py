@@ -124,9 +124,14 @@ class DecideSpec(Spec):
         return spec
 
     @property
+    def listed(self) -> Hardware:
+        """One device as the data file has it. Raises ConfigError with close matches."""
+        return _device(self.hardware)
+
+    @property
     def device(self) -> Hardware:
         """One device, with what the spec says in place of the data file."""
-        known = _device(self.hardware)
+        known = self.listed
         own = {"capacity_gb": self.capacity_gb, "usd_per_hour": self.price, "link_gbs": self.link_gbs}
         return known.model_copy(update={name: value for name, value in own.items() if value is not None})
 
