@@ -24,7 +24,6 @@ COOL = ("dense", "teal", "limit", "ink")
 DASHES = ([7, 4], [2, 3], [12, 3, 2, 3], [14, 5])
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 GAP = 0.075  # of the axis' height between two names, in its logarithm
-NEAR = log(8)  # lines that end within this of one another have names that could meet
 LETTERS = 26  # of a name at the end of a line
 
 
@@ -55,9 +54,11 @@ def lines(rows: pd.DataFrame, mixtures: Mapping[str, bool], here: Mapping[str, i
         span=[f"{significant(float(a))} to {significant(float(b))} ms"
               for a, b in zip(rows["low"], rows["high"], strict=True)],
     )  # fmt: skip
-    x, y, ends = _axes(data)
+    x, y, lower = _axes(data)
     base = alt.Chart(data)
-    band = base.mark_area(opacity=0.12).encode(x=x, y=ends, y2="upper:Q", color=_color(), detail="scenario:N")
+    band = base.mark_area(opacity=0.12).encode(
+        x=x, y=lower, y2="upper:Q", color=_color(), detail="scenario:N"
+    )
     line = base.mark_line(strokeWidth=2.2).encode(x=x, y=y, color=_color(), strokeDash=_dash(drawn))
     tip = ["scenario:N", "batch:Q", alt.Tooltip("text:N", title="time of a token"),
            alt.Tooltip("span:N", title="80 % interval"), "source:N"]  # fmt: skip
@@ -71,14 +72,18 @@ def lines(rows: pd.DataFrame, mixtures: Mapping[str, bool], here: Mapping[str, i
         [here.get(str(name)) == batch for name, batch in zip(data["scenario"], data["batch"], strict=True)]
     ]
     rings = alt.Chart(own).mark_point(size=230, strokeWidth=1.6, opacity=1).encode(x=x, y=y, color=_color())
-    ending = alt.Chart(_ends(data)).mark_text(align="left", dx=11, fontWeight="bold", fontSize=10.5)
-    words = ending.encode(x=x, y=alt.Y("place:Q"), text="short:N", color=_color())
+    ends = _ends(data)
+    ending = alt.Chart(ends).mark_text(align="left", dx=11, fontWeight="bold", fontSize=10.5)
+    at = alt.X("last:Q", scale=x["scale"])
+    words = ending.encode(x=at, y=alt.Y("place:Q"), text="short:N", color=_color())
+    lead = alt.Chart(ends).mark_rule(strokeWidth=0.8, opacity=0.55, strokeDash=[1, 3])
+    lead = lead.encode(x=x, x2="last:Q", y=y, y2="place:Q", color=_color())
     title = _title(data)
     said = (
         "Time per output token over batch; filled points are measured elsewhere, hollow ones modelled, bands "
         f"80 % intervals, rings the scenarios' own batches. {title}."
     )
-    return draw(title, said, layers(band, line, dots, solid, rings, words, height=360), rows)
+    return draw(title, said, layers(band, lead, line, dots, solid, rings, words, height=360), rows)
 
 
 def _axes(data: pd.DataFrame) -> tuple[alt.X, alt.Y, alt.Y]:
@@ -104,15 +109,16 @@ def _axes(data: pd.DataFrame) -> tuple[alt.X, alt.Y, alt.Y]:
 
 
 def _ends(data: pd.DataFrame) -> pd.DataFrame:
-    """The last point of each line with its name, names pushed apart where lines end together."""
+    """The last point of each line with its name; names stand in one column, pushed apart."""
     rows = data.sort_values("batch").groupby("scenario", sort=False).tail(1).sort_values("seconds")
     span = log(float(data["upper"].max()) / float(data["lower"].min()) * 1.21)
-    places: list[tuple[float, float]] = []  # logarithms of seconds and of batch
-    for seconds, batch in zip(rows["seconds"], rows["batch"], strict=True):
-        at, where = log(float(seconds)), log(float(batch))
-        near = [other for other, place in places if abs(place - where) < NEAR]
-        places.append((max([at, *(other + GAP * span for other in near)]), where))
-    return rows.assign(place=[exp(at) for at, _ in places], short=rows["scenario"].map(_short))
+    places: list[float] = []
+    for seconds in rows["seconds"]:
+        least = places[-1] + GAP * span if places else log(float(seconds))
+        places.append(max(log(float(seconds)), least))
+    return rows.assign(
+        place=[exp(at) for at in places], last=int(data["batch"].max()), short=rows["scenario"].map(_short)
+    )
 
 
 def _short(name: str) -> str:
