@@ -151,8 +151,8 @@ def by_hardware() -> None:
     with right:
         panels.show(kept.figure("coverage"), "coverage", SOURCE, caveat="full size")
     st.caption(
-        "Formats measured on one to three architectures take the constants of their group's main kernel: "
-        "their intervals are the narrowest and the least to be trusted."
+        "A format measured on one architecture is judged by the 16-bit constants of its device. "
+        "The intervals of formats with fewer than four architectures are the least to be trusted."
     )
 
 

@@ -38,14 +38,14 @@ with live.result(answer):
                     caveat="line: mean of the layers, band: their range",
                 )
                 panels.show(data.figure("load_curve", run), "load_curve", here, caveat="scale model")
-            with right:
-                panels.show(data.figure("balance", run), "balance", here, caveat="scale model")
                 panels.show(
                     data.figure("wanted", run),
                     "wanted",
                     here,
                     caveat="scale model; a carved router has no softmax: its share of the scores",
                 )
+            with right:
+                panels.show(data.figure("balance", run), "balance", here, caveat="scale model")
     if pairs.open:
         with pairs:
             browse.together(run, here)

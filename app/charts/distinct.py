@@ -23,7 +23,7 @@ def distinct(touched: pd.DataFrame, experts: int) -> Figure:
     shape = alt.Shape(
         "grouping:N",
         scale=alt.Scale(domain=names, range=["circle", "square"]),
-        legend=alt.Legend(orient="top", title=None, labelLimit=260),
+        legend=alt.Legend(orient="top", title=None, labelLimit=260, symbolFillColor="gray"),
     )
     tip = [
         "size:Q",

@@ -17,8 +17,8 @@ def wanted(probabilities: pd.DataFrame, load: pd.DataFrame) -> Figure:
     fair = mean.groupby("layer")["probability"].transform("mean")
     data = mean.assign(wanted=mean["probability"] / fair).merge(load, on=["layer", "expert"])
     data = data.assign(wants=data["wanted"].map(times), gets=data["ratio"].map(times))
-    edge = float(data[["wanted", "ratio"]].max().max())
-    diagonal = alt.Chart(pd.DataFrame({"wanted": [0.0, edge], "ratio": [0.0, edge]})).mark_line(
+    ends = [float(data[["wanted", "ratio"]].min().min()), float(data[["wanted", "ratio"]].max().max())]
+    diagonal = alt.Chart(pd.DataFrame({"wanted": ends, "ratio": ends})).mark_line(
         strokeDash=[4, 4], color="gray"
     )
     points = paint(alt.Chart(data).mark_point(filled=True, opacity=0.7, size=40), "mixture").encode(
@@ -31,8 +31,13 @@ def wanted(probabilities: pd.DataFrame, load: pd.DataFrame) -> Figure:
     )
     ratio = alt.Axis(labelExpr="datum.label + '×'")
     chart = (diagonal + points).encode(
-        x=alt.X("wanted:Q", title="mean router probability over fair share", axis=ratio),
-        y=alt.Y("ratio:Q", title="load over fair share", axis=ratio),
+        x=alt.X(
+            "wanted:Q",
+            title="mean router probability over fair share",
+            axis=ratio,
+            scale=alt.Scale(zero=False),
+        ),
+        y=alt.Y("ratio:Q", title="load over fair share", axis=ratio, scale=alt.Scale(zero=False)),
     )
     hot = largest(data, "ratio")
     title = (
