@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from docs import make
+from docs import make, pictures
 from moe_core.cli import COMMANDS
 from moe_core.settings import ROOT
 
@@ -62,3 +63,12 @@ def test_every_module_with_an_equation_is_in_the_account() -> None:
     wanted = ("params", "memory", "fit", "cache", "distinct", "moe_layer", "expert_load", "gemm", "comm")
     more = ("attention_time", "step_time", "dense_equivalent", "dense_curve", "economics", "device_model")
     assert not [name for name in (*wanted, *more) if f"moe_core/perf/{name}.py" not in text]
+
+
+@pytest.mark.parametrize("name", ["overview", "routing", "economics", "decide", "compare"])
+def test_the_tour_has_its_pictures(name: str) -> None:
+    path = ROOT / "docs" / f"{name}.png"
+    assert f"docs/{name}.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert path.stat().st_size <= pictures.MOST
+    with Image.open(path) as image:
+        assert image.size == (pictures.WIDE, pictures.HIGH)

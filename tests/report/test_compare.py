@@ -9,6 +9,8 @@ import pytest
 from moe_core.perf.economics import per_million
 from moe_core.report import answer, compare, kinds, side, times
 from moe_core.report.compare import Cases, Line
+from moe_core.report.manifest import make
+from moe_core.report.reproduce import reproduce
 from moe_core.units import significant
 
 A100 = "hardware=A100 80GB&precision=int8&batch=1"
@@ -125,3 +127,13 @@ def test_the_split_asked_for_is_used_where_it_fits():
     one, other = cases("architecture=DeepSeek-V3&tensor=2", "architecture=Mixtral-8x7B&tensor=8").values()
     assert compare.used(one).text.endswith("the split asked for does not fit")
     assert compare.used(other).text == "8 devices: tensor 8"
+
+
+def test_every_number_of_a_comparison_can_be_made_again():
+    found = cases(*PAIR, "architecture=Mixtral-8x7B&price=3&tensor=4")
+    numbers = [number for name, case in found.items() for number in kinds.of_scenario(name, case)]
+    assert {"cost.million", "rate.device", "memory.weights", "memory.cache"} <= {one.how for one in numbers}
+    scenarios = {name: case.model_dump(mode="json") for name, case in found.items()}
+    made = make("figure", "A comparison", scenarios=scenarios, numbers=numbers)
+    checks = reproduce(made, find=lambda run: pytest.fail(f"no run is asked for: {run}"))
+    assert {one.outcome for one in checks} == {"equal"}
