@@ -17,7 +17,8 @@ from tests.browser.conftest import Server
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 EXPERTS = "input[type=range][aria-label='Experts, scale model']"
-PAGES = ("", "routing", "memory", "decide", "runs")
+COMPARED = "compare?a=architecture%3DMixtral-8x7B&b=architecture%3DLlama-2-70B&c=architecture%3DDeepSeek-V3"
+PAGES = ("", "routing", "memory", "decide", COMPARED, "runs")
 Visit = Callable[..., Page]
 
 # Violations of Streamlit's own markup, reviewed 2026-11; ours must not be added here.
