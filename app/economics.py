@@ -105,6 +105,7 @@ def _refused(words: str, infeasible: bool) -> None:
     else:
         st.title(f"This cannot be priced. {escape(words)}", anchor=False)
         st.caption("Choose a listed device and a mixture whose layout is known, in the sidebar.")
+        panels.link("speed", "How fast is this machine?")
 
 
 def load_words(run: Run | None) -> str:

@@ -82,6 +82,7 @@ def spread(rows: pd.DataFrame, label: str) -> Figure:
             x=x,
             x2=alt.X2("end:Q"),
             y=y,
+            y2=alt.Y2Datum(0),
             tooltip=[*tips("text:N", "rows:Q"), alt.Tooltip("share:Q", format=".1%")],
         )
     )

@@ -41,7 +41,7 @@ def imbalance(rows: pd.DataFrame) -> Figure:
     rule = paint(one, "limit", stroke=True).encode(y=alt.Y("one:Q"))
     least, most = (largest(data.assign(by=sign * data["ratio"]), "by") for sign in (-1, 1))
     title = (
-        f"An uneven load takes {times(least['ratio'])} ({least['load']}, {int(least['tokens']):,} tokens) "
+        f"Other loads take {times(least['ratio'])} ({least['load']}, {int(least['tokens']):,} tokens) "
         f"to {times(most['ratio'])} ({most['load']}, {int(most['tokens']):,}) the time of an even one"
     )
     chart = alt.layer(rule, line, dots).properties(height=320)
