@@ -48,7 +48,7 @@ def _local(kernel: Bank, load: tuple[float, ...] | None) -> tuple[Bank, tuple[fl
 
 
 def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEstimate:
-    """Measured in this framework or another, in the order of formats; else this framework's model."""
+    """Measured in this framework or another, in the order of formats; else this framework's fastest model."""
     modelled: LayerEstimate | None = None
     for forms in _ALTERNATIVES.get(kernel.form, ((kernel.form,),)):
         for name in place.frameworks:
@@ -56,7 +56,7 @@ def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEs
             known = [one for one in found if _is_measured(one)]
             if known:
                 return min(known, key=lambda one: one.seconds)
-            modelled = modelled or (found[0] if found else None)
+            modelled = modelled or min(found, key=lambda one: one.seconds, default=None)
     if modelled is None:
         raise ConfigError(f"experts ({kernel.form}): no kernel was measured for it on {place.system}")
     return modelled
