@@ -79,18 +79,6 @@ def at(curve: Sequence[Point], tokens: float) -> float | None:
     return points[0].width
 
 
-def reaches(curve: Sequence[Point], width: float) -> float | None:
-    """The first number of tokens at which the curve is as wide as `width`; None if it never is."""
-    points = sorted(curve)
-    if points and points[0].width >= width:
-        return float(points[0].tokens)
-    for left, right in pairwise(points):
-        if left.width < width <= right.width:
-            share = log(width / left.width) / log(right.width / left.width)
-            return exp(log(left.tokens) + share * log(right.tokens / left.tokens))
-    return None
-
-
 def active_until(curve: Sequence[Point], active: float, near: float = NEAR) -> int | None:
     """The most tokens up to which the layer costs at most `near` times its active width; None if none."""
     last = None

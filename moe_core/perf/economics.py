@@ -70,20 +70,6 @@ def _bisect(difference: Callable[[int], float], low: int, high: int, before: flo
     return high
 
 
-def power_law(experts: int, exponent: float, tokens: float, top_k: int) -> tuple[float, ...]:
-    """Relative load of ranked experts under the bounded power law that the kernel tables draw from.
-
-    Quantiles instead of draws, largest first. Density x^-exponent between 1 and 0.8 T, or between 0.01 and 2
-    where there are fewer pairs than experts (collector of aiconfigurator; `perf.benchmark_load`).
-    """
-    _positive(experts=experts, exponent=exponent, tokens=tokens)
-    low, high = (1.0, max(2.0, tokens * 0.8)) if tokens * top_k > experts else (0.01, 2.0)
-    power = 1 - exponent if exponent != 1 else 1e-9
-    span = high**power - low**power
-    ranks = [(i + 0.5) / experts for i in range(experts)]
-    return tuple(sorted(((span * u + low**power) ** (1 / power) for u in ranks), reverse=True))
-
-
 def ranked(loads: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """The typical load curve of several layers: shares sorted in each, then averaged rank by rank."""
     if not loads or len({len(layer) for layer in loads}) > 1:

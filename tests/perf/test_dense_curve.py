@@ -50,13 +50,6 @@ def test_between_points_widths_are_read_in_logarithms() -> None:
     assert dense_curve.at([], 1) is None
 
 
-def test_the_first_crossing_of_a_width() -> None:
-    known = curve(100, 400, 100)
-    assert dense_curve.reaches(known, 200) == pytest.approx(2**0.5)
-    assert dense_curve.reaches(known, 50) == 1.0
-    assert dense_curve.reaches(known, 500) is None
-
-
 def test_how_long_it_costs_its_active_width() -> None:
     assert dense_curve.active_until(curve(100, 110, 300, 100), 100) == 2
     assert dense_curve.active_until(curve(180, 300), 100) is None

@@ -49,14 +49,6 @@ def test_a_steep_step_is_bisected_exactly_and_two_are_both_found() -> None:
     ]  # equal there, beyond it the other side
 
 
-@given(st.integers(2, 256), st.floats(1.01, 1.5), st.integers(1, 4096), st.integers(1, 2))
-def test_a_power_law_falls_with_rank(experts: int, exponent: float, tokens: int, top_k: int) -> None:
-    load = economics.power_law(experts, exponent, tokens, top_k)
-    assert len(load) == experts
-    assert list(load) == sorted(load, reverse=True)
-    assert min(load) > 0
-
-
 def test_the_typical_load_is_by_rank_not_by_expert() -> None:
     """Two layers with different favourites have the load curve of either."""
     assert economics.ranked([[3, 1, 0], [0, 4, 12]]) == pytest.approx((0.75, 0.25, 0.0))
