@@ -44,6 +44,7 @@ def _decided(case: Resolved, rival: Architecture | None) -> Said:
     assert arch is not None, "the caller checks"
     mixture, dense = (arch, rival) if arch.experts is not None else (rival, arch)
     assert mixture is not None, "a dense model has a rival here"
+    context = max(case.context, 2)  # one token is there before the first is written
     rule = None if dense is not None else _rule(mixture)
     found = decide(
         DecideSpec(
@@ -54,7 +55,7 @@ def _decided(case: Resolved, rival: Architecture | None) -> Said:
             devices=times.layout(case).devices,
             precision=case.precision,
             kv=case.kv,
-            workload=Work(batch=case.batch, context=case.context, output=min(case.write, case.context - 1)),
+            workload=Work(batch=case.batch, context=context, output=min(case.write, context - 1)),
             price=case.price,
         )
     )

@@ -188,3 +188,16 @@ def test_a_full_review_says_so(app: AppTest) -> None:
     press(app, "Put them there")
     assert "a review holds 4" in app.error[0].value
     assert reviews.read(data.door().store, identity).version == 1
+
+
+def test_names_of_a_link_are_only_text(app: AppTest) -> None:
+    hostile = [urlencode({"name": HOSTILE, "architecture": "Mixtral-8x7B"}), urlencode({"name": "a|b\n# c"})]
+    by_link(app, *hostile)
+    shown = [
+        *words(app).splitlines(),
+        *(one.label for one in app.metric),
+        *map(str, app.table[0].value.columns),
+    ]
+    assert not [text for text in shown if "<script>" in text or "](javascript" in text]
+    assert "A \\=cmd\\|" in str(app.table[0].value.columns.tolist()).replace("\\\\", "\\")
+    assert not app.error

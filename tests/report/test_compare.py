@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from moe_core import hardware, registry
 from moe_core.perf.economics import per_million
+from moe_core.perf.precision import BITS, MIXES
 from moe_core.report import answer, compare, kinds, side, times
 from moe_core.report.compare import Cases, Line
 from moe_core.report.manifest import make
@@ -137,3 +141,23 @@ def test_every_number_of_a_comparison_can_be_made_again():
     made = make("figure", "A comparison", scenarios=scenarios, numbers=numbers)
     checks = reproduce(made, find=lambda run: pytest.fail(f"no run is asked for: {run}"))
     assert {one.outcome for one in checks} == {"equal"}
+
+
+@given(
+    model=st.sampled_from(registry.names()),
+    device=st.sampled_from(hardware.names()),
+    precision=st.sampled_from([*BITS, *MIXES]),
+    batch=st.sampled_from([1, 7, 64, 4096]),
+    context=st.sampled_from([1, 2, 4096, 131_072, 1_000_000]),
+    ways=st.sampled_from([(1, 1), (8, 1), (1, 8), (3, 1), (8, 64)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_scenario_has_a_table_and_a_sentence(
+    model: str, device: str, precision: str, batch: int, context: int, ways: tuple[int, int]
+):
+    said = {"architecture": model, "hardware": device, "precision": precision, "batch": str(batch)}
+    said |= {"context": str(context), "tensor": str(ways[0]), "expert": str(ways[1])}
+    found = side.labels([side.of(said)])
+    assert all(cell.text for line in compare.table(found) for cell in line.cells)
+    assert answer.sentence(found)
+    assert (compare.held(found)["GB"] > 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlencode
 
 import pytest
@@ -128,10 +129,8 @@ def test_a_packed_bomb_is_not_unpacked():
 @settings(max_examples=80, deadline=None)
 def test_any_text_is_a_link_or_one_sentence(text: str):
     for query in (text, urlencode({"a": text.encode("utf-8", "replace").decode()}), "own=" + text):
-        try:
+        with suppress(ConfigError):
             assert side.read(query)
-        except ConfigError as error:
-            assert str(error)
 
 
 def test_names_tell_scenarios_apart():
