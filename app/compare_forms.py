@@ -29,6 +29,24 @@ def first(scenario: Scenario) -> None:
     """The page's beginning: the ways to a first scenario, open."""
     with st.container(border=True):
         _add([], scenario)
+    st.button(
+        "Show me an example", key="compare_example", icon=":material/play_arrow:", type="tertiary",
+        help="Mixtral-8x7B against Llama-2-70B on the sidebar's device and work.",
+        on_click=shelf.attempt_quietly, args=(partial(_example, scenario),),
+    )  # fmt: skip
+
+
+def _example(scenario: Scenario) -> None:
+    """A mixture and the dense model its makers set beside it."""
+    work = resolve(scenario).model_copy(update={"record": None})
+    names = ("Mixtral-8x7B", "Llama-2-70B")
+    cases = [
+        work.model_copy(
+            update={"architecture": registry.get(name).architecture, "label": f"{name} as published"}
+        )
+        for name in names
+    ]
+    compare.put([of_case("", case) for case in cases])
 
 
 def bar(sides: Sequence[Side], scenario: Scenario) -> None:

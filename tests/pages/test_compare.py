@@ -55,6 +55,16 @@ def test_the_empty_page_says_what_to_do_and_begins_with_the_sidebar(app: AppTest
     assert "architecture=Qwen3-30B-A3B" in str(app.query_params["a"])
 
 
+def test_an_example_is_one_click(app: AppTest) -> None:
+    open_page(app, "compare")
+    press(app, "Show me an example")
+    assert [one.name for one in compared(app)] == [
+        "Mixtral-8x7B on H100, batch 8",
+        "Llama-2-70B on H100, batch 8",
+    ]
+    assert "because" in app.title[0].value
+
+
 def test_a_link_opens_the_comparison(app: AppTest) -> None:
     by_link(app, *QUERIES[:2])
     title = app.title[0].value
