@@ -33,30 +33,31 @@ def _quality(run: Run) -> Number:
 
 
 def scale_model(run: Run) -> None:
-    """What the scale model recorded, behind one click: load, times, quality, memory, components."""
-    opened = st.expander("The scale model, run for real", key="scale_model", on_change="rerun")
-    if not opened.open:
-        return
+    """What the scale model recorded: load and times in sight; quality, memory, components behind one click."""
     here = panels.source_of(run)
-    with opened:
-        left, right = panels.pair()
-        with left:
-            panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
-        with right:
-            panels.show(
-                data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats"
-            )
-        left, right = panels.pair()
-        with left:
-            panels.show(data.figure("bits", run), "bits", here, caveat="scale model, held-out text")
-        with right:
-            panels.show(data.figure("peak", run), "peak", here, caveat="scale model, peak of the process")
-        over_batch = data.against_batch(run)
-        if over_batch:
-            panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
-        for phase in ("prefill", "decode"):
-            figure = data.figure("components", run, phase=phase)
-            panels.show(figure, phase, here, caveat="scale model, median")
+    left, right = panels.pair()
+    with left:
+        panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
+    with right:
+        panels.show(data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats")
+    opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
+    if opened.open:
+        with opened:
+            _more(run, here)
+
+
+def _more(run: Run, here: Source) -> None:
+    left, right = panels.pair()
+    with left:
+        panels.show(data.figure("bits", run), "bits", here, caveat="scale model, held-out text")
+    with right:
+        panels.show(data.figure("peak", run), "peak", here, caveat="scale model, peak of the process")
+    over_batch = data.against_batch(run)
+    if over_batch:
+        panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
+    for phase in ("prefill", "decode"):
+        figure = data.figure("components", run, phase=phase)
+        panels.show(figure, phase, here, caveat="scale model, median")
 
 
 def onward() -> None:

@@ -23,6 +23,6 @@ with live.result(answer) if answer.run else st.container():
             panels.show(rulings.curve(ruling, knob), "margin", decide.source(ruling), caveat="full size")
         with right:
             decide.card(ruling)
-    summary.onward()
+    summary.onward()  # before the scale model: the question is answered, the rest is evidence
     if answer.run:
         summary.scale_model(answer.run)

@@ -74,10 +74,10 @@ def test_the_sidebar_moves_the_overview(filled: AppTest) -> None:
         "Memory, full size",
         "Bits per byte, scale model",
     ]
-    assert len(filled.get("vega_lite_chart")) == 1
+    assert len(filled.get("vega_lite_chart")) == 3  # the margin; load and times of the scale model
 
 
-def test_the_scale_model_is_one_click_away(filled: AppTest) -> None:
+def test_more_of_the_scale_model_is_one_click_away(filled: AppTest) -> None:
     open_page(filled, "overview")
     filled.session_state["scale_model"] = True
     filled.run()
