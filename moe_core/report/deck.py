@@ -14,7 +14,7 @@ from typing import Any
 from pptx import Presentation
 from pptx.chart.data import CategoryChartData
 from pptx.dml.color import RGBColor
-from pptx.enum.chart import XL_CHART_TYPE, XL_LEGEND_POSITION, XL_MARKER_STYLE
+from pptx.enum.chart import XL_CHART_TYPE, XL_LEGEND_POSITION, XL_MARKER_STYLE, XL_TICK_LABEL_POSITION
 from pptx.enum.dml import MSO_LINE
 from pptx.opc.constants import CONTENT_TYPE, RELATIONSHIP_TYPE
 from pptx.opc.package import Part
@@ -22,10 +22,11 @@ from pptx.opc.packuri import PackURI
 from pptx.util import Inches, Pt
 
 from moe_core.report import embed
+from moe_core.report.blocks import Grid, Words
 from moe_core.report.manifest import Manifest
-from moe_core.report.palette import LIGHT
+from moe_core.report.palette import LIGHT, ROLES
 from moe_core.report.plots import SERIES, Plot
-from moe_core.report.story import Grid, Story, Words
+from moe_core.report.story import Story
 from moe_core.report.tables import GROUPS, STACK
 from moe_core.report.text import cell, clean, is_rtl
 
@@ -35,6 +36,7 @@ _KINDS = {
     "stacked": XL_CHART_TYPE.BAR_STACKED,
     "bars": XL_CHART_TYPE.BAR_CLUSTERED,
     "lines": XL_CHART_TYPE.LINE_MARKERS,
+    "sides": XL_CHART_TYPE.BAR_CLUSTERED,
 }
 _DASHES = (MSO_LINE.SOLID, MSO_LINE.DASH, MSO_LINE.ROUND_DOT, MSO_LINE.DASH_DOT)
 _MARKERS = (XL_MARKER_STYLE.CIRCLE, XL_MARKER_STYLE.SQUARE, XL_MARKER_STYLE.TRIANGLE, XL_MARKER_STYLE.DIAMOND)
@@ -113,6 +115,10 @@ def _dress(chart: Any, plot: Plot) -> None:
     if plot.kind != "lines":
         category.reverse_order = True
         chart.plots[0].gap_width = 60
+    if plot.kind == "sides":  # one bar a category, its name clear of what points to the left
+        chart.plots[0].overlap = 100
+        category.tick_label_position = XL_TICK_LABEL_POSITION.LOW
+        value.minimum_scale, value.maximum_scale = -1, 1
     for at, series in enumerate(chart.plots[0].series):
         _series(series, plot, at)
 
@@ -131,13 +137,15 @@ def _series(series: Any, plot: Plot, at: int) -> None:
     series.format.fill.fore_color.rgb = _colour(_bar(series.name, plot, at))
     series.format.line.color.rgb = _colour(LIGHT.background)
     labels = series.data_labels
-    labels.show_value = plot.kind == "bars"
+    labels.show_value = plot.kind in ("bars", "sides")
     labels.number_format, labels.number_format_is_linked = "#,##0.##", False
 
 
 def _bar(name: str, plot: Plot, at: int) -> str:
     if plot.kind == "stacked":
         return LIGHT.categorical[list(GROUPS).index(name)] if name in GROUPS else LIGHT.role("limit")
+    if plot.kind == "sides":
+        return LIGHT.role(name if name in ROLES else "limit")
     return (LIGHT.grid, LIGHT.role("teal"))[at % 2]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from moe_core.report.archive import colophon, picture
+from moe_core.report.blocks import Block, Grid, Words
 from moe_core.report.formats import table
 from moe_core.report.markup import page, text
 from moe_core.report.palette import PALETTES
 from moe_core.report.plots import Plot
-from moe_core.report.story import Block, Grid, Story, Words
+from moe_core.report.story import Story
 
 
 def html(story: Story, theme: str = "light") -> bytes:

@@ -13,6 +13,7 @@ from moe_core import hardware
 from moe_core.errors import InfeasibleError
 from moe_core.perf import distinct, economics, fit, memory
 from moe_core.report import times
+from moe_core.report.decided import DECIDED
 from moe_core.report.manifest import Number, Provenance, number
 from moe_core.report.measured import FACTS, Measured, fact
 from moe_core.report.resolved import Resolved
@@ -193,5 +194,5 @@ def _source(how: str) -> Provenance:
 
 
 def known() -> dict[str, Any]:
-    """Every kind there is: of scenarios and of runs."""
-    return {**KINDS, **FACTS}
+    """Every kind there is: of scenarios, of runs and of decisions."""
+    return {**KINDS, **FACTS, **DECIDED}

@@ -1,7 +1,8 @@
 """Manifest: what a reader needs to make an exported number again. It travels inside every file.
 
-Schema 1. `numbers` name a row of `moe_core.report.kinds.KINDS` (`how`) and what it is computed of: a
-scenario of this manifest or a run. What has no such row is no number of a manifest.
+Schema 1. `numbers` name a row of `moe_core.report.kinds.KINDS` (`how`), of
+`moe_core.report.measured.FACTS` or of `moe_core.report.decided.DECIDED`, and what it is computed of: a
+scenario of this manifest, a run or a decision. What has no such row is no number of a manifest.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Manifest(Spec):
     """Everything about an export that its picture does not show.
 
     scenarios  name -> resolved scenario (`moe_core.report.resolved.Resolved`, as JSON).
+    decisions  name -> what was asked (`moe_core.report.decided.Asked`, as JSON).
     machine    what wrote the file; the devices of measured numbers stand with their runs.
     rows       figure -> SHA-256 of its CSV, so that a table that was edited is noticed.
     """
@@ -74,6 +76,7 @@ class Manifest(Spec):
     date: str
     sources: tuple[Origin, ...] = ()
     scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    decisions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     runs: tuple[Ran, ...] = ()
     numbers: tuple[Number, ...] = ()
     rows: dict[str, str] = Field(default_factory=dict)
@@ -100,6 +103,7 @@ def make(
     *,
     sources: Iterable[Origin] = (),
     scenarios: dict[str, dict[str, Any]] | None = None,
+    decisions: dict[str, dict[str, Any]] | None = None,
     runs: Iterable[Ran] = (),
     numbers: Iterable[Number] = (),
     rows: dict[str, str] | None = None,
@@ -113,6 +117,7 @@ def make(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         sources=tuple(Origin(kind=item.kind, detail=clean(item.detail)) for item in sources),
         scenarios=_plain(scenarios or {}),
+        decisions=_plain(decisions or {}),
         runs=tuple(runs),
         numbers=tuple(numbers),
         rows=rows or {},

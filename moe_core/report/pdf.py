@@ -16,11 +16,12 @@ import vl_convert
 from PIL import ImageFont
 
 from moe_core.report import embed, formats
+from moe_core.report.blocks import Grid, Words
 from moe_core.report.figure import Figure
 from moe_core.report.manifest import Manifest
 from moe_core.report.palette import LIGHT
 from moe_core.report.plots import Plot
-from moe_core.report.story import Grid, Story, Words
+from moe_core.report.story import Story
 from moe_core.report.text import clean, is_rtl, line
 
 WIDE, HIGH, EDGE = 595.0, 842.0, 48.0

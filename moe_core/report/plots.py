@@ -35,7 +35,7 @@ class Plot(NamedTuple):
     """A chart as rows and roles: `value` over `category`, one series for each value of `series`."""
 
     name: str
-    kind: Literal["stacked", "bars", "lines"]
+    kind: Literal["stacked", "bars", "lines", "sides"]
     category: str
     series: str
     value: str

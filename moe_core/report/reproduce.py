@@ -1,6 +1,7 @@
 """Reproduce: every number of a manifest once more, and whether it is the same.
 
-A computed number must be equal, but for the last digits of a floating-point sum. A measured one is read
+A computed number must be equal, but for the last digits of a floating-point sum. A verdict is made again
+from what was asked: winner, margin, factors and flips must be the same. A measured number is read
 from its stored bundle again, or, with a fresh run, judged by its spread: the two intervals must meet.
 """
 
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from moe_core.errors import MoEScopeError
+from moe_core.report.decided import DECIDED, Decided, again, number_of
 from moe_core.report.kinds import KINDS, Value, compute
 from moe_core.report.manifest import Manifest, Number, Ran
 from moe_core.report.measured import FACTS, Measured, fact
@@ -43,11 +45,24 @@ class Check(NamedTuple):
         return f"{said} ({self.why})" if self.why else said
 
 
+class Rule(NamedTuple):
+    """What a table of kinds is computed of, by name, and how one of its numbers is judged."""
+
+    subjects: Mapping[str, Any]
+    judge: Callable[[Check, Number, Any], Check]
+
+
 def reproduce(manifest: Manifest, find: Find, fresh: bool = False) -> list[Check]:
     """Check every number. `find` gives the bundle of a run: the stored one, or that of a `fresh` run."""
     bundles = {run.run_id: _attempt(partial(find, run)) for run in manifest.runs}
     cases = {name: _attempt(partial(Resolved.of, values)) for name, values in manifest.scenarios.items()}
-    return [_check(number, cases, bundles, fresh) for number in manifest.numbers]
+    verdicts = {name: _attempt(partial(again, values)) for name, values in manifest.decisions.items()}
+    rules = {
+        **dict.fromkeys(KINDS, Rule(cases, _computed)),
+        **dict.fromkeys(FACTS, Rule(bundles, partial(_measured, fresh=fresh))),
+        **dict.fromkeys(DECIDED, Rule(verdicts, _decided)),
+    }
+    return [_check(number, rules) for number in manifest.numbers]
 
 
 def show(value: Value, unit: str) -> str:
@@ -59,24 +74,34 @@ def show(value: Value, unit: str) -> str:
     return quantity(value, unit) if unit in ("B", "s") else f"{significant(value, 6)} {unit}"
 
 
-def _check(number: Number, cases: Mapping[str, Any], bundles: Mapping[str, Any], fresh: bool) -> Check:
+def _check(number: Number, rules: Mapping[str, Rule]) -> Check:
     check = Check(number.name, number.of, number.unit, number.value, None, "unknown")
-    subject = (bundles if number.how in FACTS else cases).get(number.of)
-    if number.how not in KINDS and number.how not in FACTS:
+    if number.how not in rules:
         return check._replace(why=f"this version has no rule {number.how!r}")
+    rule = rules[number.how]
+    subject = rule.subjects.get(number.of)
     if subject is None:
         return check._replace(why=f"the manifest does not describe {number.of!r}")
     if isinstance(subject, MoEScopeError):
         return check._replace(why=str(subject))
-    if number.how in FACTS:
-        return _measured(check, number, subject, fresh)
     try:
-        now = compute(number.how, subject, number.arguments)
+        return rule.judge(check, number, subject)
     except MoEScopeError as error:
         return check._replace(why=str(error))
     except KeyError as error:
         return check._replace(why=f"the manifest lacks the argument {error}")
+
+
+def _computed(check: Check, number: Number, case: Resolved) -> Check:
+    now = compute(number.how, case, number.arguments)
     return check._replace(now=now, outcome="equal" if same(number.value, now) else "different")
+
+
+def _decided(check: Check, number: Number, found: Decided) -> Check:
+    """A flip that is no more is a difference, not a mistake of the manifest."""
+    now = number_of(number.how, found, number.arguments)
+    agrees = same(number.value, now, DECIDED[number.how].slack)
+    return check._replace(now=now, outcome="equal" if agrees else "different")
 
 
 def _measured(check: Check, number: Number, found: Bundle, fresh: bool) -> Check:
@@ -88,11 +113,11 @@ def _measured(check: Check, number: Number, found: Bundle, fresh: bool) -> Check
     return check._replace(now=value.value, outcome="equal" if agrees else "different", why=why)
 
 
-def same(was: Value, now: Value) -> bool:
+def same(was: Value, now: Value, slack: float = ROUNDING) -> bool:
     """Equal: integers and sentences exactly, floating point but for rounding."""
     if isinstance(was, float) or isinstance(now, float):
         known = isinstance(was, int | float) and isinstance(now, int | float)
-        return known and math.isclose(float(was), float(now), rel_tol=ROUNDING)  # type: ignore[arg-type]
+        return known and math.isclose(float(was), float(now), rel_tol=slack)  # type: ignore[arg-type]
     return was == now
 
 

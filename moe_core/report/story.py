@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moe_core.errors import ConfigError
-from moe_core.report import kinds, tables
+from moe_core.report import argument, kinds, tables
+from moe_core.report.blocks import Block, Grid, Words
+from moe_core.report.decided import Decided, of_decided, read
 from moe_core.report.formats import digest
 from moe_core.report.manifest import Manifest, Origin, make
 from moe_core.report.plots import Plot, plots
@@ -26,25 +28,7 @@ PREDICTED = Origin(
     "to them, with their 80 % interval; on as many devices as it takes (moe_core/silicon)",
 )
 SOURCES = (MODELLED, PREDICTED)
-
-
-class Words(NamedTuple):
-    """A heading and paragraphs."""
-
-    heading: str
-    text: str
-
-
-class Grid(NamedTuple):
-    """A heading and a table; `marked` rows are where the scenarios differ."""
-
-    heading: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marked: frozenset[int] = frozenset()
-
-
-Block = Words | Grid | Plot
+VERDICT = "verdict"
 
 
 class Story(NamedTuple):
@@ -59,13 +43,13 @@ class Story(NamedTuple):
 
 def tell(saved: Saved) -> Story:
     """The story of one version of a review. Raises ConfigError for a scenario it cannot read."""
-    review, cases = saved.review, resolve(saved)
+    review, cases, found = saved.review, resolve(saved), read(saved.review.verdict)
     drawn = plots(cases) if cases else []
-    blocks: list[Block] = []
+    blocks: list[Block] = argument.blocks(found) if found else []
     if cases:
         blocks.append(_side_by_side(cases))
     blocks += drawn
-    blocks += _verdict(review.verdict)
+    blocks += [] if found else _verdict(review.verdict)
     blocks += [Words(f"Scenario {case.name}", case.note) for case in review.scenarios if case.note]
     blocks += [Words("Notes", review.notes)] if review.notes else []
     blocks += [_log(saved)] if saved.log else []
@@ -74,7 +58,7 @@ def tell(saved: Saved) -> Story:
         line(review.question, 1_000),
         sentence(review.verdict),
         tuple(blocks),
-        _manifest(saved, cases, drawn),
+        _manifest(saved, cases, found, [block for block in blocks if isinstance(block, Plot)]),
     )
 
 
@@ -107,7 +91,7 @@ def _side_by_side(cases: Mapping[str, Resolved]) -> Grid:
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> list[Block]:
-    """What else the verdict says: its plain values as a table."""
+    """A verdict that nothing here made: its plain values as a table."""
     if not verdict:
         return []
     rows = [(clean(str(name)), _short(value)) for name, value in verdict.items() if name != "sentence"]
@@ -127,13 +111,17 @@ def _log(saved: Saved) -> Grid:
     return Grid("Decision log", ("when (UTC)", "who", "what", "why"), rows)
 
 
-def _manifest(saved: Saved, cases: Mapping[str, Resolved], drawn: list[Plot]) -> Manifest:
+def _manifest(
+    saved: Saved, cases: Mapping[str, Resolved], found: Decided | None, drawn: list[Plot]
+) -> Manifest:
+    numbers = [number for name, case in cases.items() for number in kinds.of_scenario(name, case)]
     return make(
         "review",
         saved.review.title,
-        sources=SOURCES,
+        sources=(*SOURCES, *(argument.origins(found) if found else ())),
         scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
-        numbers=[number for name, case in cases.items() for number in kinds.of_scenario(name, case)],
+        decisions={VERDICT: found.asked.model_dump(mode="json")} if found else {},
+        numbers=[*numbers, *(of_decided(VERDICT, found) if found else ())],
         rows={plot.name: digest(plot.figure) for plot in drawn},
         review={
             "id": saved.review_id,

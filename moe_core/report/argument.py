@@ -1,0 +1,142 @@
+"""Argument: a decision as a report tells it: its sentence, the factors as a chart and in words, the flips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from moe_core.decide import rules
+from moe_core.report.blocks import Block, Grid, Words
+from moe_core.report.decided import NEITHER, Decided, Turn
+from moe_core.report.figure import Figure
+from moe_core.report.manifest import Origin
+from moe_core.report.palette import ROLES
+from moe_core.report.plots import INK, SCHEMA, Plot
+
+SIDES = (
+    "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense ' : 'mixture ') + format(abs(datum.value), '.1f')"
+)
+EVEN = "even"
+ROW, FRAME = 30, 70  # pixels
+
+
+def blocks(found: Decided) -> list[Block]:
+    """The verdict in words, the chart of its factors, their evidence, and what would flip it."""
+    return [Words("The verdict", _words(found)), plot(found), _evidence(found), *_flips(found)]
+
+
+def origins(found: Decided) -> list[Origin]:
+    """Where the numbers of its factors come from, each provenance once."""
+    known: dict[Any, list[str]] = {}
+    for one in found.weighed:
+        known.setdefault(one.provenance, []).append(one.title.lower())
+    return [
+        Origin(kind=kind, detail=f"verdict: {', '.join(titles)} (rules in data/decide)")
+        for kind, titles in known.items()
+    ]
+
+
+def plot(found: Decided) -> Plot:
+    """The factors in play as bars from the middle to the side that they speak for, the loudest first."""
+    shown = ("score", "weight", "pull", "evidence", "provenance")
+    rows = [
+        (f"{one.title} × {one.weight:g}", one.winner or EVEN, *(getattr(one, name) for name in shown))
+        for one in found.weighed
+    ]
+    data = pd.DataFrame(rows, columns=["factor", "side", *shown])
+    title = f"{found.winner.capitalize()} by {abs(found.margin):.2f}: {_loudest(found)}"
+    alt = f"{title}. Scores of {len(data)} factors from -1 (dense) to 1 (mixture)."
+    spec = {"$schema": SCHEMA, "data": {"name": "rows"}, **_spec(data), "datasets": {"rows": data}}
+    unit = "score: below zero dense, above zero mixture"
+    return Plot("factors", "sides", "factor", "side", "score", unit, "factor × weight",
+                Figure(title, alt, spec, data))  # fmt: skip
+
+
+def _words(found: Decided) -> str:
+    held = "stays" if found.firm else "could turn"
+    band = f"{found.low:+.2f} to {found.high:+.2f}"
+    first, *rest = found.against
+    lines = [
+        f"{found.sentence[:1].upper()}{found.sentence[1:]}.",
+        f"Why: {found.reason}.",
+        f"Margin {found.margin:+.2f} from the mixture's side; {band} over the 80 % interval of the predicted "
+        f"times: the answer {held}.",
+        f"The pair: {found.pair}. {found.source}.",
+        f"The strongest counter-argument. {first.sentence}.",
+        *(f"Also: {one.sentence}." for one in rest),
+    ]
+    return "\n".join(lines)
+
+
+def _loudest(found: Decided) -> str:
+    """The factor that speaks loudest for the winner, and for the other side if one does."""
+    side = 1 if found.winner == "mixture" else -1
+    ordered = sorted(found.weighed, key=lambda one: -side * one.pull)
+    if not ordered or side * ordered[0].pull <= 0:
+        return "only one of them fits"
+    said = f"{ordered[0].title.lower()} speaks loudest for it"
+    against = ordered[-1]
+    return f"{said}, {against.title.lower()} against it" if side * against.pull < 0 else said
+
+
+def _evidence(found: Decided) -> Grid:
+    rows = tuple(
+        (one.title, one.winner or EVEN, f"{one.score:+.2f} × {one.weight:g}", one.evidence, one.provenance)
+        for one in found.weighed
+    )
+    return Grid("What decided it", ("factor", "speaks for", "score × weight", "evidence", "provenance"), rows)
+
+
+def _flips(found: Decided) -> list[Block]:
+    if not found.turns:
+        return [Words("What would flip it", "Nothing inside the ranges that were searched.")]
+    rows = tuple(
+        (one.title, one.sentence, f"{one.below or NEITHER} to {one.above or NEITHER}", _now(one))
+        for one in found.turns
+    )
+    return [Grid("What would flip it", ("input", "flip", "answers below and above it", "now"), rows)]
+
+
+def _now(turn: Turn) -> str:
+    """Where the input stands, as people say it; a knob that is no more as a plain number."""
+    knob = rules.knobs().get(turn.knob)
+    return knob.words(turn.now) if knob else f"{turn.now:g} {turn.unit}"
+
+
+def _spec(data: pd.DataFrame) -> dict[str, Any]:
+    """The factors as on the Decide page: length is the score, height the weight."""
+    order = data["factor"].tolist()
+    heaviest = max([1.0, *data["weight"].tolist()])
+    y: dict[str, Any] = {"field": "factor", "type": "nominal", "sort": order, "title": None}
+    y["axis"] = {"labelLimit": 220, "minExtent": 150}
+    x: dict[str, Any] = {
+        "field": "score",
+        "type": "quantitative",
+        "title": "score: length; weight: height of the bar",
+    }
+    x |= {"scale": {"domain": [-1.25, 1.25], "nice": False}}
+    x |= {"axis": {"values": [-1, -0.5, 0, 0.5, 1], "labelExpr": SIDES}}
+    thick = {"domain": [0, heaviest], "range": [2, 22]}
+    bars = {
+        "transform": [{"calculate": "datum.side == 'even' ? 'limit' : datum.side", "as": "role"}],
+        "mark": {"type": "bar", "opacity": 0.85},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": {"field": "role", "type": "nominal", "legend": None,
+                      "scale": {"domain": list(ROLES), "range": "category"}},
+            "size": {"field": "weight", "type": "quantitative", "scale": thick, "legend": None},
+            "tooltip": [{"field": name} for name in data.columns],
+        },
+    }  # fmt: skip
+    words = {
+        "transform": [{"calculate": "format(datum.score, '+.2f')", "as": "said"}],
+        "encoding": {"x": x, "y": y, "text": {"field": "said", "type": "nominal"}, "fill": INK},
+    }
+    right = {**words, "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11}}
+    left = {**words, "mark": {"type": "text", "align": "right", "dx": -6, "fontSize": 11}}
+    layer = [bars]
+    for part, when in ((right, "datum.score >= 0"), (left, "datum.score < 0")):
+        layer.append({**part, "transform": [*words["transform"], {"filter": when}]})
+    return {"layer": layer, "height": ROW * len(data) + FRAME}
