@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -136,7 +137,9 @@ def _slider_key(preset: str, name: str) -> str:
 def ask(now: Scenario, chosen: Chosen, run: Run | None) -> Ruling | None:
     """The ruling, or the designed state that says why there is none."""
     try:
-        return rulings.rule(rulings.spec(now, chosen), run)
+        found = rulings.rule(rulings.spec(now, chosen), run)
+        panels.decides(partial(rulings.kept, found))
+        return found
     except MoEScopeError as error:
         _refused(error)
         return None

@@ -16,25 +16,28 @@ from app.scenario import Scenario
 from moe_core.errors import MoEScopeError
 from moe_core.report import archive, kinds
 from moe_core.report.archive import Page
+from moe_core.report.decided import Decided, of_decided
 from moe_core.report.formats import FORMATS, digest
 from moe_core.report.manifest import Manifest, Origin, Provenance, Ran, make, ran
 from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
 
-SCENARIO = "scenario"
+SCENARIO, VERDICT = "scenario", "verdict"
 PAGES = {"html": "HTML, one file", "zip": "ZIP, every format"}
 
 
 class Context(NamedTuple):
     """What a figure was drawn of: the scenario, where its numbers come from, the runs it shows.
 
-    `cases` take the place of the sidebar's scenario where a figure shows others, by name.
+    `cases` take the place of the sidebar's scenario where a figure shows others, by name. `decided`: the
+    verdict of the page.
     """
 
     scenario: Scenario | None
     sources: tuple[tuple[Provenance, str], ...]
     bundles: tuple[Bundle, ...] = ()
     cases: Mapping[str, Resolved] | None = None
+    decided: Decided | None = None
 
 
 def file(ending: str, figures: Mapping[str, Figure], context: Context, theme: str) -> bytes:
@@ -57,11 +60,16 @@ def manifest(
     numbers = [number for name, case in cases.items() for number in kinds.of_scenario(name, case)]
     for found in context.bundles:
         numbers += kinds.of_run(found)
+    decisions = {}
+    if context.decided is not None:
+        numbers += of_decided(VERDICT, context.decided)
+        decisions[VERDICT] = context.decided.asked.model_dump(mode="json")
     return make(
         what,
         title,
         sources=(Origin(kind=kind, detail=detail) for kind, detail in context.sources),
         scenarios={name: case.model_dump(mode="json") for name, case in cases.items()},
+        decisions=decisions,
         runs=_runs(context.bundles),
         numbers=numbers,
         rows={name: digest(figure) for name, figure in figures.items()},

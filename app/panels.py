@@ -14,6 +14,7 @@ from app import controls, data, exports
 from app.charts.figure import Figure
 from app.words import escape, measured_here
 from moe_core.report import archive
+from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
 from moe_core.report.resolved import Resolved
 from moe_core.report.text import slug
@@ -182,23 +183,30 @@ def _remember(place: int, value: Any) -> None:
         st.session_state[_DRAWN][place] = value
 
 
+def decides(kept: Callable[[], Decided]) -> None:
+    """The verdict that this page shows: its exports carry what was asked and the numbers of the answer."""
+    _remember(3, kept)
+
+
 def start_page() -> None:
     """A new rerun draws the page anew: nothing is on it yet."""
-    st.session_state[_DRAWN] = ["", (), {}]
+    st.session_state[_DRAWN] = ["", (), {}, None]
 
 
 def _page() -> tuple[str, Sequence[Number], dict[str, Drawn]]:
-    lead, cards, figures = st.session_state.get(_DRAWN, ("", (), {}))
+    lead, cards, figures = st.session_state.get(_DRAWN, ("", (), {}, None))[:3]
     return lead, cards, figures
 
 
 def _context(sources: Sequence[Source], cases: Mapping[str, Resolved] | None) -> exports.Context:
+    kept: Callable[[], Decided] | None = st.session_state.get(_DRAWN, (None,) * 4)[3]
     runs = dict.fromkeys(source.run for source in sources if source.run is not None)
     return exports.Context(
         st.session_state.get(controls.STATE),
         tuple((source.kind, source.detail) for source in sources),
         tuple(found for found in map(data.bundle_of, runs) if found is not None),
         cases,
+        kept() if kept is not None else None,
     )
 
 

@@ -8,11 +8,11 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from app import data, panels, shelf
+from app import data, panels, ruled, shelf
 from app.panels import Number, Source
 from app.scenario import Scenario, shorten
 from app.words import escape, size
-from moe_core.report import deck, html, pdf, tables
+from moe_core.report import decided, deck, html, pdf, tables
 from moe_core.report import story as stories
 from moe_core.report.kinds import compute
 from moe_core.report.plots import Plot
@@ -95,7 +95,9 @@ def start(scenario: Scenario) -> None:
 
 def _create(title: str, question: str, name: str, author: str, scenario: Scenario) -> None:
     case = Case.parse(shelf.case(name, scenario))
-    review = Review.parse({"title": title, "question": question, "scenarios": (case,)})
+    review = Review.parse(
+        {"title": title, "question": question, "scenarios": (case,), "verdict": ruled.of_sidebar(scenario)}
+    )
     st.session_state[shelf.AUTHOR] = author
     st.session_state["review_next"] = reviews.create(data.door().store, review, author)
 
@@ -150,7 +152,10 @@ def numbers(saved: Saved) -> tuple[Number, ...]:
 
 
 def main(saved: Saved, story: Story) -> None:
-    """The first chart."""
+    """The first chart: of a verdict its factors."""
+    found = decided.read(saved.review.verdict)
+    if found is not None:
+        panels.decides(lambda: found)
     drawn = [block for block in story.blocks if isinstance(block, Plot)]
     if drawn:
         _show(drawn[0], saved)
@@ -208,14 +213,21 @@ def _add(saved: Saved, scenario: Scenario) -> None:
         )
         name = st.text_input("Name", shelf.default_name(scenario), max_chars=80)
         note = st.text_input("Note", max_chars=1_000)
+        ruling = st.checkbox(
+            "The verdict on the scenario in the sidebar is this review's",
+            saved.review.verdict is None,
+            help="As the Decide page asks now. It takes the place of an earlier one.",
+        )
         if st.form_submit_button("Add", icon=":material/add:"):
-            shelf.attempt(partial(_with, saved, scenario, where or "", name, note))
+            shelf.attempt(partial(_with, saved, scenario, where or "", name, note, ruling))
 
 
-def _with(saved: Saved, scenario: Scenario, where: str, name: str, note: str) -> None:
+def _with(saved: Saved, scenario: Scenario, where: str, name: str, note: str, ruling: bool) -> None:
     store = data.door().store
     case = scenarios.read(store, where).case if where else Case.parse(shelf.case(name, scenario, note))
-    _save(saved, saved.review.with_case(case))
+    review = saved.review.with_case(case)
+    verdict = ruled.of_sidebar(scenario) if ruling and not where else None
+    _save(saved, review if verdict is None else review.changed(verdict=verdict))
 
 
 def _without(saved: Saved, name: str) -> None:

@@ -26,6 +26,8 @@ from moe_core.decide.pair import pair
 from moe_core.decide.serving import enough
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
+from moe_core.report import decided
+from moe_core.report.decided import Decided
 from moe_core.specs import Architecture
 from moe_core.store.queries import Run
 
@@ -202,6 +204,16 @@ def _against(key: str, _found: Verdict) -> tuple[Counter, ...]:
 def knob_names(of: Ruling) -> dict[str, str]:
     """Inputs that could turn it: id and title."""
     return {one.id: one.title for one in knobs.in_play(of.verdict.spec)}
+
+
+def kept(of: Ruling) -> Decided:
+    """The verdict with every flip, as reviews and exports keep it."""
+    return _kept(of.key, of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _kept(key: str, _of: Ruling) -> Decided:
+    return decided.keep(_of.verdict, every_turn(_of))
 
 
 # -- figures ---------------------------------------------------------------------------------------

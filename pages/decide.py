@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from app import controls, decide, live, panels, rulings
+from app import controls, decide, live, panels, ruled, rulings
 
 scenario = controls.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
 head = st.container()
-with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+choices = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+with choices:
     chosen = decide.controls_row()
 with head:
     ruling = decide.ask(scenario, chosen, answer.run)
@@ -17,6 +18,8 @@ with head:
         panels.numbers((decide.margin_number(ruling), *decide.numbers(ruling)))
 if ruling is None:
     st.stop()
+with choices:
+    ruled.offer(scenario, ruling)
 
 panels.show(rulings.factors(ruling), "factors", decide.source(ruling), caveat="full size and scale model")
 left, right = panels.pair()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import controls, panels, reviews, shelf
+from app import controls, panels, reviews, ruled, shelf
 
 scenario = controls.current()
 shelf.problem()
@@ -30,13 +30,14 @@ with answer:
     panels.numbers(reviews.numbers(saved))
 reviews.main(saved, story)
 
-compared, charts, notes, decided, files, versions, kept = st.tabs(
-    ["Scenarios", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"],
+compared, argued, charts, notes, decided, files, versions, kept = st.tabs(
+    ["Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"],
     on_change="rerun",
     key="review_tab",
 )
 for tab, draw in (
     (compared, lambda: reviews.compared(saved, scenario)),
+    (argued, lambda: ruled.told(saved)),
     (charts, lambda: reviews.charts(saved, story)),
     (notes, lambda: reviews.notes(saved)),
     (decided, lambda: reviews.decisions(saved)),

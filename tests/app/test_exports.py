@@ -16,11 +16,13 @@ from app.exports import Context
 from app.scenario import Scenario
 from moe_core.report import embed, formats
 from moe_core.report.archive import Page
+from moe_core.report.decided import DECIDED
 from moe_core.report.manifest import Manifest
 from moe_core.report.measured import find
 from moe_core.report.reproduce import reproduce
 from moe_core.settings import REFERENCE
 from tests.app.conftest import Filled
+from tests.report.reviewed import verdict
 
 BITS = {"dense": 1.9, "oracle": 2.2, "moe": 2.4, "random": 3.5}
 SCENARIO = Scenario("Mixtral-8x7B", "H100", text="mine alone")
@@ -43,6 +45,14 @@ def test_a_file_knows_its_scenario_and_its_run(figure: Figure, filled: Filled) -
     assert "mine alone" not in str(text)
     checks = reproduce(made, lambda run: find(run.run_id, filled.store.settings.runs_dir, REFERENCE))
     assert len(checks) > 30
+    assert {check.outcome for check in checks} == {"equal"}
+
+
+def test_a_page_with_a_verdict_carries_what_was_asked(figure: Figure) -> None:
+    context = Context(SCENARIO, (("modelled", "a test"),), decided=verdict())
+    made = exports.manifest("x", {"bits": figure}, context)
+    assert {number.how for number in made.numbers} >= set(DECIDED)
+    checks = reproduce(Manifest.parse_json(made.to_json()), lambda run: pytest.fail(f"no run is read: {run}"))
     assert {check.outcome for check in checks} == {"equal"}
 
 

@@ -17,7 +17,7 @@ from moe_core.specs import RunSpec
 from moe_core.store import reviews
 from moe_core.store.db import Store
 from tests import synthetic
-from tests.report.reviewed import review
+from tests.report.reviewed import review, verdict
 
 
 @pytest.fixture
@@ -87,6 +87,29 @@ def test_a_number_that_differs_is_exit_code_one(
     code, text = run(capsys, "reproduce", out)
     assert code == 1
     assert "different" in text
+    assert text.strip().endswith("equal, 1 different")
+
+
+@pytest.mark.parametrize("ending", ["pptx", "html", "pdf"])
+def test_a_verdict_is_made_again_and_a_changed_margin_is_found(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    store = Store.open(settings)
+    identity = reviews.create(store, review(verdict=verdict().model_dump(mode="json")), "Ada")
+    store.close()
+    out = tmp_path / f"review.{ending}"
+    assert run(capsys, "export", "review", "--review", identity, "--out", out)[0] == 0
+    code, text = run(capsys, "reproduce", out, "--json")
+    assert code == 0
+    names = {one["name"] for one in json.loads(text)["numbers"] if one["of"] == "verdict"}
+    assert {"Verdict", "Margin", "Flips", "Score memory", "Strongest counter-argument"} <= names
+    made = json.loads(embed.read(out).to_json())
+    margin = next(one for one in made["numbers"] if one["how"] == "decide.margin")
+    margin["value"] += 0.01
+    (tmp_path / "m.json").write_text(json.dumps(made))
+    code, text = run(capsys, "reproduce", tmp_path / "m.json")
+    assert code == 1
+    assert "different verdict: Margin" in text
     assert text.strip().endswith("equal, 1 different")
 
 

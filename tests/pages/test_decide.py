@@ -7,6 +7,10 @@ import re
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import data
+from moe_core.report import decided
+from moe_core.report.decided import again
+from moe_core.store import reviews
 from tests.pages.conftest import open_page, words
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -114,6 +118,44 @@ def test_weights_move_the_margin_and_can_be_reset(filled: AppTest) -> None:
     reset = next(button for button in filled.button if button.label == "Reset the weights")
     reset.click().run()
     assert filled.metric[0].value == margin
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click()
+    return app.run()
+
+
+def test_the_verdict_goes_into_a_new_review_and_then_into_that_one(filled: AppTest) -> None:
+    decide(filled, architecture="Mixtral-8x7B", many="4")
+    next(field for field in filled.text_input if field.label.startswith("Title")).set_value("Chat?")
+    press(filled, "Add scenario and verdict")
+    assert not filled.exception, filled.exception
+    store = data.door().store
+    identity = reviews.listing(store)["review_id"].iloc[0]
+    first = reviews.read(store, identity)
+    found = decided.read(first.review.verdict)
+    assert found is not None
+    assert title(filled).startswith(found.sentence.split(";")[0])
+    assert found.asked.spec.devices == 4
+    assert found.asked.heard is not None
+    filled.select_slider(key="batch").set_value(1).run()
+    next(box for box in filled.selectbox if box.label == "Review").set_value(identity)
+    press(filled, "Add scenario and verdict")
+    assert not filled.exception, filled.exception
+    second = reviews.read(store, identity)
+    assert (second.version, len(second.review.scenarios)) == (2, 2)
+    newer = decided.read(second.review.verdict)
+    assert newer is not None
+    assert newer.asked.spec.workload.batch == 1
+    press(filled, "Add scenario and verdict")  # into a new one, which has no title
+    assert "title" in filled.error[0].value
+
+
+def test_an_exported_chart_carries_the_verdict(filled: AppTest) -> None:
+    decide(filled)
+    found = filled.session_state["page_drawn"][3]()
+    assert title(filled).startswith(found.sentence.split(";")[0])
+    assert again(found.asked.model_dump(mode="json")) == found
 
 
 def test_every_flip_is_listed_when_asked_for(filled: AppTest) -> None:

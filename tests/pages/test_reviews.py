@@ -6,10 +6,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import data
+from moe_core.report import decided
 from moe_core.review import Decision, Review
 from moe_core.store import reviews, scenarios
 from tests.pages.conftest import open_page, words
-from tests.report.reviewed import kept, review
+from tests.report.reviewed import kept, review, verdict
 
 pytestmark = pytest.mark.xdist_group("pages")
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> [x](javascript:alert(1)) http://example.com"
@@ -47,7 +48,27 @@ def test_a_review_is_begun_with_the_scenario_in_the_sidebar(app: AppTest) -> Non
     assert found["title"].tolist() == ["Chat?"]
     saved = reviews.read(data.door().store, found["review_id"].iloc[0])
     assert saved.review.scenarios[0].parameters["experts"] == "16"
-    assert app.title[0].value.startswith("Not decided yet")
+    verdict = decided.read(saved.review.verdict)
+    assert verdict is not None
+    assert app.title[0].value.replace("\\", "") == verdict.sentence
+
+
+def test_a_kept_verdict_is_read_in_words_and_as_a_chart(app: AppTest) -> None:
+    found = verdict()
+    add(app, review(verdict=found.model_dump(mode="json")))
+    open_page(app, "reviews")
+    app.session_state["review_tab"] = "Verdict"
+    app.run()
+    assert not app.exception
+    said = words(app).replace("\\", "")
+    for part in (found.pair, found.reason, found.against[0].sentence, "by 0."):
+        assert part in said
+    drawn = app.session_state["page_drawn"]
+    assert "review-factors" in drawn[2]
+    assert drawn[3]() == found
+    factors, flips = (frame.value for frame in app.dataframe)
+    assert factors["factor"].tolist() == [one.title for one in found.weighed]
+    assert flips["flip"].tolist() == [one.sentence for one in found.turns]
 
 
 def test_a_review_without_a_title_is_one_sentence(app: AppTest) -> None:
@@ -68,7 +89,7 @@ def test_an_open_review_answers_first_and_has_a_badge_for_every_number(app: AppT
 
 
 @pytest.mark.parametrize(
-    "tab", ["Scenarios", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"]
+    "tab", ["Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"]
 )
 def test_every_tab(app: AppTest, tab: str) -> None:
     add(app)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+from moe_core.decide.case import Recorded
+from moe_core.decide.spec import DecideSpec
+from moe_core.decide.verdict import decide
+from moe_core.report.decided import Decided, keep
 from moe_core.review import Case, Decision, Entry, Review, Saved
 from tests.report.examples import case
 
@@ -32,6 +37,15 @@ def review(**changes: Any) -> Review:
         "notes": "First.\n\nשלום עולם: הערה בעברית.\n" + "A long note. " * 80,
     }
     return Review.parse(values | changes)
+
+
+@cache
+def verdict(mixture: str = "Qwen3-30B-A3B", dense: str = "Qwen3-14B", **changes: Any) -> Decided:
+    """A decision of the two, with what a run of the scale model told."""
+    heard = Recorded(1.9, 1.8, None, "a run of a test", True, False)
+    return keep(
+        decide(DecideSpec.of({"preset": "chat", "mixture": mixture, "dense": dense} | changes), heard)
+    )
 
 
 def saved(found: Review | None = None, log: tuple[Decision, ...] | None = None) -> Saved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html as html_words
 import io
 import json
 import re
@@ -27,12 +28,14 @@ from moe_core.report.story import Story
 from moe_core.report.text import slug
 from moe_core.review import Case, Decision, Review
 from tests.report.examples import ATTACKS, anything
-from tests.report.reviewed import kept, review, saved
+from tests.report.reviewed import kept, review, saved, verdict
 
 
-@pytest.fixture(scope="module")
-def told() -> Story:
-    return story.tell(saved())
+@pytest.fixture(scope="module", params=["somebody's own", "decided here"])
+def told(request: pytest.FixtureRequest) -> Story:
+    """A review with a verdict that nothing here made, and one with a decision."""
+    own = request.param == "somebody's own"
+    return story.tell(saved() if own else saved(review(verdict=verdict().model_dump(mode="json"))))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def plots(told: Story) -> list[Plot]:
 
 def test_a_chart_of_the_deck_holds_the_rows_of_the_csv(told: Story, show: Any) -> None:
     found = list(charts(show))
-    assert len(found) == len(plots(told)) == 5
+    assert len(found) == len(plots(told)) == 5 + len(told.manifest.decisions)
     for chart, plot in zip(found, plots(told), strict=True):
         rows = list(csv.DictReader(io.StringIO(formats.csv(plot.figure).decode("utf-8-sig"))))
         expected = {(row[plot.series], row[plot.category]): float(row[plot.value]) for row in rows}
@@ -138,7 +141,53 @@ def test_the_html_has_no_script_but_the_manifest(told: Story) -> None:
     text = html.html(told).decode()
     assert re.findall(r"<script[^>]*>", text) == ['<script type="application/json" id="moescope-manifest">']
     assert "default-src 'none'" in text
-    assert text.count("<figure>") == 5
+    assert text.count("<figure>") == 5 + len(told.manifest.decisions)
+
+
+def test_a_verdict_is_told_in_every_file() -> None:
+    found = verdict()
+    told = story.tell(saved(review(verdict=found.model_dump(mode="json"))))
+    assert told.lead == found.sentence
+    drawn = plots(told)[0].figure.data
+    assert drawn["score"].tolist() == [one.score for one in found.weighed]
+    show = Presentation(io.BytesIO(deck.deck(told)))
+    shapes = [shape for slide in show.slides for shape in slide.shapes]
+    in_deck = [shape.text_frame.text for shape in shapes if shape.has_text_frame]
+    in_deck += [cell.text for s in shapes if s.has_table for row in s.table.rows for cell in row.cells]
+    in_pdf = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf.pdf(told))).pages)
+    in_html = html_words.unescape(html.html(told).decode())
+    plain = [re.sub(r"\s+", "", text) for text in ("".join(in_deck), in_html, in_pdf)]
+    said = [found.sentence, found.pair, found.against[0].sentence, found.factors[0].evidence]
+    for text in (*said, *(turn.sentence for turn in found.turns)):
+        assert all(re.sub(r"\s+", "", text) in one for one in plain), text
+
+
+def test_bars_of_one_factor_lie_on_one_another_and_show_their_side(told: Story) -> None:
+    show = Presentation(io.BytesIO(deck.deck(told)))
+    for chart, plot in zip(charts(show), plots(told), strict=True):
+        if plot.kind == "sides":
+            assert chart.plots[0].overlap == 100
+            colours = {one.name: str(one.format.fill.fore_color.rgb) for one in chart.plots[0].series}
+            assert colours.items() <= {"mixture": "D55E00", "dense": "0072B2", "even": "767676"}.items()
+
+
+@given(anything, anything)
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_name_in_a_verdict_breaks_a_report_or_runs_in_it(name: str, evidence: str) -> None:
+    values = verdict().model_dump(mode="json")
+    values |= {"name": name, "pair": evidence, "reason": name, "sentence": evidence}
+    values["factors"][1] |= {"title": name, "evidence": evidence}
+    values["turns"][0] |= {"title": name, "sentence": evidence}
+    values["against"][0] |= {"title": name, "sentence": evidence}
+    found = review(verdict=values)
+    told = story.tell(saved(found))
+    assert len(told.manifest.decisions) == 1
+    assert len(re.findall(r"<script", html.html(told).decode())) == 1
+    for chart in charts(Presentation(io.BytesIO(deck.deck(told)))):
+        assert not workbook(chart)[1]
+    assert len(PdfReader(io.BytesIO(pdf.pdf(told))).pages) > 1
+    assert Manifest.parse_json(told.manifest.to_json()) == told.manifest
 
 
 def test_a_review_with_nothing_in_it_is_told_too() -> None:

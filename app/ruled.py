@@ -1,0 +1,125 @@
+"""Ruled: a verdict goes into a review with its scenario, and is read there again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import data, decide, panels, rulings, shelf
+from app.rulings import AUTO, RULES, Chosen, Ruling
+from app.scenario import Scenario
+from app.words import escape
+from moe_core.decide import rules
+from moe_core.errors import MoEScopeError
+from moe_core.report import argument, decided
+from moe_core.report.blocks import Grid, Words
+from moe_core.review import Case, Review, Saved
+from moe_core.store import reviews
+
+_NUMBERS = (("latency_ms", "latency_ms"), ("ttft_ms", "ttft_ms"), ("traffic", "traffic"))
+_MONEY = (("budget", "budget_usd"), ("link_gbs", "link_gbs"))
+_DONE = "ruled_done"
+
+
+# -- into a review ---------------------------------------------------------------------------------
+
+
+def offer(scenario: Scenario, of: Ruling) -> None:
+    """The button of the Decide page: keep this scenario and its verdict in a review, an old or a new one."""
+    shelf.problem()
+    done = st.session_state.pop(_DONE, None)
+    if done is not None:
+        st.toast(f"Kept in {escape(done)}. The Reviews page opens it.", icon=":material/check:")
+    with st.popover("Add to a review", icon=":material/add:"), st.form("ruled_add", border=False):
+        known = reviews.listing(data.door().store).to_dict("records")
+        titles = {"": "a new one", **{str(row["review_id"]): str(row["title"]) for row in known}}
+        where = st.selectbox("Review", list(titles), format_func=lambda one: titles[one])
+        title = st.text_input("Title of a new review", max_chars=200)
+        name = st.text_input("Name of the scenario", shelf.default_name(scenario), max_chars=80)
+        author = st.text_input("Your name", st.session_state.get(shelf.AUTHOR, ""), max_chars=80)
+        st.caption("The verdict takes the place of an earlier one, which stays in the version before.")
+        if st.form_submit_button("Add scenario and verdict", type="primary"):
+            st.session_state[shelf.AUTHOR] = author
+            shelf.attempt(partial(_keep, scenario, of, where or "", title, name))
+
+
+def _keep(scenario: Scenario, of: Ruling, where: str, title: str, name: str) -> None:
+    store, author = data.door().store, st.session_state[shelf.AUTHOR]
+    case, verdict = Case.parse(shelf.case(name, scenario)), values(of)
+    if where:
+        saved = reviews.read(store, where)
+        known = any(one.resolved == case.resolved for one in saved.review.scenarios)
+        review = (saved.review if known else saved.review.with_case(case)).changed(verdict=verdict)
+        reviews.save(store, where, review, author, base=saved.latest)
+    else:
+        review = Review.parse({"title": title, "scenarios": (case,), "verdict": verdict})
+        where = reviews.create(store, review, author)
+    st.session_state["review_next"], st.session_state[_DONE] = where, review.title
+
+
+def values(of: Ruling) -> dict[str, Any]:
+    """A verdict as a review holds it."""
+    return rulings.kept(of).model_dump(mode="json")
+
+
+def of_sidebar(scenario: Scenario) -> dict[str, Any] | None:
+    """The verdict on the scenario in the sidebar, as the Decide page would ask; None where there is none."""
+    with suppress(MoEScopeError):
+        return values(
+            rulings.rule(rulings.spec(scenario, standing(scenario)), decide.hears(scenario.run_spec()))
+        )
+    return None
+
+
+def standing(scenario: Scenario) -> Chosen:
+    """What is chosen on the Decide page. Its widgets' values outlive the page; anything else is a default."""
+    preset = _one("preset", list(rules.presets()))
+    many, task = _one("many", list(decide.MANY)), _one("task", [AUTO, *rules.tasks()])
+    return Chosen(
+        preset,
+        _one("rival", [AUTO, *RULES, *rulings.dense_models()]),
+        None if many == AUTO else int(many),
+        None if task == AUTO else task,
+        _one("training", list(decide.TRAINING)),
+        _one("skill", list(decide.SKILL)),
+        price=st.session_state.get("device_prices", {}).get(data.device(scenario).name),
+        weights=decide.weights(preset),
+        **{field: _number(key) for field, key in (*_NUMBERS, *_MONEY)},
+    )
+
+
+def _one(key: str, options: list[str]) -> str:
+    found = st.session_state.get(key)
+    return found if found in options else options[0]
+
+
+def _number(key: str) -> float | None:
+    found = st.session_state.get(key)
+    return float(found) if isinstance(found, int | float) and found > 0 else None
+
+
+# -- out of it -------------------------------------------------------------------------------------
+
+
+def told(saved: Saved) -> None:
+    """The verdict of a review in words and tables, and what its exports carry."""
+    found = decided.read(saved.review.verdict)
+    if found is None:
+        st.caption(
+            "No verdict is kept here yet: add the scenario from the Decide page, with the verdict on it."
+        )
+        panels.link("decide", "Decide")
+        return
+    for block in argument.blocks(found):
+        if isinstance(block, Words):
+            st.markdown(f"**{escape(block.heading)}**")
+            for line in block.text.split("\n"):
+                st.markdown(escape(line))
+        elif isinstance(block, Grid):
+            st.markdown(f"**{escape(block.heading)}**")
+            frame = pd.DataFrame(list(block.rows), columns=list(block.head))
+            st.dataframe(frame, hide_index=True, alt=block.heading)
