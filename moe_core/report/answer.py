@@ -95,7 +95,7 @@ def _ranked(fast: Timed, slow: Timed, many: int) -> str:
     overlap = fast.step.upper > slow.step.lower
     doubt = "; their 80 % intervals overlap" if overlap else ""
     head = f"Scenario {fast.name} writes a token {significant(ratio, 2)}× faster than {slow.name}"
-    if fast.case.batch != slow.case.batch:
+    if fast.case.batch != slow.case.batch and "(batch" not in fast.name:
         head += f" (batch {fast.case.batch:,} against {slow.case.batch:,})"
     return f"{head}{_cost(fast, slow)}, because {_reason(fast, slow)}{doubt}"
 
