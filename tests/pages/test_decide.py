@@ -147,7 +147,11 @@ def test_the_verdict_goes_into_a_new_review_and_then_into_that_one(filled: AppTe
     newer = decided.read(second.review.verdict)
     assert newer is not None
     assert newer.asked.spec.workload.batch == 1
-    press(filled, "Add scenario and verdict")  # into a new one, which has no title
+    press(filled, "Add scenario and verdict")  # the same once more: it is there already
+    assert len(reviews.read(store, identity).review.scenarios) == 2
+    next(box for box in filled.selectbox if box.label == "Review").set_value("")
+    next(field for field in filled.text_input if field.label.startswith("Title")).set_value("")
+    press(filled, "Add scenario and verdict")
     assert "title" in filled.error[0].value
 
 
