@@ -30,11 +30,16 @@ _DONE = "ruled_done"
 
 def offer(scenario: Scenario, of: Ruling) -> None:
     """The button of the Decide page: keep this scenario and its verdict in a review, an old or a new one."""
-    shelf.problem()
-    done = st.session_state.pop(_DONE, None)
-    if done is not None:
-        st.toast(f"Kept in {escape(done)}. The Reviews page opens it.", icon=":material/check:")
-    with st.popover("Add to a review", icon=":material/add:"), st.form("ruled_add", border=False):
+    with st.popover("Add to a review", icon=":material/add:"):
+        shelf.problem()
+        done = st.session_state.pop(_DONE, None)
+        if done is not None:
+            st.success(f"Kept in {escape(done)}; the Reviews page opens it.", icon=":material/check:")
+        _form(scenario, of)
+
+
+def _form(scenario: Scenario, of: Ruling) -> None:
+    with st.form("ruled_add", border=False):
         known = reviews.listing(data.door().store).to_dict("records")
         titles = {"": "a new one", **{str(row["review_id"]): str(row["title"]) for row in known}}
         where = st.selectbox("Review", list(titles), format_func=lambda one: titles[one])
@@ -122,4 +127,4 @@ def told(saved: Saved) -> None:
         elif isinstance(block, Grid):
             st.markdown(f"**{escape(block.heading)}**")
             frame = pd.DataFrame(list(block.rows), columns=list(block.head))
-            st.dataframe(frame, hide_index=True, alt=block.heading)
+            st.table(frame.map(escape), border="horizontal", hide_index=True, alt=block.heading)

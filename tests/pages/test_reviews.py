@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import data
+from app.words import escape
 from moe_core.report import decided
 from moe_core.review import Decision, Review
 from moe_core.store import reviews, scenarios
@@ -66,9 +67,9 @@ def test_a_kept_verdict_is_read_in_words_and_as_a_chart(app: AppTest) -> None:
     drawn = app.session_state["page_drawn"]
     assert "review-factors" in drawn[2]
     assert drawn[3]() == found
-    factors, flips = (frame.value for frame in app.dataframe)
-    assert factors["factor"].tolist() == [one.title for one in found.weighed]
-    assert flips["flip"].tolist() == [one.sentence for one in found.turns]
+    factors, flips = (frame.value for frame in app.table)
+    assert factors["factor"].tolist() == [escape(one.title) for one in found.weighed]
+    assert flips["flip"].tolist() == [escape(one.sentence) for one in found.turns]
 
 
 def test_a_review_without_a_title_is_one_sentence(app: AppTest) -> None:

@@ -26,7 +26,7 @@ PAIRS = (
     {"mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B"},
     {"mixture": "Mixtral-8x7B", "rule": "published", "hardware": "A100 80GB", "precision": "int8"},
     {"mixture": "DeepSeek-V3", "rule": "sqrt", "hardware": "H200", "devices": 16, "precision": "fp8"},
-    {"mixture": "Mixtral-8x7B", "dense": "Qwen3-8B", "hardware": "RTX 4090", "workload": {"batch": 1}},
+    {"mixture": "Mixtral-8x7B", "dense": "Qwen3-8B", "hardware": "RTX 4090", "devices": 2},
 )
 
 
