@@ -12,7 +12,7 @@ from app import data, panels, ruled, shelf
 from app.panels import Number, Source
 from app.scenario import Scenario, shorten
 from app.words import escape, size
-from moe_core.report import decided, deck, html, pdf, tables
+from moe_core.report import argument, decided, deck, html, pdf, tables
 from moe_core.report import story as stories
 from moe_core.report.kinds import compute
 from moe_core.report.plots import Plot
@@ -168,9 +168,9 @@ def charts(saved: Saved, story: Story) -> None:
 
 
 def _show(plot: Plot, saved: Saved) -> None:
-    panels.show(
-        plot.figure, f"review-{plot.name}", MODELLED, caveat="full size", cases=stories.resolve(saved)
-    )
+    found = decided.read(saved.review.verdict) if plot.name == argument.NAME else None
+    source, caveat = (MODELLED, "full size") if found is None else ruled.source(found)
+    panels.show(plot.figure, f"review-{plot.name}", source, caveat=caveat, cases=stories.resolve(saved))
 
 
 # -- tabs ------------------------------------------------------------------------------------------

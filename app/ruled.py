@@ -15,8 +15,9 @@ from app.scenario import Scenario
 from app.words import escape
 from moe_core.decide import rules
 from moe_core.errors import MoEScopeError
-from moe_core.report import argument, decided
+from moe_core.report import argument
 from moe_core.report.blocks import Grid, Words
+from moe_core.report.decided import Decided, read
 from moe_core.review import Case, Review, Saved
 from moe_core.store import reviews
 
@@ -110,9 +111,17 @@ def _number(key: str) -> float | None:
 # -- out of it -------------------------------------------------------------------------------------
 
 
+def source(found: Decided) -> tuple[panels.Source, str]:
+    """Provenance of the chart of the factors, every kind of it said, and its caveat."""
+    origins = argument.origins(found)
+    kinds = [origin.kind for origin in origins]
+    said = "; ".join(f"{origin.kind}: {origin.detail}" for origin in origins)
+    return panels.Source("modelled", said), f"scores {' and '.join(kinds)}"
+
+
 def told(saved: Saved) -> None:
     """The verdict of a review in words and tables, and what its exports carry."""
-    found = decided.read(saved.review.verdict)
+    found = read(saved.review.verdict)
     if found is None:
         st.caption(
             "No verdict is kept here yet: add the scenario from the Decide page, with the verdict on it."

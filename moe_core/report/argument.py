@@ -17,7 +17,7 @@ from moe_core.report.plots import INK, SCHEMA, Plot
 SIDES = (
     "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense ' : 'mixture ') + format(abs(datum.value), '.1f')"
 )
-EVEN = "even"
+EVEN, NAME = "even", "factors"
 ROW, FRAME = 30, 70  # pixels
 
 
@@ -49,7 +49,7 @@ def plot(found: Decided) -> Plot:
     alt = f"{title}. Scores of {len(data)} factors from -1 (dense) to 1 (mixture)."
     spec = {"$schema": SCHEMA, "data": {"name": "rows"}, **_spec(data), "datasets": {"rows": data}}
     unit = "score: below zero dense, above zero mixture"
-    return Plot("factors", "sides", "factor", "side", "score", unit, "factor × weight",
+    return Plot(NAME, "sides", "factor", "side", "score", unit, "factor × weight",
                 Figure(title, alt, spec, data))  # fmt: skip
 
 
