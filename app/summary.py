@@ -33,7 +33,7 @@ def _quality(run: Run) -> Number:
 
 
 def scale_model(run: Run) -> None:
-    """What the scale model recorded: load and times in sight; quality, memory, components behind one click."""
+    """What the scale model recorded: load and times in sight; quality and memory behind one click."""
     here = panels.source_of(run)
     left, right = panels.pair()
     with left:

@@ -242,7 +242,8 @@ class RunSpec(Spec):
 
     `lab` "bench" records routing, timings, memory and quality; "topk_sweep" records quality
     against k; "layer_sweep" times one layer over tokens, "real_layers" published layers with random
-    weights; "calibrate" measures the device. The last two read no more than device, dtype and limit. `text` is the user's own text; None reads the held-out corpus, all domains in turn.
+    weights; "calibrate" measures the device. The last two read no more than device, dtype and limit.
+    `text` is the user's own text; None reads the held-out corpus, all domains in turn.
     """
 
     lab: Lab = "bench"

@@ -167,7 +167,12 @@ def _is_sorted(decisions: pa.Table) -> bool:
 
 def _write_table(directory: Path, name: str, table: pa.Table) -> FileEntry:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=["domain", "model", "phase", "component", "subject", "series"])
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=["domain", "model", "phase", "component", "subject", "series"],
+    )
     data = sink.getvalue()
     _write(directory / f"{name}.parquet", data)
     return FileEntry(rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest())
