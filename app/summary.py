@@ -33,13 +33,9 @@ def _quality(run: Run) -> Number:
 
 
 def scale_model(run: Run) -> None:
-    """What the scale model recorded: load and times in sight; quality and memory behind one click."""
+    """What the scale model recorded: the load in sight; times, quality and memory behind one click."""
     here = panels.source_of(run)
-    left, right = panels.pair()
-    with left:
-        panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
-    with right:
-        panels.show(data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats")
+    panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
     opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
     if opened.open:
         with opened:
@@ -47,6 +43,7 @@ def scale_model(run: Run) -> None:
 
 
 def _more(run: Run, here: Source) -> None:
+    panels.show(data.figure("phases", run), "phases", here, caveat="scale model, median of the repeats")
     left, right = panels.pair()
     with left:
         panels.show(data.figure("bits", run), "bits", here, caveat="scale model, held-out text")
