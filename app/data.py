@@ -109,7 +109,7 @@ def figure(name: str, of: Run, **options: Any) -> Figure:
 
 
 def _identity(of: Run) -> tuple[str, ...]:
-    return (str(door().settings.data_dir), of.run_id, of.created.isoformat())
+    return (str(door().settings.data_dir), of.run_id, of.created.isoformat(), str(of.complete))
 
 
 @st.cache_resource(show_spinner=False, max_entries=512)
@@ -138,6 +138,7 @@ def against_batch(of: Run) -> Figure | None:
 def _like(of: Run) -> tuple[tuple[int, str, float], ...]:
     """batch, model and decode seconds of runs that differ in batch only: same device, dtype and code."""
     table, spec = history("bench"), of.spec
+    table = table[table["complete"]]
     same = {name: spec[name] for name in ("model", "experts", "top_k", "shared", "seq")}
     same |= {name: of.provenance[name] for name in ("device", "dtype", "code_version")}
     for name, value in same.items():
@@ -211,6 +212,12 @@ def answer(spec: RunSpec) -> str | None:
     return found if found and run(found).reference is None else None
 
 
+def routing_of(spec: RunSpec) -> str | None:
+    """The run made here whose routing answers this question, even if the rest is still being measured."""
+    found = queries.latest(door().store, question_id(spec), whole=False)
+    return found if found and run(found).reference is None else None
+
+
 def same_question(spec: RunSpec) -> str | None:
     """The newest run of the same spec by any version on any device; own runs before shipped ones."""
     return queries.latest_for_spec(door().store, spec)
@@ -245,9 +252,12 @@ def jobs() -> list[Job]:
     return door().queue.list_jobs()
 
 
-def submit(spec: RunSpec) -> Job:
-    """Ask. Raises ConfigError when too many wait, StoreError when the queue cannot be used."""
-    return door().queue.submit(spec)
+def submit(spec: RunSpec, *, when_idle: bool = False) -> Job:
+    """Ask. Raises ConfigError when too many wait, StoreError when the queue cannot be used.
+
+    when_idle: measure again, as soon as the machine has nothing else to do.
+    """
+    return door().queue.submit(spec, when_idle=when_idle)
 
 
 def cancel(job_id: str) -> None:

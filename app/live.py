@@ -3,18 +3,19 @@
 A change of the scenario submits a run by itself. What this session asked before and no longer needs is
 cancelled; another session that waits for the same question simply asks again. Until the answer is
 there, pages show a stand-in: the same question recorded elsewhere, this session's last result, or
-the nearest shipped run.
+the nearest shipped run. The routing of a run is there before the rest of it, and shown at once.
 """
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import data
-from app.words import ago, escape, recorded_on
+from app.words import ago, busy_words, escape, recorded_on
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.job import Job
 from moe_core.specs import RunSpec
@@ -41,7 +42,8 @@ class Answer(NamedTuple):
     """What a page shows. `run` None: nothing at all yet. `problem`: one sentence, and no answer will come.
 
     `current`: `run` answers the question on this device; otherwise it stands in, `same` if it is the
-    same question recorded elsewhere or by an earlier version.
+    same question recorded elsewhere or by an earlier version. `routing`: this question's own routing,
+    once it is recorded, else what stands in for it.
     """
 
     spec: RunSpec
@@ -50,6 +52,12 @@ class Answer(NamedTuple):
     same: bool
     job: Job | None
     problem: str | None
+    routing: Run | None = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the routing is this question's own, recorded here."""
+        return self.current or bool(self.routing and not self.routing.complete)
 
 
 def follow(spec: RunSpec) -> Answer:
@@ -61,10 +69,27 @@ def follow(spec: RunSpec) -> Answer:
         found = data.answer(spec) if job and job.status == "done" else None
     if found:
         st.session_state[f"live_last_{spec.lab}"] = found
-        return Answer(spec, data.run(found), True, True, None, None)
+        job = _measured_again(spec, data.run(found))
+        known = data.run(found)
+        return Answer(spec, known, True, True, job, None, known)
     run = _stand_in(spec)
     same = bool(run and run.spec == spec.model_dump(mode="json"))
-    return Answer(spec, run, False, same, job, problem)
+    part = data.routing_of(spec)
+    return Answer(spec, run, False, same, job, problem, data.run(part) if part else run)
+
+
+def _measured_again(spec: RunSpec, known: Run) -> Job | None:
+    """The job that measures a known answer once more, while it is under way; its result, once it is over."""
+    job = data.job_of(spec)
+    if job is None or not job.when_idle:
+        return None
+    if (
+        job.status == "done"
+        and job.run_id
+        and (job.started or 0.0) > known.created.replace(tzinfo=UTC).timestamp()
+    ):
+        data.take_in_quietly(job.run_id)
+    return job if job.active else None
 
 
 def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
@@ -75,11 +100,18 @@ def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
             job = data.submit(spec)
         if job.active:
             _supersede(job)
+            _take_in_part(job)
         elif job.status == "done" and job.run_id:
             data.take_in(job.run_id)
     except MoEScopeError as error:
         return None, str(error)
     return job, None if job.active or job.status == "done" else job.error or f"the run was {job.status}"
+
+
+def _take_in_part(job: Job) -> None:
+    """The routing of a run that goes on."""
+    if job.run_id and data.routing_of(job.spec) is None:
+        data.take_in_quietly(job.run_id)
 
 
 def _withdrawn(job: Job) -> bool:
@@ -116,6 +148,7 @@ def _stand_in(spec: RunSpec) -> Run | None:
 def strip(answer: Answer) -> None:
     """The line above the result: nothing, progress with Cancel, or what went wrong with a way on."""
     if answer.current:
+        _pressure(answer)
         return
     if answer.problem:
         _trouble(answer)
@@ -129,6 +162,8 @@ def _stand_in_words(answer: Answer) -> str:
     assert answer.run
     if answer.same:
         return f"This is the same question {recorded_on(answer.run)}; this device's own answer replaces it."
+    if answer.recorded:
+        return "The routing below was recorded here a moment ago. Times, memory and quality follow."
     spec = answer.run.spec
     mixture = (
         f"{spec['experts']} experts, top-{spec['top_k']}, {spec['shared']} shared, batch {spec['batch']}"
@@ -140,9 +175,9 @@ def _stand_in_words(answer: Answer) -> str:
 
 def _progress(job_id: str) -> None:
     job = data.job(job_id)
-    if job is None or not job.active:
+    if job is None or not job.active or (job.run_id and data.routing_of(job.spec) is None):
         st.rerun()
-    if job.status == "queued" and data.nobody_answers(job):
+    if job.status == "queued" and not job.when_idle and data.nobody_answers(job):
         waited = ago(job.submitted).removesuffix(" ago")
         st.warning(f"No worker has taken this run for {waited}. Its log: {escape(data.worker_log())}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -151,6 +186,8 @@ def _progress(job_id: str) -> None:
 
 
 def _stage(job: Job) -> str:
+    if job.status == "queued" and job.when_idle:
+        return "Waits until this machine has nothing else to do, then measures again"
     if job.status == "queued":
         health = data.worker_words()
         ahead = sum(1 for other in data.jobs() if other.active and other.order < job.order)
@@ -188,8 +225,48 @@ def _again(spec: RunSpec, job_id: str) -> None:
     data.submit(spec)
 
 
+def _pressure(answer: Answer) -> None:
+    """A measurement made beside other work says so, and offers to be made again."""
+    assert answer.run
+    if answer.job:
+        st.fragment(_progress, run_every=POLL_S)(answer.job.job_id)
+        return
+    busy = answer.run.busy
+    if busy is None or busy.quiet or answer.spec.lab == "topk_sweep":  # quality does not depend on it
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f":material/hourglass_top: Measured beside other work: {busy_words(busy)}.")
+        st.button(
+            "Measure again when idle",
+            key=f"live_idle_{answer.spec.lab}",
+            on_click=_measure_again,
+            args=(answer.spec,),
+            type="tertiary",
+            icon=":material/replay:",
+            help="The run waits until this machine has had nothing else to do for some seconds.",
+        )
+
+
+def _measure_again(spec: RunSpec) -> None:
+    data.submit(spec, when_idle=True)
+
+
 def result(answer: Answer) -> DeltaGenerator:
     """The container of everything computed from the run; dimmed while it stands in for another question."""
-    if not answer.same:
-        st.html("<style>.st-key-result { opacity: 0.55; transition: opacity 0.2s; }</style>")
-    return st.container(key="result")
+    return _dimmed("result", dim=not answer.same)
+
+
+def routing(answer: Answer) -> DeltaGenerator:
+    """The container of everything computed from the routing alone, which is there before the rest."""
+    return _dimmed("routing", dim=not (answer.same or answer.recorded))
+
+
+def evidence(answer: Answer) -> DeltaGenerator:
+    """A second container of what was measured, below the routing."""
+    return _dimmed("evidence", dim=not answer.same)
+
+
+def _dimmed(key: str, dim: bool) -> DeltaGenerator:
+    if dim:
+        st.html(f"<style>.st-key-{key} {{ opacity: 0.55; transition: opacity 0.2s; }}</style>")
+    return st.container(key=key)

@@ -13,7 +13,7 @@ from app.layers import Split
 from app.live import Answer
 from app.panels import Number, Source
 from app.scenario import Scenario
-from app.words import escape, recorded_on, seconds
+from app.words import busy_words, escape, recorded_on, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.perf.calibrate import question
 from moe_core.perf.roofline import ridge_tokens
@@ -22,7 +22,6 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 MANY = 1024  # tokens: a batch beside which one token stands
-BUSY = 1.3  # times what the machine can do, from which timings are not to be trusted
 REAL_S = 240.0  # seconds that layers of real size may take
 
 
@@ -220,10 +219,9 @@ def components(scenario: Scenario) -> None:
 
 def _disturbed(run: Run, what: str) -> None:
     """A busy machine makes times long and uneven: that is said where it was so."""
-    load = float(run.summary.get("busy", 0.0))
-    if load > BUSY:
+    if run.busy and not run.busy.quiet:
         st.warning(
-            f"{what} was measured while the machine had {ratio(load)} the work it can do: "
+            f"{what} was measured while {busy_words(run.busy)}: "
             "times are too long and uneven. Measure again when it is idle.",
             icon=":material/traffic:",
         )

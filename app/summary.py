@@ -32,10 +32,14 @@ def _quality(run: Run) -> Number:
     )
 
 
-def scale_model(run: Run) -> None:
-    """What the scale model recorded: the load in sight; times, quality and memory behind one click."""
+def recorded(run: Run) -> None:
+    """The load that the scale model recorded, in sight."""
+    panels.show(data.figure("load", run, compact=True), "load", panels.source_of(run), caveat="scale model")
+
+
+def measured(run: Run) -> None:
+    """What else the scale model measured, times, quality and memory, behind one click."""
     here = panels.source_of(run)
-    panels.show(data.figure("load", run, compact=True), "load", here, caveat="scale model")
     opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
     if opened.open:
         with opened:

@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 
+from moe_core.pressure import Busy
 from moe_core.store.queries import Run
 from moe_core.units import quantity
 
@@ -37,13 +38,19 @@ def recorded_on(run: Run) -> str:
     return f"recorded on {escape(str(run.provenance['device']))}, {run.created:%Y-%m-%d}"
 
 
+def busy_words(busy: Busy) -> str:
+    """`other programs used 1.4 of 2 cores`."""
+    return f"other programs used {busy.others:.2g} of {busy.cores} cores"
+
+
 def measured_here(run: Run) -> str:
     """The tooltip of a measured number: device, versions, settings, date."""
     facts = run.provenance
+    beside = f", {busy_words(run.busy)}" if run.busy else ""
     return (
         f"{facts['device']}, {facts['dtype']}, kernel {facts['kernel']}, {facts['threads']} threads, "
         f"torch {facts['torch']}, MoEScope {facts['moescope']} ({facts.get('commit') or 'no commit'}), "
-        f"seed {facts['seed']}, {run.created:%Y-%m-%d %H:%M} UTC, run {run.run_id}"
+        f"seed {facts['seed']}, {run.created:%Y-%m-%d %H:%M} UTC, run {run.run_id}{beside}"
     )
 
 

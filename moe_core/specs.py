@@ -258,7 +258,7 @@ class RunSpec(Spec):
     dtype: Dtype = "auto"
     device: Device = "auto"
     kernel: Kernel = "auto"
-    repeats: Annotated[int, Field(ge=5, le=100)] = 5
+    repeats: Annotated[int, Field(ge=3, le=100)] = 5
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     time_limit_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
 

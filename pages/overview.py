@@ -24,5 +24,9 @@ with live.result(answer) if answer.run else st.container():
         with right:
             decide.card(ruling)
     summary.onward()  # before the scale model: the question is answered, the rest is evidence
-    if answer.run:
-        summary.scale_model(answer.run)
+if answer.routing:
+    with live.routing(answer):
+        summary.recorded(answer.routing)
+if answer.run:
+    with live.evidence(answer):
+        summary.measured(answer.run)

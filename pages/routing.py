@@ -7,12 +7,12 @@ from app import browse, controls, data, live, panels, summary
 scenario = controls.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
-if answer.run is None:
+if answer.routing is None:
     panels.nothing_yet(answer.problem is None)
     st.stop()
 
-run, here = answer.run, panels.source_of(answer.run)
-with live.result(answer):
+run, here = answer.routing, panels.source_of(answer.routing)
+with live.routing(answer):
     panels.lead(*summary.routing(run))
     panels.numbers(summary.routing_numbers(run))
     load, text, price, pairs, flow, quality = st.tabs(

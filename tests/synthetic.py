@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_core.pressure import Busy
 from moe_core.runs import bundle
 from moe_core.runs.layout import TABLES, Manifest
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
@@ -53,23 +54,34 @@ def write_bundle(
     seed: int = 0,
     device_key: str = "cpu-test",
     created: datetime | None = None,
+    others: float = 0.0,
+    complete: bool = True,
 ) -> Path:
-    """Publish one synthetic run under `runs_dir`; its directory is named by its run id."""
+    """Publish one synthetic run under `runs_dir`; its directory is named by its run id.
+
+    others: cores that other programs used meanwhile. complete: False leaves only the routing.
+    """
     spec = spec or RunSpec()
     generator = np.random.default_rng(seed)
     tables = TABLES_OF.get(spec.lab, partial(_bench, layers=layers, generator=generator))(spec)
     decisions = len(tables["decisions"]["layer"]) if "decisions" in tables else 0
+    if not complete:
+        tables = {name: tables[name] for name in ("decisions", "tokens", "probabilities")}
     question = question_id(spec)
+    busy = Busy(others=others, waited=None, wall_s=1.0, processor_s=1.0, cores=2)
     manifest = Manifest(
         run_id=run_id(question, device_key),
         question_id=question,
         spec=spec.model_dump(mode="json"),
         created=created or datetime.now(UTC),
         duration_s=2.5,
+        complete=complete,
         stages={"load": 0.5, "carve": 0.7, "route": 0.3, "time": 1.0},
-        provenance=_provenance(spec, device_key),
+        provenance=_provenance(spec, device_key) | {"busy": busy.model_dump(mode="json")},
         architectures=_architectures(spec, layers),
-        summary=_summary(spec, decisions),
+        summary=_summary(spec, decisions)
+        if complete
+        else {"tokens": spec.batch * spec.seq, "decisions": decisions},
     )
     return bundle.publish(runs_dir, manifest, tables)
 

@@ -30,6 +30,7 @@ class Progress(Spec):
     stage: str
     fraction: float
     eta_s: float | None = None
+    run_id: str | None = None  # of a part that can be seen already
 
 
 class Job(Spec):
@@ -52,6 +53,7 @@ class Job(Spec):
     started: float | None = None
     finished: float | None = None
     reused: bool = False  # this submission was answered from the store
+    when_idle: bool = False  # to be measured when the machine has nothing else to do
 
     @property
     def active(self) -> bool:

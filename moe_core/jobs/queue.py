@@ -55,19 +55,26 @@ class JobQueue:
 
     # -- asking (any process) ------------------------------------------------------------------
 
-    def submit(self, spec: RunSpec) -> Job:
+    def submit(self, spec: RunSpec, *, when_idle: bool = False) -> Job:
         """Ask a question. The same question again is the same job, or its answer if there is one.
 
+        when_idle: measure it again, answered or not, as soon as the machine has nothing else to do.
         Raises ConfigError when too many wait already, StoreError when the queue cannot be used.
         """
         job_id = question_id(spec)
         job = self.get(job_id)
         if job and job.active:
             return job
-        if job and self._answered(job):
+        if job and not when_idle and self._answered(job):
             return job.changed(reused=True, stage="answered from the store")
         self._admit()
-        fresh = Job(job_id=job_id, spec=spec, order=self._records.next_order(), submitted=time.time())
+        fresh = Job(
+            job_id=job_id,
+            spec=spec,
+            order=self._records.next_order(),
+            submitted=time.time(),
+            when_idle=when_idle,
+        )
         self._records.lower_flag(job_id)  # first: a message left from before may then run, and that is well
         self._records.put(fresh)
         self._send(fresh)
@@ -122,9 +129,12 @@ class JobQueue:
         self._records.release(job_id)
         return None
 
-    def report(self, job_id: str, stage: str, fraction: float, eta_s: float | None) -> None:
-        """Progress of a running job."""
-        self._records.put_progress(job_id, Progress(stage=stage, fraction=fraction, eta_s=eta_s))
+    def report(
+        self, job_id: str, stage: str, fraction: float, eta_s: float | None, run_id: str | None = None
+    ) -> None:
+        """Progress of a running job. `run_id`: of a part that can be seen already."""
+        progress = Progress(stage=stage, fraction=fraction, eta_s=eta_s, run_id=run_id)
+        self._records.put_progress(job_id, progress)
 
     def is_cancelled(self, job_id: str) -> bool:
         """Whether somebody wished this job away."""
@@ -204,7 +214,8 @@ class JobQueue:
         if job.status != "done" or job.run_id is None:
             return False
         try:
-            bundle.read(self._settings.runs_dir / job.run_id)
+            if not bundle.read(self._settings.runs_dir / job.run_id).manifest.complete:
+                return False
         except MoEScopeError:
             return False
         last = [vital.beat for vital in workers(self._settings.data_dir) if vital.beat.name == job.worker]

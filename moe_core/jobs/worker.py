@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from moe_core import threads
 from moe_core.errors import CancelledError, InfeasibleError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import WEB, WORKER, Pulse
@@ -25,11 +26,13 @@ from moe_core.runs import bundle
 from moe_core.runs.context import Context
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
+from moe_core.threads import Waiting
 from moe_core.version import code_version, question_id
 
 POLL_S = 0.05  # an idle look into the queue costs about 20 us
 GRACE_S = 30.0  # how long a managed worker outlives the web process that started it
 OVERDUE_S = 60.0  # a step that outlasts the time limit by this much is stuck
+CALM_S = 3.0  # so long must the machine have had nothing else to do before what waits for that is measured
 
 Lab = Callable[[RunSpec, Context], Path]
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class Labs(NamedTuple):
 
 def load_labs() -> Labs:
     """Import the experiments, and torch with them, and load the shipped models."""
+    threads.prepare()
     from moe_core.device import describe, pick
     from moe_core.labs.table import LABS
     from moe_core.runs import execute
@@ -78,6 +82,8 @@ class Worker:
         self._settings, self._name, self._supervised = settings, name, supervised
         self._grace_s, self._load, self._on_progress = grace_s, load, on_progress
         self._labs = Labs({}, "", "")
+        self._waiting: Waiting | None = None  # of this worker's threads for one another
+        self._parked: list[Ticket] = []  # jobs that wait for a machine with nothing else to do
         self._stopping = False
 
     def serve(self) -> int:
@@ -95,7 +101,7 @@ class Worker:
                 elif time.monotonic() - unclaimed_since > self._grace_s:
                     log.info("nobody has claimed this worker for %g s: ending", self._grace_s)
                     break
-                ticket = queue.take()
+                ticket = self._next(queue)
                 if ticket is None:
                     time.sleep(POLL_S)
                     continue
@@ -111,6 +117,20 @@ class Worker:
                 self._perform(queue, pulse, Ticket(job.job_id, spec.model_dump_json()))
             return queue.get(job.job_id) or job
 
+    def _next(self, queue: JobQueue) -> Ticket | None:
+        """The next message to act on. One that wishes for an idle machine is put aside until there is one."""
+        assert self._waiting is not None
+        self._waiting.settle()
+        calm = self._waiting.calm_s >= CALM_S
+        ticket = queue.take()
+        if ticket is None:
+            return self._parked.pop(0) if self._parked and calm else None
+        job = queue.get(ticket.job_id)
+        if job and job.when_idle and not calm:
+            self._parked.append(ticket)
+            return None
+        return ticket
+
     @contextmanager
     def _ready(self) -> Iterator[tuple[JobQueue, Pulse]]:
         """The only worker of its name, beating, warm, with the queue mended."""
@@ -118,8 +138,10 @@ class Worker:
         with (
             heartbeat.hold(directory, self._name, version, supervised=self._supervised) as pulse,
             pulse.beating(),
+            Waiting() as self._waiting,
         ):
             self._labs = self._load()
+            self._waiting.find_library()
             pulse.say(device=self._labs.device, device_key=self._labs.device_key)
             queue = JobQueue(self._settings)
             try:
@@ -166,8 +188,11 @@ class Worker:
             self._stopping = self._stopping or self._supervised
 
     def _context(self, queue: JobQueue, job: Job) -> Context:
+        assert self._waiting is not None
+        part: list[str] = []  # run id of what can be seen already
+
         def report(stage: str, fraction: float, eta_s: float | None) -> None:
-            queue.report(job.job_id, stage, fraction, eta_s)
+            queue.report(job.job_id, stage, fraction, eta_s, part[0] if part else None)
             if self._on_progress:
                 self._on_progress(stage, fraction, eta_s)
 
@@ -177,7 +202,13 @@ class Worker:
             if self._stopping:
                 raise Stopping("the worker is ending")
 
-        return Context(time_limit_s=job.spec.time_limit_s, report=report, check=check)
+        return Context(
+            time_limit_s=job.spec.time_limit_s,
+            report=report,
+            check=check,
+            settle=self._waiting.settle,
+            published=part.append,
+        )
 
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:

@@ -12,6 +12,8 @@ Legend: T tokens, D model, F ffn, W expert width, E experts, K top-k, X = D + 1.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -54,10 +56,13 @@ def carve(
     arch = architecture(dense.arch, experts, top_k, shared)
     mixture = sharing(dense, arch)
     assert arch.experts is not None
-    for ffn, moe, layer in zip(dense.feed_forwards, mixture.feed_forwards, calibration, strict=True):
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the assignment holds no interpreter lock
+        found = list(pool.map(partial(group, experts=arch.experts, seed=seed), calibration))
+    for ffn, moe, layer, groups in zip(
+        dense.feed_forwards, mixture.feed_forwards, calibration, found, strict=True
+    ):
         assert isinstance(ffn, FFN), "carving starts from a dense model"
         assert isinstance(moe, MoE)
-        groups = group(layer, arch.experts, seed)
         _fill_experts(moe, ffn, groups)
         _fill_router(moe.router, layer, groups.routed_EW)
     return mixture

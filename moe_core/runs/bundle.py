@@ -61,17 +61,24 @@ def check_run_id(run_id: str) -> str:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def publish(runs_dir: Path, manifest: Manifest, tables: Mapping[str, Mapping[str, Any] | pa.Table]) -> Path:
+def publish(
+    runs_dir: Path,
+    manifest: Manifest,
+    tables: Mapping[str, Mapping[str, Any] | pa.Table],
+    earlier: Bundle | None = None,
+) -> Path:
     """Write a bundle aside and publish it as `runs_dir/<run_id>`, replacing an earlier one.
 
     `tables`: name in `TABLES` -> columns (arrays or lists) or an arrow table; rows of `decisions`
-    must be sorted by layer, token, slot. Raises StoreError when the disk is full; nothing
-    half-written is ever visible and the temporary directory is removed.
+    must be sorted by layer, token, slot. `earlier`: a part of the same run, whose tables are kept.
+    Raises StoreError when the disk is full; nothing half-written is ever visible and the temporary
+    directory is removed.
     """
     run_id = check_run_id(manifest.run_id)
     checked = {name: _to_table(name, columns) for name, columns in tables.items()}
     with _draft(runs_dir, run_id, sum(table.nbytes for table in checked.values())) as draft:
-        files = {f"{name}.parquet": _write_table(draft, name, table) for name, table in checked.items()}
+        files = _keep(earlier, draft) if earlier else {}
+        files |= {f"{name}.parquet": _write_table(draft, name, table) for name, table in checked.items()}
         complete = manifest.model_copy(update={"files": files})
         _write(draft / MANIFEST, complete.to_json())
         _sync_directory(draft)
@@ -142,6 +149,16 @@ def _swap_in(draft: Path, final: Path) -> None:
         old.rename(final)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep(earlier: Bundle, draft: Path) -> dict[str, FileEntry]:
+    """The files of an earlier part: second names of the same bytes, where the file system has those."""
+    for name in earlier.manifest.files:
+        try:
+            os.link(earlier.path / name, draft / name)
+        except OSError:
+            shutil.copyfile(earlier.path / name, draft / name)
+    return dict(earlier.manifest.files)
 
 
 def _to_table(name: str, columns: Mapping[str, Any] | pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Context: what a run sees of the world that asked for it. Progress out; cancel and time limit in.
+"""Context: what a run sees of the world that asked for it. Progress out; cancel, time limit and pressure in.
 
 A run calls `step` between two pieces of work, never inside a timed region. No torch here.
 """
@@ -9,7 +9,9 @@ import math
 import time
 from collections.abc import Callable
 
+from moe_core import pressure
 from moe_core.errors import CancelledError
+from moe_core.pressure import Busy, Look
 
 REPORT_EVERY_S = 0.1  # at most ten reports a second, and one at every new stage
 CHECK_EVERY_S = 0.05  # a look at the cancel flag costs about 50 us
@@ -21,6 +23,8 @@ class Context:
     time_limit_s  seconds from now after which `step` raises.
     report        called as report(stage, fraction, eta_s): eta_s in seconds, None when unknown.
     check         raises to stop the run: CancelledError, or a kind of it.
+    settle        adapts how threads wait to how busy the machine is; returns how they wait now.
+    published     called with a run id when a part of the run can be seen.
     """
 
     def __init__(
@@ -29,10 +33,16 @@ class Context:
         time_limit_s: float = math.inf,
         report: Callable[[str, float, float | None], None] | None = None,
         check: Callable[[], None] | None = None,
+        settle: Callable[[], str] = lambda: "as the library does",
+        published: Callable[[str], None] = lambda run_id: None,
         clock: Callable[[], float] = time.monotonic,
+        look: Callable[[], Look] = pressure.look,
     ) -> None:
         self._limit, self._report, self._check, self._clock = time_limit_s, report, check, clock
+        self._settle, self._look, self.published = settle, look, published
         self._start = clock()
+        self._looks: dict[str, Look] = {}
+        self._waits: dict[str, None] = {}  # how threads waited, in the order it was seen
         self._stage, self._stage_start = "", self._start
         self._reported = self._checked = -math.inf
         self._seconds: dict[str, float] = {}
@@ -48,10 +58,25 @@ class Context:
         if fresh:
             self._close_stage(now)
             self._stage, self._stage_start = stage, now
+            self._looks.setdefault(stage, self._look())
+        self._waits[self._settle()] = None
         self._enforce(now)
         if self._report and (fresh or now - self._reported >= REPORT_EVERY_S):
             self._reported = now
             self._report(stage, fraction, remaining(now - self._start, fraction))
+
+    def left_s(self, share: float = 1.0) -> float:
+        """Seconds until `share` of the time limit is used up; infinite without a limit."""
+        return self._limit * share - self.elapsed_s
+
+    def busy(self, since: str) -> Busy:
+        """How busy the machine was from the start of a stage until now."""
+        return pressure.between(self._looks[since], self._look())
+
+    @property
+    def waiting(self) -> str:
+        """How threads waited for one another: one way, or several with "then" between them."""
+        return ", then ".join(self._waits)
 
     @property
     def elapsed_s(self) -> float:

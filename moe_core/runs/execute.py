@@ -20,6 +20,8 @@ from moe_core.runs.record import Decisions, Recorder
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 
+TIMING_ENDS = 0.9  # of the time limit: no repeat begins that would end later
+
 
 class Pair(NamedTuple):
     """The two models that are compared."""
@@ -55,9 +57,36 @@ def execute(spec: RunSpec, context: Context) -> Path:
     admission.admit(wanted, question.device)
     with admission.memory_guarded(wanted):
         pair = prepare(question, context)
-        tables, summary, rules = _measure(question, pair, context)
+        bits, decisions = _record(question, pair, context)
+        recorded = {"decisions": decisions.expert_LTK.size}
+        tables = {
+            "decisions": decisions.columns(),
+            "tokens": question.sample.columns(),
+            "probabilities": decisions.probabilities(question.sample.domains),
+        }
+        routing = _publish_routing(question, context, tables, recorded)
+        rest, summary, rules = _measure(question, pair, bits, context)
     context.step("write", 0.97)
-    return answer.publish(question, context, tables, summary, rules)
+    return answer.publish(
+        question,
+        context,
+        rest if routing else tables | rest,
+        recorded | summary,
+        rules,
+        since="time",
+        earlier=routing,
+    )
+
+
+def _publish_routing(
+    question: Question, context: Context, tables: dict[str, dict[str, Any]], summary: dict[str, Any]
+) -> Path | None:
+    """The routing, to be seen while the rest is measured; None where the whole answer lies there already."""
+    if answer.known(question):
+        return None
+    path = answer.publish(question, context, tables, summary, {}, complete=False)
+    context.published(path.name)
+    return path
 
 
 def prepare(question: Question, context: Context) -> Pair:
@@ -72,28 +101,25 @@ def prepare(question: Question, context: Context) -> Pair:
 
 
 def _measure(
-    question: Question, pair: Pair, context: Context
+    question: Question, pair: Pair, bits_B: np.ndarray, context: Context
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
-    """Tables, summary and rules of a bench run."""
-    bits, decisions = _judge(question, pair, context)
+    """Tables, summary and rules of what follows the routing."""
+    bits = _judge(question, pair, bits_B, context)
     context.step("memory", 0.36)
     memory, peaks = _weigh(question, pair, context)
     rows, rotation = _time(question, pair, context)
     top_k = question.spec.top_k
     tables = {
-        "decisions": decisions.columns(),
-        "tokens": question.sample.columns(),
-        "probabilities": decisions.probabilities(question.sample.domains),
         "timings": timing.columns(rows),
         "memory": memory,
         "quality": quality.columns({(name, top_k): bits_B for name, bits_B in bits.items()}, question.sample),
     }
     summary = {
-        "decisions": decisions.expert_LTK.size,
         "bits_per_byte": overall(bits, question),
         "prefill_s": {name: timing.median_total(rows, name, "prefill") for name in pair._fields},
         "decode_s": {name: timing.median_total(rows, name, "decode") for name in pair._fields},
         "peak_bytes": {name: _total(memory, name) for name in pair._fields},
+        "repeats": 1 + max(row.repeat for row in rows),
     }
     return tables, summary, {"process_peak": peaks, "rotation": rotation, "decode_from": question.start}
 
@@ -103,26 +129,30 @@ def overall(bits: dict[str, np.ndarray], question: Question) -> dict[str, float]
     return {name: float(bits_B.sum() / question.tokens) for name, bits_B in bits.items()}
 
 
-def _judge(question: Question, pair: Pair, context: Context) -> tuple[dict[str, np.ndarray], Decisions]:
-    """Bits of every sequence by model, and what the mixture's router decided on the way."""
+def _record(question: Question, pair: Pair, context: Context) -> tuple[np.ndarray, Decisions]:
+    """What the mixture's router decided, and the bits that the mixture needed for every sequence."""
     sample = question.sample
     names = sample.domains
     recorder = Recorder([names.index(d) for d in sample.domains_B], len(names), sample.seq)
-    step = partial(context.step, "record", 0.2)
 
     def after() -> None:
         recorder.collect()
-        step()
+        context.step("record", 0.2)
 
-    step()
-    bits = {"moe": quality.sequence_bits(pair.moe, sample, recorder, after)}
-    others = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
-    for number, (name, model) in enumerate(others.items()):
-        if name not in bits:
-            step = partial(context.step, "quality", 0.24 + 0.03 * number)
-            step()
-            bits[name] = quality.sequence_bits(model, sample, after=step)
-    return {name: bits[name] for name in others}, recorder.decisions()
+    context.step("record", 0.2)
+    bits_B = quality.sequence_bits(pair.moe, sample, recorder, after)
+    return bits_B, recorder.decisions()
+
+
+def _judge(question: Question, pair: Pair, bits_B: np.ndarray, context: Context) -> dict[str, np.ndarray]:
+    """Bits of every sequence by model. `bits_B`: the mixture's, which are known."""
+    judged = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
+    found = {}
+    for number, (name, model) in enumerate(judged.items()):
+        step = partial(context.step, "quality", 0.24 + 0.03 * number)
+        step()
+        found[name] = bits_B if name == "moe" else quality.sequence_bits(model, question.sample, after=step)
+    return found
 
 
 def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, list[Any]], dict[str, Any]]:
@@ -150,9 +180,8 @@ def _time(question: Question, pair: Pair, context: Context) -> tuple[list[timing
         rotations[name] = timing.Rotation(model, copies, work)
         rule[name] = {"copies": copies, "bytes": copies * size}
         context.step("time", 0.41)
-    rows = timing.measure(
-        rotations, work, question.spec.repeats, lambda share: context.step("time", 0.42 + 0.55 * share)
-    )
+    patience = timing.Patience(question.spec.repeats, lambda: context.left_s(TIMING_ENDS))
+    rows = timing.measure(rotations, work, patience, lambda share: context.step("time", 0.42 + 0.55 * share))
     return rows, rule | {"cache_bytes": cache_bytes(question.device)}
 
 

@@ -50,7 +50,10 @@ class FileEntry(Spec):
 
 
 class Manifest(Spec):
-    """Everything about a run that is not a table. `files` is filled in by `publish`."""
+    """Everything about a run that is not a table. `files` is filled in by `publish`.
+
+    complete: False while only the routing is there; the rest follows under the same run.
+    """
 
     version: Literal[1] = Field(default=1, alias="schema")
     run_id: RunId
@@ -58,6 +61,7 @@ class Manifest(Spec):
     spec: dict[str, Any]
     created: Annotated[AwareDatetime, Strict(False)]
     duration_s: float
+    complete: bool = True
     stages: dict[str, float] = Field(default_factory=dict)
     provenance: dict[str, Any]
     architectures: dict[str, Any]

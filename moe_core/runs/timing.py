@@ -1,8 +1,9 @@
 """Timing: seconds of prefill and of a decode step, whole and by component, dense and mixture in turn.
 
 The total is timed without spans; the components in passes of their own, so that the sum of the
-parts can be held against a total that nobody watched. Every pass runs on another copy of the
-weights, so that what the last pass left in a cache does not flatter the next.
+parts can be held against a total that nobody watched. A pass that takes long is watched and timed at
+once: its spans cost a few thousandths of it. Every pass runs on another copy of the weights, so that what
+the last pass left in a cache does not flatter the next. Repeats end when enough time was spent.
 
 Legend: B sequences, S prompt tokens, K decode steps.
 """
@@ -10,8 +11,10 @@ Legend: B sequences, S prompt tokens, K decode steps.
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import cycle
 from typing import Any, NamedTuple, cast
@@ -26,6 +29,9 @@ from moe_core.nn.observe import NULL, Null, Observer
 
 WARM_UP_S = 0.1  # of untimed rounds, after the passes that measured quality and memory on the same shapes
 WATCHED_STEPS = 4  # of a decode, at most, that are timed by component
+LONG_S = 0.05  # a pass so long is watched and timed at once: two hundred spans take 0.4 ms
+LEAST_REPEATS = 3
+BUDGET_S = 2.5  # of repeats beyond the third
 
 
 class Row(NamedTuple):
@@ -107,9 +113,28 @@ class Rotation:
         return next(self._turn)
 
 
+class Patience(NamedTuple):
+    """How many repeats: `wish` at most, `LEAST_REPEATS` at least, those in between within `BUDGET_S` seconds.
+
+    left_s: seconds that may be used altogether. A repeat that would not end within them is not begun,
+    if there is one already: on a machine so busy, one measurement is still an answer.
+    """
+
+    wish: int
+    left_s: Callable[[], float] = lambda: math.inf
+
+    def enough(self, done: int, spent_s: float) -> bool:
+        """Whether to stop after `done` repeats that took `spent_s` seconds."""
+        if done == 0:
+            return False
+        over = spent_s * (done + 1) / done > BUDGET_S
+        hopeless = spent_s / done > self.left_s()
+        return done >= self.wish or hopeless or (over and done >= LEAST_REPEATS)
+
+
 @torch.inference_mode()
 def measure(
-    rotations: Mapping[str, Rotation], work: Work, repeats: int, step: Callable[[float], None]
+    rotations: Mapping[str, Rotation], work: Work, patience: Patience, step: Callable[[float], None]
 ) -> list[Row]:
     """Every row of the table `timings`. `step(share done)` is called between passes, never inside one.
 
@@ -118,10 +143,17 @@ def measure(
     step(0.0)
     warm_up(rotations, work)
     rows: list[Row] = []
-    for repeat in range(repeats):
+    start, repeat = time.monotonic(), 0
+    while not patience.enough(repeat, time.monotonic() - start):
         for number, name in enumerate(rotations):
-            step((repeat + number / len(rotations)) / repeats)
-            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat)]
+            step(min(0.99, (repeat + number / len(rotations)) / patience.wish))
+            long = {
+                row.phase
+                for row in rows
+                if row.model == name and row.component == "total" and row.seconds > LONG_S
+            }
+            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat, long)]
+        repeat += 1
     return rows
 
 
@@ -135,17 +167,20 @@ def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
             spent += work.prefill(rotation, NULL) + work.decode(rotation, NULL)
 
 
-def _one(rotation: Rotation, work: Work, repeat: int) -> Iterator[tuple[str, str, int, float]]:
+def _one(
+    rotation: Rotation, work: Work, repeat: int, long: Container[str]
+) -> Iterator[tuple[str, str, int, float]]:
     """Both phases of one repeat. Prefill comes first: it fills the cache that decode reads."""
     watched = work.first(WATCHED_STEPS)
     for phase, plain, spied in (
         ("prefill", work.prefill, work.prefill),
         ("decode", work.decode, watched.decode),
     ):
-        yield phase, "total", repeat, plain(rotation, NULL)
-        spans = Spans(work.device)
-        spied(rotation, spans)
-        steps = watched.answer_BK.shape[1] if phase == "decode" else 1
+        spans, steps = Spans(work.device), work.answer_BK.shape[1] if phase == "decode" else 1
+        yield phase, "total", repeat, plain(rotation, spans if phase in long else NULL)
+        if phase not in long:
+            spied(rotation, spans)
+            steps = min(steps, WATCHED_STEPS)
         yield from ((phase, part, repeat, seconds / steps) for part, seconds in spans.seconds().items())
 
 

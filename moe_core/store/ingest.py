@@ -148,6 +148,7 @@ def _insert_run(cursor: DuckDBPyConnection, key: int, found: Bundle, reference: 
         "manifest_sha256": found.sha256,
         "created": manifest.created.astimezone(UTC).replace(tzinfo=None),
         "duration_s": manifest.duration_s,
+        "complete": manifest.complete,
     } | _described(found)
     for name in ("spec", "stages", "provenance", "architectures", "summary"):
         values[name] = json.dumps(getattr(manifest, name), sort_keys=True, separators=(",", ":"))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moe_core.errors import ConfigError
+from moe_core.pressure import Busy
 from moe_core.specs import RunSpec
 from moe_core.store.db import Store
 
@@ -25,11 +26,18 @@ class Run(NamedTuple):
     reference: str | None  # name of a shipped reference run; None for a run made here
     created: datetime  # UTC, naive
     duration_s: float
+    complete: bool  # False while only its routing is there
     spec: dict[str, Any]
     stages: dict[str, float]
     provenance: dict[str, Any]
     architectures: dict[str, Any]
     summary: dict[str, Any]
+
+    @property
+    def busy(self) -> Busy | None:
+        """How busy the machine was while it was measured; None for runs from before that was kept."""
+        kept = self.provenance.get("busy")
+        return Busy.parse(kept) if kept else None
 
 
 def key(store: Store, run_id: str) -> int:
@@ -52,7 +60,7 @@ def history(store: Store, lab: str | None = None, limit: int = 1_000) -> pd.Data
     """
     sql = """
         SELECT run_id, question_id, reference, lab, model, experts, top_k, shared, batch, seq, created,
-            duration_s, device, device_kind, code_version,
+            duration_s, complete, device, device_kind, code_version,
             provenance->>'$.dtype' AS dtype, provenance->>'$.kernel' AS kernel,
             (spec->>'$.text') IS NOT NULL AS own_text,
             (summary->>'$.tokens')::BIGINT AS tokens, (summary->>'$.decisions')::BIGINT AS decisions,
@@ -75,21 +83,26 @@ def run(store: Store, run_id: str) -> Run:
     """Everything about one run that is not a table. Raises ConfigError if the store does not have it."""
     sql = f"SELECT {', '.join(Run._fields)} FROM runs WHERE run = $run"
     values = store.rows(sql, run=key(store, run_id))[0]
-    plain, parsed = values[:5], (json.loads(value) for value in values[5:])
+    plain, parsed = values[:6], (json.loads(value) for value in values[6:])
     return Run(*plain, *parsed)
 
 
-def latest(store: Store, question_id: str) -> str | None:
-    """The newest answer to a question (same spec, same code), any device; None if never asked."""
-    sql = "SELECT run_id FROM runs WHERE question_id = $question ORDER BY created DESC, run DESC LIMIT 1"
-    found = store.rows(sql, question=question_id)
+def latest(store: Store, question_id: str, *, whole: bool = True) -> str | None:
+    """The newest answer to a question (same spec, same code), any device; None if never asked.
+
+    whole: False takes an answer too of which only the routing is there.
+    """
+    sql = """
+        SELECT run_id FROM runs WHERE question_id = $question AND (complete OR NOT $whole)
+        ORDER BY created DESC, run DESC LIMIT 1"""
+    found = store.rows(sql, question=question_id, whole=whole)
     return str(found[0][0]) if found else None
 
 
 def latest_for_spec(store: Store, spec: RunSpec) -> str | None:
     """The newest answer to a spec, whatever the code version; runs made here before shipped ones."""
     sql = """
-        SELECT run_id FROM runs WHERE spec = $spec::JSON
+        SELECT run_id FROM runs WHERE spec = $spec::JSON AND complete
         ORDER BY reference IS NOT NULL, created DESC, run DESC LIMIT 1"""
     found = store.rows(
         sql, spec=json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -105,7 +118,8 @@ def nearest(store: Store, spec: RunSpec, reference_only: bool = True) -> str | N
     """
     sql = """
         SELECT run_id FROM runs
-        WHERE lab = $lab AND (reference IS NOT NULL OR NOT $reference_only) AND (spec->>'$.text') IS NULL
+        WHERE lab = $lab AND complete AND (reference IS NOT NULL OR NOT $reference_only)
+            AND (spec->>'$.text') IS NULL
         ORDER BY model <> $model,
             abs(log2(experts / $experts)) + abs(log2(top_k / $top_k)) + 0.5 * abs(shared - $shared)
             + 0.25 * abs(log2(batch / $batch)) + 0.25 * abs(log2(seq / $seq)),

@@ -13,10 +13,11 @@ from moe_core.errors import StoreError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
-from moe_core.jobs.worker import Worker
+from moe_core.jobs.worker import CALM_S, Worker
 from moe_core.runs import bundle
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
+from moe_core.threads import Waiting
 from tests.jobs.fake import labs, question, wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -67,6 +68,40 @@ def finish_here(settings: Settings, spec: RunSpec) -> Job:
 
 
 # -- in this process -------------------------------------------------------------------------------
+
+
+class Calm(Waiting):
+    """A machine that has had nothing else to do for so long."""
+
+    calm = 0.0
+
+    @property
+    def calm_s(self) -> float:
+        return self.calm
+
+
+def test_what_wishes_for_an_idle_machine_waits_for_one_and_lets_others_pass(
+    settings: Settings, queue: JobQueue
+):
+    worker = Worker(settings, load=labs)
+    worker._waiting = machine = Calm()
+    wish, other = queue.submit(question(), when_idle=True), queue.submit(question(steps=2))
+    assert wish.when_idle
+    taken = [worker._next(queue) for _ in range(3)]
+    assert [ticket.job_id for ticket in taken if ticket] == [other.job_id]
+    assert now(queue, wish).status == "queued"
+    machine.calm = CALM_S
+    ticket = worker._next(queue)
+    assert ticket is not None
+    assert ticket.job_id == wish.job_id
+    assert worker._next(queue) is None
+
+
+def test_a_known_answer_is_measured_again_when_that_is_asked(settings: Settings, queue: JobQueue):
+    first = finish_here(settings, question())
+    assert queue.submit(question()).reused
+    again = queue.submit(question(), when_idle=True)
+    assert (again.status, again.job_id) == ("queued", first.job_id)
 
 
 def test_an_answer_is_a_bundle(settings: Settings):

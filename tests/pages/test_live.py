@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,52 @@ def test_the_answer_replaces_the_stand_in(
     assert not filled.progress
     assert "Dimmed below" not in words(filled)
     assert filled.session_state["live_last_bench"] == run_id
+
+
+def test_the_routing_is_shown_while_the_rest_is_measured(
+    filled: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
+) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    job_id = take(queue)
+    run_id = bundle_dir(RunSpec(experts=8), seed=9, complete=False).name
+    queue.report(job_id, "time", 0.5, 3.0, run_id)
+    filled.run()
+    assert "The routing below was recorded here" in words(filled)
+    assert "50%" in str(filled.progress[0].text)
+    dimmed = " ".join(str(element.value) for element in filled.html)
+    assert "st-key-result" in dimmed
+    assert "st-key-routing" not in dimmed
+    filled.switch_page("../pages/routing.py").run()
+    assert not filled.exception
+    assert "Dimmed below" not in words(filled)
+    bundle_dir(RunSpec(experts=8), seed=9)
+    job = queue.get(job_id)
+    assert job is not None
+    queue.finish(job, "done", run_id=run_id)
+    filled.run()
+    assert not filled.progress
+    assert "was recorded here a moment ago" not in words(filled)
+
+
+def test_a_busy_measurement_says_so_and_is_made_again_on_request(
+    app: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
+) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=5)
+    run_id = bundle_dir(RunSpec(), seed=0, created=before, others=1.37).name
+    open_page(app, "overview")
+    assert "other programs used 1.4 of 2 cores" in words(app)
+    app.button(key="live_idle_bench").click().run()
+    (job,) = queue.list_jobs()
+    assert (job.status, job.when_idle) == ("queued", True)
+    assert "nothing else to do" in str(app.progress[0].text)
+    taken = queue.get(take(queue))
+    assert taken is not None
+    bundle_dir(RunSpec(), seed=0)
+    queue.finish(taken, "done", run_id=run_id)
+    app.run()
+    assert not app.progress
+    assert "other programs used" not in words(app)
 
 
 def test_cancel_stops_and_stays_stopped_until_asked_again(filled: AppTest, queue: JobQueue) -> None:

@@ -15,7 +15,6 @@ from moe_core.jobs.queue import JobQueue
 from moe_core.perf import calibrate
 from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
-from tests import synthetic_layers
 from tests.pages.conftest import open_page, words
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -153,14 +152,10 @@ def test_a_layer_that_did_not_fit_is_named_beside_those_that_did(
     assert "DeepSeek-V3 needs 25.8 GB" in filled.warning[0].value.replace("\\", "")
 
 
-def test_a_sweep_of_a_busy_machine_says_so(
-    app: AppTest, bundle_dir: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    summary = synthetic_layers.summary
-    monkeypatch.setattr(synthetic_layers, "summary", lambda spec: {**summary(spec), "busy": 3.7})
-    bundle_dir(RunSpec(lab="layer_sweep"))
+def test_a_sweep_of_a_busy_machine_says_so(app: AppTest, bundle_dir: Callable[..., Path]) -> None:
+    bundle_dir(RunSpec(lab="layer_sweep"), others=1.37)
     open_page(app, "speed")
-    assert "3.70× the work" in app.warning[0].value
+    assert "other programs used 1.4 of 2 cores" in app.warning[0].value
 
 
 def test_the_shipped_sweep_paints_first_and_is_predicted(

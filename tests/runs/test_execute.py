@@ -10,6 +10,7 @@ import pytest
 
 from moe_core.errors import CancelledError, InfeasibleError
 from moe_core.jobs.worker import Worker, load_labs
+from moe_core.pressure import Busy
 from moe_core.runs import admission, bundle, execute, models
 from moe_core.runs.bundle import Bundle
 from moe_core.runs.context import Context
@@ -112,6 +113,73 @@ def test_the_same_question_from_the_manifest_gives_the_same_answer(done: Bundle,
         assert again.table(name).equals(done.table(name)), name
 
 
+def test_the_routing_can_be_seen_before_the_rest(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    parts: list[Bundle] = []
+    stages: list[str] = []
+
+    def published(run_id: str) -> None:
+        parts.append(bundle.verify(settings.runs_dir / run_id))
+
+    context = Context(published=published, report=lambda stage, share, left: stages.append(stage))
+    monkeypatch.setattr(execute, "_measure", _measuring(stages, execute._measure))
+    whole = ask(SMALL, context)
+    (part,) = parts
+    assert part.tables == ("decisions", "tokens", "probabilities")
+    assert not part.manifest.complete
+    assert whole.manifest.complete
+    assert part.manifest.run_id == whole.manifest.run_id
+    assert stages.index("record") < stages.index("measured from here") < stages.index("time")
+    for name in part.tables:
+        assert whole.table(name).num_rows == part.manifest.files[f"{name}.parquet"].rows
+    store = Store.open(settings)
+    try:
+        ingest.refresh(store, reference=settings.data_dir / "none")
+        assert len(routing.load(store, whole.manifest.run_id)) == SMALL.experts * LAYERS
+    finally:
+        store.close()
+
+
+def _measuring(stages: list[str], measure: Callable[..., object]) -> Callable[..., object]:
+    def wrapped(*arguments: object) -> object:
+        stages.append("measured from here")
+        return measure(*arguments)
+
+    return wrapped
+
+
+def test_a_whole_answer_is_not_replaced_by_a_part(settings: Settings):
+    whole = ask(SMALL)
+
+    def cancel() -> None:
+        raise CancelledError("cancelled on request")
+
+    with pytest.raises(CancelledError):
+        execute.execute(SMALL, Context(check=cancel))
+    assert bundle.verify(whole.path).manifest.complete
+
+
+def test_a_run_that_ends_early_leaves_its_routing(settings: Settings):
+    stopped: list[str] = []
+
+    def check() -> None:
+        if stopped:
+            raise CancelledError("cancelled on request")
+
+    with pytest.raises(CancelledError):
+        execute.execute(SMALL, Context(check=check, published=stopped.append))
+    (left,) = bundle.published(settings.runs_dir)
+    assert not bundle.verify(left).manifest.complete
+    assert ask(SMALL).manifest.complete  # and asked again it is whole
+
+
+def test_how_busy_the_machine_was_is_kept(done: Bundle):
+    busy = Busy.parse(done.manifest.provenance["busy"])
+    assert busy.processor_s > 0
+    assert 0 < busy.wall_s <= done.manifest.duration_s
+    assert busy.others >= 0
+    assert done.manifest.provenance["waiting"]
+
+
 @pytest.mark.parametrize("shared", [0, 1])
 def test_all_experts_together_are_the_dense_model(settings: Settings, shared: int):
     whole = ask(small(experts=4, top_k=4, shared=shared))
@@ -167,10 +235,12 @@ def stop_at(wanted: str) -> Callable[[str, float, float | None], None]:
 
 
 @pytest.mark.parametrize("stage", ["load", "carve", "record", "quality", "memory", "time", "write"])
-def test_a_cancelled_run_publishes_nothing(settings: Settings, stage: str):
+def test_a_cancelled_run_publishes_its_routing_at_most(settings: Settings, stage: str):
     with pytest.raises(CancelledError):
         ask(SMALL, Context(report=stop_at(stage)))
-    assert list(settings.runs_dir.iterdir()) == []
+    left = [bundle.verify(path) for path in settings.runs_dir.iterdir()]
+    assert len(left) == (stage not in ("load", "carve", "record"))
+    assert all(not part.manifest.complete and "timings" not in part.tables for part in left)
 
 
 def test_progress_only_grows(settings: Settings):

@@ -9,7 +9,7 @@ from moe_core.errors import CancelledError
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.observe import NULL
 from moe_core.runs import timing
-from moe_core.runs.timing import Rotation, Work
+from moe_core.runs.timing import BUDGET_S, LEAST_REPEATS, Patience, Rotation, Work
 from moe_core.specs import GQA, Architecture, Experts
 
 COMMON = {"hidden": 16, "layers": 2, "vocab": 64, "attention": GQA(heads=2, kv_heads=1, head_dim=8)}
@@ -37,7 +37,7 @@ def work() -> Work:
 @pytest.fixture(scope="module")
 def rows(pair: dict[str, Decoder], work: Work) -> list[timing.Row]:
     rotations = {name: Rotation(model, 2, work) for name, model in pair.items()}
-    return timing.measure(rotations, work, REPEATS, lambda share: None)
+    return timing.measure(rotations, work, Patience(REPEATS), lambda share: None)
 
 
 def test_every_model_and_phase_has_one_row_a_repeat_for_each_component(rows: list[timing.Row]):
@@ -99,7 +99,47 @@ def test_a_wish_to_stop_is_heard_between_passes(pair: dict[str, Decoder], work: 
             raise CancelledError("stop")
 
     with pytest.raises(CancelledError):
-        timing.measure({"dense": Rotation(pair["dense"], 1, work)}, work, REPEATS, step)
+        timing.measure({"dense": Rotation(pair["dense"], 1, work)}, work, Patience(REPEATS), step)
+
+
+@pytest.mark.parametrize(
+    ("each_s", "left_s", "repeats"),
+    [
+        (0.01, 1000.0, 9),  # short: as many as were wished for
+        (BUDGET_S / 5, 1000.0, 5),  # as many as the budget holds
+        (BUDGET_S, 1000.0, LEAST_REPEATS),  # long: at least so many
+        (40.0, 100.0, 2),  # a third would end after the limit
+        (90.0, 60.0, 1),  # one measurement is still an answer
+    ],
+)
+def test_repeats_follow_the_time_there_is(each_s: float, left_s: float, repeats: int):
+    spent, done = 0.0, 0
+    patience = Patience(9, lambda: left_s - spent)
+    while not patience.enough(done, spent):
+        done, spent = done + 1, spent + each_s
+    assert done == repeats
+
+
+def test_a_long_pass_is_watched_and_timed_at_once(
+    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    """From the second repeat on: every pass of both kinds is long to a clock without patience."""
+    monkeypatch.setattr(timing, "LONG_S", 0.0)
+    monkeypatch.setattr(timing, "WARM_UP_S", 0.0)
+    passes: list[int] = []
+    rotation = Rotation(pair["moe"], 1, work)
+    monkeypatch.setattr(rotation, "next", lambda: passes.append(1) or pair["moe"])
+    rows = timing.measure({"moe": rotation}, work, Patience(2), lambda share: passes.append(0))
+    marks = [number for number, kind in enumerate(passes) if kind == 0]
+    first, second = marks[1:3]  # the first mark stands before the warm-up
+    assert second - first - 1 == 2 + 2 * work.answer_BK.shape[1]
+    assert len(passes) - second - 1 == 1 + work.answer_BK.shape[1]
+    for repeat in (0, 1):
+        for phase in ("prefill", "decode"):
+            here = {row.component: row.seconds for row in rows if (row.phase, row.repeat) == (phase, repeat)}
+            assert {"total", "attention", "router", "experts", "head"} <= set(here)
+            if repeat:
+                assert sum(here.values()) - here["total"] <= here["total"]
 
 
 def test_the_median_is_of_plain_totals_only():

@@ -33,7 +33,7 @@ reviews: review_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, 
 runs: run INTEGER, run_id VARCHAR, question_id VARCHAR, reference VARCHAR?, manifest_sha256 VARCHAR,
  lab VARCHAR, model VARCHAR, experts INTEGER, top_k INTEGER, shared INTEGER, batch INTEGER, seq INTEGER,
  spec JSON, created TIMESTAMP, duration_s DOUBLE, device VARCHAR, device_kind VARCHAR, device_key VARCHAR,
- code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON
+ code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON, complete BOOLEAN?
 scenarios: scenario_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, content JSON
 timings: run INTEGER, model VARCHAR, phase VARCHAR, component VARCHAR, repeat INTEGER, seconds DOUBLE
 tokens: run INTEGER, token INTEGER, sequence INTEGER, position INTEGER, byte UTINYINT, domain VARCHAR
