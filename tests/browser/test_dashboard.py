@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from app.theme import PALETTES
-from tests.browser.conftest import Server
+from tests.browser.conftest import ARGUMENTS, Server
+from tests.install_browser import find
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -64,6 +65,35 @@ def test_no_request_leaves_the_machine(server: Server, visit: Visit) -> None:
     local = (server.address, server.address.replace("http", "ws"), "data:", "blob:")
     assert len(requests) > 20
     assert [url for url in requests if not url.startswith(local)] == []
+
+
+def test_a_socket_to_anywhere_else_is_blocked(server: Server, visit: Visit) -> None:
+    """The page's own socket works, or nothing would be drawn; another host or port is refused by policy."""
+    page = visit(server)
+    opened = """address => new Promise(done => {
+        document.addEventListener('securitypolicyviolation', event => done(event.violatedDirective));
+        new WebSocket(address).onopen = () => done('open');
+    })"""
+    own = server.address.replace("http", "ws")
+    assert page.evaluate(opened, f"{own}/_stcore/stream") == "open"
+    for address in ("ws://127.0.0.1:9/", "wss://example.org/", own.replace("127.0.0.1", "localhost")):
+        assert page.evaluate(opened, address) == "connect-src", address
+
+
+def test_a_foreign_name_for_this_machine_shows_one_sentence(server: Server, browser: Browser) -> None:
+    """What a page elsewhere does that points its own name here, and what a user sees who means it."""
+    rule = "--host-resolver-rules=MAP moe.example 127.0.0.1"
+    elsewhere = browser.browser_type.launch(executable_path=find(), args=[*ARGUMENTS, rule])
+    page = elsewhere.new_page()
+    answer = page.goto(server.address.replace("127.0.0.1", "moe.example"))
+    assert answer is not None
+    assert answer.status == 403
+    assert "does not answer to the name moe.example" in page.inner_text("body")
+    assert page.evaluate(
+        "() => new Promise(done => {const s = new WebSocket('ws://' + location.host + '/_stcore/stream');"
+        "s.onopen = () => done('open'); s.onerror = () => done('refused')})"
+    ) == "refused"  # fmt: skip
+    elsewhere.close()
 
 
 def test_a_hostile_url_loads_nothing_and_says_so(server: Server, visit: Visit) -> None:
