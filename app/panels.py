@@ -77,9 +77,11 @@ def lead(sentence: str, *sources: Source) -> None:
 
 
 def numbers(items: Sequence[Number]) -> None:
-    """At most four numbers, each with its badge."""
+    """At most four numbers, each with its badge; nothing where there are none."""
     assert len(items) <= 4, "a page opens with at most four numbers"
     _remember(1, tuple(items))
+    if not items:  # a grid has at least one column
+        return
     with st.grid(len(items), min_column_width=170, gap="small"):
         for item in items:
             with st.container(border=True, gap="xsmall", height="stretch"):

@@ -211,3 +211,17 @@ def test_names_of_a_link_are_only_text(app: AppTest) -> None:
     assert not [text for text in shown if "<script>" in text or "](javascript" in text]
     assert "A \\=cmd\\|" in str(app.table[0].value.columns.tolist()).replace("\\\\", "\\")
     assert not app.error
+
+
+def test_what_fits_nowhere_alone_has_every_tab_and_can_be_removed(app: AppTest) -> None:
+    """Nothing to draw anywhere, then nothing at all: both are designed states."""
+    by_link(app, QUERIES[2])
+    for tab in ("Side by side", "Memory", "Save and review", "Share"):
+        app.session_state["compare_tab"] = tab
+        app.run()
+        assert not app.exception, (tab, app.exception)
+    assert [metric.value for metric in app.metric] == ["no time"]
+    next(button for button in app.button if "Remove" in (button.help or button.label)).click()
+    app.run()
+    assert not app.exception
+    assert app.title[0].value.startswith("No scenario is compared yet")

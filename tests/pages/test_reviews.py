@@ -6,11 +6,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import data
+from app import reviews as page
 from app.words import escape
-from moe_core.report import decided
-from moe_core.review import Decision, Review
+from moe_core.report import decided, story
+from moe_core.review import Case, Decision, Review
 from moe_core.store import reviews, scenarios
 from tests.pages.conftest import open_page, words
+from tests.report.examples import case
 from tests.report.reviewed import kept, review, verdict
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -90,7 +92,8 @@ def test_an_open_review_answers_first_and_has_a_badge_for_every_number(app: AppT
 
 
 @pytest.mark.parametrize(
-    "tab", ["Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"]
+    "tab",
+    ["Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"],
 )
 def test_every_tab(app: AppTest, tab: str) -> None:
     add(app)
@@ -113,6 +116,52 @@ def test_the_sidebars_scenario_is_added_as_a_new_version(app: AppTest) -> None:
     assert saved.version == 2
     press(app, "Remove")
     assert [case.name for case in reviews.read(data.door().store, identity).review.scenarios] == ["Two"]
+
+
+TABS = ("Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios")
+
+
+def test_the_only_scenario_is_removed_and_another_added(app: AppTest) -> None:
+    """Every tab of a review with nothing in it: no scenario, no notes, no decision, no verdict."""
+    identity = add(app, Review.parse({"title": "Bare", "scenarios": (kept("Only"),)}))
+    open_page(app, "reviews")
+    press(app, "Remove")
+    assert reviews.read(data.door().store, identity).review.scenarios == ()
+    for tab in TABS:
+        app.session_state["review_tab"] = tab
+        app.run()
+        assert not app.exception, (tab, app.exception)
+        assert not app.error, tab
+    assert app.title[0].value == "Not decided yet\\: there is no scenario to compare"
+    assert not app.metric
+    app.session_state["review_tab"] = "Scenarios"
+    app.run()
+    field(app, "Name", "Two")
+    press(app, "Add")
+    assert len(app.metric) == 1
+    assert not app.exception
+
+
+def nowhere() -> Case:
+    """A scenario that fits no number of devices: it has no memory, no time and no chart of either."""
+    resolved = case("DeepSeek-V3").model_dump(mode="json") | {
+        "context": 1_000_000,
+        "capacity": 1_000_000_000,
+    }
+    return Case.parse({"name": "Nowhere", "parameters": {}, "resolved": resolved})
+
+
+def test_a_review_of_what_fits_nowhere_has_every_tab_and_every_file(app: AppTest) -> None:
+    identity = add(app, Review.parse({"title": "Huge", "scenarios": (nowhere(),)}))
+    open_page(app, "reviews")
+    for tab in TABS:
+        app.session_state["review_tab"] = tab
+        app.run()
+        assert not app.exception, (tab, app.exception)
+        assert not app.error, tab
+    told = story.tell(reviews.read(data.door().store, identity))
+    for _, write in page.WRITERS.values():
+        assert len(write(told)) > 1_000
 
 
 def test_a_full_review_says_so(app: AppTest) -> None:
