@@ -5,6 +5,7 @@ Experts have taste: each domain prefers some of them, so that heatmaps, lift and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 
 from moe_core.pressure import Busy
 from moe_core.runs import bundle
-from moe_core.runs.layout import TABLES, Manifest
+from moe_core.runs.layout import MANIFEST, TABLES, Manifest, checksum
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
 from tests import synthetic_layers
@@ -84,6 +85,14 @@ def write_bundle(
         else {"tokens": spec.batch * spec.seq, "decisions": decisions},
     )
     return bundle.publish(runs_dir, manifest, tables)
+
+
+def alter(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest of a bundle as its writer would have: its checksum is right."""
+    file = path / MANIFEST
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values | {"checksum": checksum(values)}))
 
 
 TABLES_OF: dict[str, Callable[[RunSpec], dict[str, Any]]] = {

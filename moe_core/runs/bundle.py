@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_core.errors import ConfigError, StoreError
-from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, FileEntry, Manifest
+from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, FileEntry, Manifest, checksum
 from moe_core.units import quantity
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -246,15 +247,7 @@ def read(path: Path) -> Bundle:
     """Manifest of the bundle at `path`. Raises CorruptError, or StoreError for a foreign schema."""
     file = path / MANIFEST
     data = _read_bytes(file)
-    try:
-        values = json.loads(data)
-    except ValueError as error:
-        raise CorruptError(f"{file} is corrupt (not JSON): {_AGAIN}") from error
-    found = values.get("schema") if isinstance(values, dict) else None
-    if found != SCHEMA:
-        raise StoreError(
-            f"{file} has schema {found!r}, this version reads schema {SCHEMA}: update MoEScope, or {_AGAIN}"
-        )
+    _look(file, data)
     try:
         manifest = Manifest.parse_json(data)
     except ConfigError as error:
@@ -263,6 +256,38 @@ def read(path: Path) -> Bundle:
     if foreign:
         raise StoreError(f"{file} lists unknown files {foreign}: update MoEScope, or {_AGAIN}")
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _look(file: Path, data: bytes) -> None:
+    """Is this JSON that says each thing once, of our schema, and unchanged since it was written?"""
+    try:
+        values = json.loads(data, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+        found = values.get("schema") if isinstance(values, dict) else None
+        same = isinstance(values, dict) and values.get("checksum") in (None, checksum(values))
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
+        raise CorruptError(f"{file} is corrupt (not JSON): {_AGAIN}") from error
+    if type(found) is not int or found != SCHEMA:  # True is 1 as well
+        raise StoreError(
+            f"{file} has schema {str(found)[:40]!r}, this version reads schema {SCHEMA}: "
+            f"update MoEScope, or {_AGAIN}"
+        )
+    if not same:
+        raise CorruptError(f"{file} is corrupt (its checksum differs): {_AGAIN}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is there twice")
+    return values
+
+
+def _finite(text: str) -> float:
+    """Also for NaN and Infinity, which are no JSON."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
 
 
 def verify(path: Path) -> Bundle:
@@ -295,6 +320,8 @@ def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        if not path.is_file() and os.path.lexists(path):  # a pipe would never end
+            raise CorruptError(f"{path} is not a file: {_AGAIN}")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise CorruptError(f"{path} is missing: {_AGAIN}") from error

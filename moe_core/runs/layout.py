@@ -5,8 +5,10 @@ Schema 1. A change that an older reader would misread gets a new number.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -42,6 +44,9 @@ TABLES: dict[str, pa.Schema] = {
 RunId = Annotated[str, Field(pattern=r"\A[0-9a-f]{16}\z")]
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class FileEntry(Spec):
     """What the manifest promises about one file."""
 
@@ -60,18 +65,26 @@ class Manifest(Spec):
     question_id: RunId
     spec: dict[str, Any]
     created: Annotated[AwareDatetime, Strict(False)]
-    duration_s: float
+    duration_s: Finite
     complete: bool = True
-    stages: dict[str, float] = Field(default_factory=dict)
+    stages: dict[str, Finite] = Field(default_factory=dict)
     provenance: dict[str, Any]
     architectures: dict[str, Any]
     summary: dict[str, Any]
     files: dict[str, FileEntry] = Field(default_factory=dict)
+    checksum: str | None = None  # of all the rest, written by `to_json`; bundles of old have none
 
     def to_json(self) -> bytes:
-        """Canonical JSON. A NaN is a bug of the caller and raises ValueError."""
-        values = self.model_dump(by_alias=True)
-        return json.dumps(values, default=_plain, allow_nan=False, indent=1).encode()
+        """JSON with its checksum. A NaN is a bug of the caller and raises ValueError."""
+        text = json.dumps(self.model_dump(by_alias=True), default=_plain, allow_nan=False)
+        values = json.loads(text)
+        return json.dumps(values | {"checksum": checksum(values)}, indent=1).encode()
+
+
+def checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's values as canonical JSON, its own checksum left out."""
+    rest = {name: value for name, value in values.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _plain(value: Any) -> object:

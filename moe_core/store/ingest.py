@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from duckdb import DuckDBPyConnection
 
 from moe_core.errors import ConfigError, StoreError
-from moe_core.runs import bundle
+from moe_core.runs import bundle, facts
 from moe_core.runs.bundle import Bundle
 from moe_core.runs.layout import TABLES
 from moe_core.settings import REFERENCE
@@ -125,6 +125,12 @@ def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
     run_id = found.manifest.run_id
     if reference is None and found.path.name != run_id:
         raise bundle.CorruptError(f"{found.path} holds run {run_id}: delete it and run it again")
+    try:
+        facts.check(found.manifest)
+    except ConfigError as error:
+        raise bundle.CorruptError(
+            f"{found.path}/manifest.json cannot be used ({error}): delete the run and run it again"
+        ) from error
     tables = {name: found.table(name) for name in found.tables}  # all checked before anything is written
     _check_experts(found, tables)
     with store.transaction() as cursor:
@@ -160,30 +166,21 @@ def _insert_run(cursor: DuckDBPyConnection, key: int, found: Bundle, reference: 
 def _described(found: Bundle) -> dict[str, Any]:
     """What the history lists, out of the manifest's looser parts."""
     spec, provenance = found.manifest.spec, found.manifest.provenance
-    try:
-        values = {name: spec[name] for name in ("lab", "model", "top_k", "shared", "batch", "seq")}
-        values |= {name: provenance[name] for name in ("device", "device_kind", "device_key", "code_version")}
-        return values | {"experts": _experts(found)}
-    except KeyError as error:
-        raise bundle.CorruptError(f"{found.path}/manifest.json lacks {error}: delete the run") from error
+    values = {name: spec[name] for name in ("lab", "model", "top_k", "shared", "batch", "seq")}
+    values |= {name: provenance[name] for name in ("device", "device_kind", "device_key", "code_version")}
+    return values | {"experts": facts.experts(found.manifest)}
 
 
 def _check_experts(found: Bundle, tables: dict[str, pa.Table]) -> None:
     """Every decision names an expert that exists, or sums over the load would silently lose it."""
     if "decisions" not in tables or tables["decisions"].num_rows == 0:
         return
-    extremes = pc.min_max(tables["decisions"]["expert"]).as_py()
-    if extremes["min"] < 0 or extremes["max"] >= _experts(found):
+    extremes, experts = pc.min_max(tables["decisions"]["expert"]).as_py(), facts.experts(found.manifest)
+    if extremes["min"] < 0 or extremes["max"] >= experts:
         raise bundle.CorruptError(
             f"{found.path}/decisions.parquet names expert {extremes['max']}, "
-            f"its manifest has {_experts(found)} experts: delete the run and run it again"
+            f"its manifest has {experts} experts: delete the run and run it again"
         )
-
-
-def _experts(found: Bundle) -> int:
-    """Experts of the mixture that ran: a trained model brings its own number."""
-    mixture = found.manifest.architectures.get("moe") or {}
-    return int((mixture.get("experts") or {}).get("count") or found.manifest.spec["experts"])
 
 
 def _erase(cursor: DuckDBPyConnection, run_id: str) -> None:
@@ -203,9 +200,12 @@ def _set_aside(store: Store, path: Path, reference: str | None, error: StoreErro
     if reference is not None or not isinstance(error, bundle.CorruptError) or not path.is_dir():
         return str(error)
     target = store.settings.quarantine_dir / path.name
-    target.parent.mkdir(mode=0o700, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    path.rename(target)
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        path.rename(target)
+    except OSError as refusal:
+        return f"{error} (it could not be moved to {target}: {refusal.strerror})"
     with suppress(OSError):  # a full disk must not hide the reason
         (target / "reason.txt").write_text(f"{error}\n", encoding="utf-8")
     return f"{error} (moved to {target})"

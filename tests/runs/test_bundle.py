@@ -122,17 +122,67 @@ def test_a_damaged_manifest_is_named(bundle_dir: Write, damage: Callable[[Path],
 
 
 def edit(path: Path, **values: object) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | values))
+    synthetic.alter(path, lambda manifest: manifest.update(values))
 
 
-@pytest.mark.parametrize("schema", [2, None, "1"])
+@pytest.mark.parametrize("schema", [2, None, "1", True, 1.0, [1]])
 def test_a_foreign_schema_is_not_called_corrupt(bundle_dir: Write, schema: object):
     path = bundle_dir(SMALL)
     edit(path, schema=schema)
     with pytest.raises(StoreError, match="this version reads schema 1: update MoEScope") as caught:
         bundle.read(path)
     assert not isinstance(caught.value, bundle.CorruptError)
+
+
+def test_one_digit_changed_is_caught(bundle_dir: Write):
+    """Every value stands for itself and for the checksum."""
+    path = bundle_dir(SMALL)
+    file = path / "manifest.json"
+    sound = file.read_text()
+    file.write_text(sound.replace('"batch": 8', '"batch": 9'))
+    with pytest.raises(bundle.CorruptError, match="its checksum differs"):
+        bundle.read(path)
+    file.write_text(json.dumps(json.loads(sound), sort_keys=True))  # the same, laid out otherwise
+    assert bundle.read(path).manifest.spec["batch"] == 8
+
+
+def test_a_bundle_of_before_checksums_opens(bundle_dir: Write):
+    path = bundle_dir(SMALL)
+    values = json.loads((path / "manifest.json").read_text())
+    del values["checksum"]
+    (path / "manifest.json").write_text(json.dumps(values))
+    assert bundle.verify(path).manifest.checksum is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"schema": 1, "summary": ' + '{"a":' * 990 + "1" + "}" * 991,
+        '{"schema": 1, "schema": 1}',
+        '{"schema": 1, "duration_s": NaN}',
+        '{"schema": 1, "duration_s": 1e999}',
+        '{"schema": 1, "duration_s": ' + "9" * 5_000 + "}",
+        "[]",
+        "null",
+        "1",
+        "\ufeff{}",
+    ],
+)
+def test_what_is_no_manifest_is_named(bundle_dir: Write, text: str):
+    path = bundle_dir(SMALL)
+    (path / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(StoreError, match=r"manifest\.json (is corrupt|has schema)"):
+        bundle.read(path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_a_manifest_that_is_no_file_is_named(bundle_dir: Write, make: Callable[[Path], None]):
+    path = bundle_dir(SMALL)
+    (path / "manifest.json").unlink()
+    make(path / "manifest.json")
+    with pytest.raises(bundle.CorruptError, match=r"manifest\.json is not a file"):
+        bundle.read(path)
 
 
 def test_a_manifest_cannot_name_files_elsewhere(bundle_dir: Write):

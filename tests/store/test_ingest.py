@@ -159,9 +159,7 @@ def test_a_bundle_under_another_name_is_corrupt(store: Store, bundle_dir: Write,
 
 def test_decisions_of_an_expert_that_does_not_exist(store: Store, bundle_dir: Write, nothing: Path):
     path = bundle_dir(SMALL)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["architectures"]["moe"]["experts"]["count"] = 3
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    synthetic.alter(path, lambda found: found["architectures"]["moe"]["experts"].update(count=3))
     (problem,) = ingest.refresh(store, nothing).problems
     assert "names expert 3, its manifest has 3 experts" in problem
 
