@@ -1,14 +1,28 @@
-"""Fixtures every test may use: a private state directory, and synthetic runs without torch."""
+"""Fixtures every test may use: a private state directory, and synthetic runs without torch.
+
+Tests hold on any machine, however busy. So they choose how torch computes, whatever the caller's
+environment says: one thread for each test process and no spinning, both read once when torch is
+imported. And hypothesis sets nobody a time limit.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
-from moe_core.settings import Settings
-from tests import synthetic
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+hypothesis_settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("any machine")
+
+from moe_core.settings import Settings  # noqa: E402
+from tests import synthetic  # noqa: E402
 
 
 @pytest.fixture
