@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +13,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app import data
 from moe_core.perf import calibrate
-from moe_core.settings import ROOT, Settings
+from moe_core.settings import REFERENCE, ROOT, Settings
 from moe_core.specs import RunSpec
+from moe_core.store import ingest
+from moe_core.store.db import Store
+from tests import synthetic
 
 PAGES = ("overview", "routing", "memory", "runs", "speed")
 SPECS = (
@@ -26,31 +33,70 @@ SPECS = (
 )
 
 
+@pytest.fixture(scope="session")
+def installations(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Data directories that were opened once, to be copied: `installations(SPECS, REFERENCE) -> Path`."""
+
+    @functools.cache
+    def made(specs: tuple[RunSpec, ...], reference: Path) -> Path:
+        settings = Settings(data_dir=tmp_path_factory.mktemp("installation") / "state").prepare()
+        now = datetime.now(UTC)
+        for index, spec in enumerate(specs):
+            created = now - timedelta(minutes=index)
+            synthetic.write_bundle(settings.runs_dir, spec, seed=index, created=created)
+        store = Store.open(settings)
+        ingest.refresh(store, reference)
+        store.close()
+        return settings.data_dir
+
+    return made
+
+
 @pytest.fixture
-def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
-    """An app that has not run yet, over the installation of `settings`."""
+def reference() -> Path:
+    """The shipped runs; a module that wants none says so."""
+    return REFERENCE
+
+
+@pytest.fixture
+def app(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    reference: Path,
+    installations: Callable[..., Path],
+) -> Iterator[AppTest]:
+    """An app that has not run yet, over the installation of `settings`, with the shipped runs only.
+
+    Caches are kept from test to test: they go by content or by data directory, and every test has a
+    directory of its own. A test that patches code starts and leaves with none.
+    """
     monkeypatch.setenv("MOE_WORKER", "external")
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    yield AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    st.cache_resource.clear()  # closes the store
+    patches = "monkeypatch" in inspect.signature(request.function).parameters
+    release = _forget if patches else data._open.clear
+    release()
+    shutil.copytree(installations((), reference), settings.data_dir, dirs_exist_ok=True)
+    yield AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=300)
+    release()  # closes the store
 
 
 @pytest.fixture
-def filled(app: AppTest, bundle_dir: Callable[..., Path]) -> AppTest:
+def filled(app: AppTest, settings: Settings, reference: Path, installations: Callable[..., Path]) -> AppTest:
     """The same with seven synthetic runs."""
-    now = datetime.now(UTC)
-    for index, spec in enumerate(SPECS):
-        bundle_dir(spec, seed=index, created=now - timedelta(minutes=index))
+    shutil.copytree(installations(SPECS, reference), settings.data_dir, dirs_exist_ok=True)
     return app
 
 
+def _forget() -> None:
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
 def open_page(app: AppTest, name: str) -> AppTest:
-    """Run the app and go to a page; nothing may have failed."""
-    app.run()
-    assert not app.exception, app.exception
+    """Open a page as a link does; nothing may have failed."""
     if name != "overview":
-        app.switch_page(f"../pages/{name}.py").run()
+        app.switch_page(f"../pages/{name}.py")
+    app.run()
     assert not app.exception, app.exception
     return app
 

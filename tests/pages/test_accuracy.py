@@ -15,8 +15,6 @@ from moe_core.silicon import error_tables
 from moe_core.silicon.error_tables import TABLES
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 TABS = ("By hardware", "By case", "Distribution", "Served models", "Worst cases")
 
 

@@ -17,8 +17,6 @@ from tests.app.test_subjects import CONFIG
 from tests.hf.test_checkpoint import write
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 TABS = ("This model", "Edit", "Dense twins", "Compare", "Catalogue", "Over the years", "Import")
 
 

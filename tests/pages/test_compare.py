@@ -13,7 +13,6 @@ from moe_core.store import reviews, scenarios
 from tests.pages.conftest import open_page, words
 from tests.report.reviewed import review
 
-pytestmark = pytest.mark.xdist_group("pages")
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> [x](javascript:alert(1)) http://example.com"
 QUERIES = (
     "architecture=Mixtral-8x7B&hardware=A100 80GB&batch=1",

@@ -8,8 +8,6 @@ from streamlit.testing.v1 import AppTest
 from app.scenario import Scenario
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 
 def scenario(app: AppTest) -> Scenario:
     found = app.session_state["scenario_now"]

@@ -13,8 +13,6 @@ from moe_core.report.decided import again
 from moe_core.store import reviews
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 TABS = ("What would flip it", "Sensitivity", "Evidence", "Weights")
 
 

@@ -12,8 +12,6 @@ from streamlit.testing.v1 import AppTest
 from moe_core.specs import RunSpec
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 TABS = ("Read and write", "Bytes and roofs", "Dollars", "Against others", "Uneven load", "Over devices")
 
 

@@ -15,8 +15,6 @@ from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 
 @pytest.fixture
 def queue(settings: Settings) -> JobQueue:

@@ -7,8 +7,6 @@ from streamlit.testing.v1 import AppTest
 
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 TABS = ("Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training")
 
 

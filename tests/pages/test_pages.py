@@ -9,8 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 from tests.pages.conftest import PAGES, open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
-
 
 @pytest.mark.parametrize("page", PAGES)
 def test_an_empty_store_says_what_is_happening(app: AppTest, page: str) -> None:

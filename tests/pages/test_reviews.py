@@ -15,7 +15,6 @@ from tests.pages.conftest import open_page, words
 from tests.report.examples import case
 from tests.report.reviewed import kept, review, verdict
 
-pytestmark = pytest.mark.xdist_group("pages")
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> [x](javascript:alert(1)) http://example.com"
 
 

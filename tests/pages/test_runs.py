@@ -6,7 +6,6 @@ import io
 import zipfile
 from typing import Any
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_core.jobs.queue import JobQueue
@@ -15,8 +14,6 @@ from moe_core.specs import RunSpec
 from tests.pages.conftest import SPECS, open_page, words
 
 SHIPPED = sum(1 for _ in REFERENCE.glob("*/manifest.json"))
-
-pytestmark = pytest.mark.xdist_group("pages")
 
 
 def select(app: AppTest, *rows: int) -> AppTest:

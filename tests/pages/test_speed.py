@@ -17,7 +17,6 @@ from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
 from tests.pages.conftest import open_page, words
 
-pytestmark = pytest.mark.xdist_group("pages")
 TABS = ("Architecture or code", "Predicted", "Roofline", "Real sizes", "Components")
 
 
@@ -27,9 +26,11 @@ def queue(settings: Settings) -> JobQueue:
 
 
 @pytest.fixture(autouse=True)
-def no_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def reference(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Only what a test puts there."""
-    monkeypatch.setattr("moe_core.store.ingest.refresh.__defaults__", (tmp_path / "none",))
+    nothing = Path("none")
+    monkeypatch.setattr("moe_core.store.ingest.refresh.__defaults__", (nothing,))
+    return nothing
 
 
 def show(app: AppTest, tab: str) -> AppTest:
