@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from app import data
@@ -31,6 +32,15 @@ SPECS = (
     RunSpec(lab="layer_sweep"),
     calibrate.question(),
 )
+_SCAN = manifest_scanner.scan_component_manifests
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scanned_once() -> Iterator[None]:
+    """Each AppTest reads the metadata of every installed package for components: once is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", functools.cache(_SCAN))
+        yield
 
 
 @pytest.fixture(scope="session")
