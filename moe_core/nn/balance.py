@@ -22,7 +22,7 @@ def switch_loss(routing: Routing) -> Tensor:
     Dividing f by K (as DeepSeek does, Hugging Face does not) makes it 1 at uniform routing for any
     K. f counts pairs before a capacity drops any. Uniform is a stationary point, not the minimum.
     """
-    wanted_E = routing.wanted_E().float()
+    wanted_E = routing.wanted_E().to(routing.scores_TE.dtype)
     share_E = wanted_E / wanted_E.sum().clamp_min(1.0)
     mean_E = routing.probabilities_TE().sum(0) / max(routing.tokens, 1)
     return routing.experts * (share_E * mean_E).sum()
@@ -37,8 +37,8 @@ def sequence_loss(routing: Routing, sequences: int) -> Tensor:
     length = routing.tokens // max(sequences, 1)
     assert length * sequences == routing.tokens, "sequences must be equally long"
     cell_N = routing.token_ids_N // max(length, 1) * routing.experts + routing.expert_ids_N
-    load_QE = counts(cell_N, sequences * routing.experts).view(sequences, routing.experts).float()
-    share_QE = load_QE / load_QE.sum(-1, keepdim=True).clamp_min(1.0)
+    load_QE = counts(cell_N, sequences * routing.experts).view(sequences, routing.experts)
+    share_QE = load_QE.to(routing.scores_TE.dtype) / load_QE.sum(-1, keepdim=True).clamp_min(1)
     summed_QE = routing.probabilities_TE().view(sequences, length, routing.experts).sum(1)
     products_Q = routing.experts * (share_QE * summed_QE / max(length, 1)).sum(-1)
     return products_Q.sum() / max(sequences, 1)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from moe_core.nn.numerics import wide, wide_dtype
 from moe_core.nn.routing import Routing
 
 
@@ -42,17 +43,18 @@ def dispatch(x_TD: Tensor, plan: Plan) -> Tensor:
 def combine(rows_ND: Tensor, plan: Plan, routing: Routing, weighted: bool = True) -> Tensor:
     """[T, D] in the dtype of the rows: per token the sum of its rows, times their weights if `weighted`.
 
-    `rows_ND` are in expert order. Sums are fp32, and in pair order for plain token choice; with drops
+    `rows_ND` are in expert order. Sums are at least fp32, and in pair order for plain token choice; with drops
     or expert choice CUDA adds them in an order of its own, so the last bit may differ between runs.
     """
-    weights_N = routing.weights_N.float() if weighted else torch.ones_like(routing.weights_N.float())
+    dtype = wide_dtype(rows_ND.dtype)
+    weights_N = (routing.weights_N if weighted else torch.ones_like(routing.weights_N)).to(dtype)
     if routing.per_token is None:
-        y_TD = rows_ND.new_zeros(routing.tokens, rows_ND.shape[1], dtype=torch.float32)
-        scaled_ND = rows_ND.float() * weights_N[plan.order_N, None]
+        y_TD = rows_ND.new_zeros(routing.tokens, rows_ND.shape[1], dtype=dtype)
+        scaled_ND = wide(rows_ND) * weights_N[plan.order_N, None]
         return y_TD.index_add(0, plan.token_ids_N, scaled_ND).to(rows_ND.dtype)
     rows_TKD = to_pair_order(rows_ND, plan).view(routing.tokens, routing.per_token, rows_ND.shape[1])
     weights_T1K = weights_N.view(routing.tokens, 1, routing.per_token)
-    return torch.bmm(weights_T1K, rows_TKD.float()).squeeze(1).to(rows_ND.dtype)
+    return torch.bmm(weights_T1K, wide(rows_TKD)).squeeze(1).to(rows_ND.dtype)
 
 
 def to_pair_order(rows_ND: Tensor, plan: Plan) -> Tensor:

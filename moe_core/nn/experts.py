@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
 from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
+from moe_core.nn.numerics import wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import sorted_experts
@@ -64,8 +65,8 @@ def activate(h: Tensor, gated: bool) -> Tensor:
 
 
 def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
-    """The oracle: one expert after another, its tokens gathered, its outputs added in fp32."""
-    y_TD = torch.zeros_like(x_TD, dtype=torch.float32)
+    """The oracle: one expert after another, its tokens gathered, its outputs added in at least fp32."""
+    y_TD = torch.zeros_like(x_TD, dtype=wide_dtype(x_TD.dtype))
     for expert in range(weights.gate_up_EGD.shape[0]):
         with observer.span("dispatch"):
             pairs_P = (routing.expert_ids_N == expert).nonzero().squeeze(1)
@@ -75,7 +76,7 @@ def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Obser
             if weights.scale_input:
                 x_PD = (x_PD * scale_P1).to(x_TD.dtype)
             h_PF = activate(functional.linear(x_PD, weights.gate_up_EGD[expert]), weights.gated)
-            y_PD = functional.linear(h_PF, weights.down_EDF[expert]).float()
+            y_PD = wide(functional.linear(h_PF, weights.down_EDF[expert]))
         with observer.span("combine"):
             y_TD = y_TD.index_add(0, tokens_P, y_PD if weights.scale_input else y_PD * scale_P1)
     return y_TD.to(x_TD.dtype)

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_core.nn.numerics import wide
+
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis (Zhang and Sennrich 2019, eq 4), computed in fp32."""
+    """Root-mean-square norm over the last axis (Zhang and Sennrich 2019, eq 4), in at least fp32."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -19,7 +21,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
+        wide_x = wide(x)
+        weight = self.weight.to(wide_x.dtype)
+        return F.rms_norm(wide_x, weight.shape, weight, self.eps).to(x.dtype)
 
 
 class FFN(nn.Module):

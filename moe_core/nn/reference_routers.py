@@ -15,6 +15,7 @@ from moe_core.nn.carve import sharing
 from moe_core.nn.layers import activate
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
+from moe_core.nn.numerics import wide
 from moe_core.nn.router import from_choice
 from moe_core.nn.routing import Routing
 
@@ -43,7 +44,7 @@ class OracleRouter(nn.Module):
     def forward(self, x_TD: Tensor, ids_T: Tensor | None = None) -> Routing:
         weights = self.moe[0].weights
         norms = [
-            F.linear(activate(F.linear(x_TD, gate_up_GD), weights.gated), down_DF).float().norm(dim=-1)
+            wide(F.linear(activate(F.linear(x_TD, gate_up_GD), weights.gated), down_DF)).norm(dim=-1)
             for gate_up_GD, down_DF in zip(weights.gate_up_EGD, weights.down_EDF, strict=True)
         ]
         return _unit_choice(torch.stack(norms, dim=1), self.top_k)

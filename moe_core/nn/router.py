@@ -1,7 +1,7 @@
 """Routers: how tokens and experts find each other. One table, one signature, one result.
 
 Legend: T tokens, D model, E experts, K top-k, C capacity, N routed pairs, V vocabulary.
-`router(x_TD, ids_T) -> Routing`. Logits and scores are fp32. Selection reads detached scores: the
+`router(x_TD, ids_T) -> Routing`. Logits and scores are at least fp32. Selection reads detached scores: the
 router learns through the weights alone. `ids_T`, token ids, are read by hash routing only.
 """
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
+from moe_core.nn.numerics import wide_dtype
 from moe_core.nn.routing import Routing
 from moe_core.nn.selection import capacity, drop_over, top_experts
 from moe_core.specs import Experts, Router, RouterKind
@@ -38,10 +39,8 @@ class LinearRouter(nn.Module):
         self.register_buffer("selection_bias_E", torch.zeros(experts.count) if steered else None)
 
     def logits(self, x_TD: Tensor) -> Tensor:
-        """[T, E], fp32 even in a bf16 model or under autocast: a rounded logit can change the expert."""
-        bias_E = None if self.bias_E is None else self.bias_E.float()
-        with torch.autocast(x_TD.device.type, enabled=False):
-            return F.linear(x_TD.float(), self.weight_ED.float(), bias_E)
+        """[T, E], at least fp32 even in a bf16 model or under autocast: a rounded logit can change the expert."""
+        return _linear(x_TD, self.weight_ED, self.bias_E)
 
 
 class Rule(NamedTuple):
@@ -99,8 +98,7 @@ class NoisyTopK(TokenChoice):
         generator = torch.Generator(x_TD.device).manual_seed(self.seed * 1_000_003 + self.draws)
         self.draws += 1
         normal_TE = torch.randn(clean_TE.shape, generator=generator, device=x_TD.device)
-        with torch.autocast(x_TD.device.type, enabled=False):
-            return clean_TE + normal_TE * F.softplus(F.linear(x_TD.float(), self.noise_ED.float()))
+        return clean_TE + normal_TE * F.softplus(_linear(x_TD, self.noise_ED))
 
 
 class ExpertChoice(LinearRouter):
@@ -139,9 +137,17 @@ class HashRouter(nn.Module):
     def forward(self, x_TD: Tensor, ids_T: Tensor | None = None) -> Routing:
         assert ids_T is not None, "hash routing needs token ids"
         chosen_TK = self.table_VK[ids_T % HASHED_IDS]
-        weights_TK = torch.full(chosen_TK.shape, 1 / self.spec.top_k, device=x_TD.device)
+        dtype = wide_dtype(x_TD.dtype)
+        weights_TK = torch.full(chosen_TK.shape, 1 / self.spec.top_k, device=x_TD.device, dtype=dtype)
         scores_TE = weights_TK.new_zeros(x_TD.shape[0], self.spec.count).scatter(1, chosen_TK, weights_TK)
         return from_choice(chosen_TK, weights_TK * self.spec.router.scaling, scores_TE)
+
+
+def _linear(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
+    """[T, E] in at least fp32, under autocast too."""
+    dtype = wide_dtype(x_TD.dtype, weight_ED.dtype)
+    with torch.autocast(x_TD.device.type, enabled=False):
+        return F.linear(x_TD.to(dtype), weight_ED.to(dtype), None if bias_E is None else bias_E.to(dtype))
 
 
 def from_choice(

@@ -19,8 +19,8 @@ class Routing(NamedTuple):
     token_ids_N   int64, which token; for token choice the pairs are token-major, best first.
     expert_ids_N  int64, which expert.
     weights_N     float, what the expert's output is multiplied by (Llama-4: its input).
-    scores_TE     float32, the router's score of every expert (a probability for softmax routers).
-    logits_TE     float32, what the scores were made from; None where there is no linear router (hash).
+    scores_TE     at least float32, the router's score of every expert (a probability for softmax routers).
+    logits_TE     at least float32, what the scores were made from; None where there is no linear router (hash).
     demand_E      int64, pairs each expert was asked for before a capacity; None when none was set.
     per_token     K when the pairs are token-major with exactly K for every token, else None.
     """

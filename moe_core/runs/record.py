@@ -74,8 +74,9 @@ class Recorder(Null):
         self._layers = tuple(layer for layer, _ in seen)
         tokens = seen[0][1].tokens
         here_T = self._domain_T[self._tokens : self._tokens + tokens]
-        member_MT = torch.nn.functional.one_hot(here_T, self._domains).T.float()
-        member_MT = member_MT.to(seen[0][1].scores_TE.device)
+        scores_TE = seen[0][1].scores_TE
+        member_MT = torch.nn.functional.one_hot(here_T, self._domains).T.to(scores_TE.dtype)
+        member_MT = member_MT.to(scores_TE.device)
         self._experts.append(_stack([_experts_TK(routing) for _, routing in seen]))
         self._weights.append(_stack([_weights_TK(routing) for _, routing in seen]))
         self._sums.append(_stack([member_MT @ routing.probabilities_TE() for _, routing in seen]))

@@ -106,6 +106,23 @@ def test_gradient_flows_to_router_experts_shared_and_input(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+def test_gradients_are_the_slopes_of_the_layer(kind: str, gated: bool) -> None:
+    """Finite differences in float64, with respect to the input and every parameter."""
+    moe = moe_of(kind, 4, 2, gated, shared=1, shared_gate=True).double().eval()
+    x_TD, ids_T = inputs(3)
+    names, parameters = zip(*moe.named_parameters(), strict=True)
+
+    def output(x_TD: Tensor, *values: Tensor) -> Tensor:
+        replaced = dict(zip(names, values, strict=True))
+        y_TD: Tensor = torch.func.functional_call(moe, replaced, (x_TD,), {"ids_BS": ids_T})
+        return y_TD
+
+    leaves = [x_TD.double(), *(parameter.detach() for parameter in parameters)]
+    assert torch.autograd.gradcheck(output, [leaf.requires_grad_() for leaf in leaves], fast_mode=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_batches_keep_their_shape_and_repeat_exactly(kind: str) -> None:
     moe = moe_of(kind, shared=1).eval()
     x_BSD, ids_BS = inputs(3, 4)
