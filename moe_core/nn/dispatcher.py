@@ -43,7 +43,7 @@ def dispatch(x_TD: Tensor, plan: Plan) -> Tensor:
 def combine(rows_ND: Tensor, plan: Plan, routing: Routing, weighted: bool = True) -> Tensor:
     """[T, D] in the dtype of the rows: per token the sum of its rows, times their weights if `weighted`.
 
-    `rows_ND` are in expert order. Sums are at least fp32, and in pair order for plain token choice; with drops
+    `rows_ND` are in expert order. Sums are at least fp32, in pair order for plain token choice; with drops
     or expert choice CUDA adds them in an order of its own, so the last bit may differ between runs.
     """
     dtype = wide_dtype(rows_ND.dtype)

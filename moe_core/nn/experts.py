@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
 from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
-from moe_core.nn.numerics import wide, wide_dtype
+from moe_core.nn.numerics import wants_gradients, wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import sorted_experts
@@ -166,8 +166,7 @@ def _choose_on_cpu(
 
 
 def _wants_gradients(x_TD: Tensor, routing: Routing, weights: ExpertWeights) -> bool:
-    tensors = (x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return wants_gradients(x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
 
 
 def _scaled(x_ND: Tensor, routing: Routing, order: Plan, weights: ExpertWeights) -> Tensor:

@@ -16,6 +16,11 @@ def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
     return reduce(torch.promote_types, dtypes, torch.float32)
 
 
+def wants_gradients(*tensors: Tensor) -> bool:
+    """Whether autograd records what is computed from `tensors`."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def wide(x: Tensor) -> Tensor:
     """`x` in at least fp32; itself where it is already."""
     return x.to(wide_dtype(x.dtype))

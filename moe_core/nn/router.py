@@ -39,7 +39,7 @@ class LinearRouter(nn.Module):
         self.register_buffer("selection_bias_E", torch.zeros(experts.count) if steered else None)
 
     def logits(self, x_TD: Tensor) -> Tensor:
-        """[T, E], at least fp32 even in a bf16 model or under autocast: a rounded logit can change the expert."""
+        """[T, E], at least fp32 in a bf16 model and under autocast: a rounding can change the expert."""
         return _linear(x_TD, self.weight_ED, self.bias_E)
 
 

@@ -20,7 +20,7 @@ class Routing(NamedTuple):
     expert_ids_N  int64, which expert.
     weights_N     float, what the expert's output is multiplied by (Llama-4: its input).
     scores_TE     at least float32, the router's score of every expert (a probability for softmax routers).
-    logits_TE     at least float32, what the scores were made from; None where there is no linear router (hash).
+    logits_TE     at least float32, what scores were made from; None where there is no linear router (hash).
     demand_E      int64, pairs each expert was asked for before a capacity; None when none was set.
     per_token     K when the pairs are token-major with exactly K for every token, else None.
     """

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moe_core.device import supports_grouped_mm
+from moe_core.errors import ConfigError
 from moe_core.nn import experts, sorted_experts, sorted_layout
 from moe_core.nn.experts import KERNELS, ExpertWeights
 from moe_core.nn.routing import Routing
@@ -81,11 +82,16 @@ def assert_near(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
-def gradients(kernel: str, case: Case) -> tuple[Tensor, ...]:
+def gradients(kernel: str, case: Case, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
+    """Of input, routing weights and expert weights; from the same values in `dtype` where it is given."""
     x_TD, routing, weights = build(case)
+    if dtype is not None:
+        routing = routing._replace(weights_N=routing.weights_N.to(dtype))
+        weights = weights._replace(gate_up_EGD=weights[0].to(dtype), down_EDF=weights[1].to(dtype))
+        x_TD = x_TD.to(dtype)
     leaves = [t.requires_grad_() for t in (x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)]
     y_TD = KERNELS[kernel](x_TD, routing, weights)
-    signs_TD = torch.randn(y_TD.shape, generator=torch.Generator().manual_seed(case.seed)).to(y_TD.dtype)
+    signs_TD = torch.randn(y_TD.shape, generator=torch.Generator().manual_seed(case.seed)).to(case.dtype)
     return torch.autograd.grad(
         (y_TD.double() * signs_TD).sum(), leaves, materialize_grads=True, allow_unused=True
     )
@@ -125,6 +131,20 @@ def test_gradients_are_the_slopes_of_the_output(kernel: str, keep: float, scale_
 
     leaves = (x_TD, routing.weights_N.double(), weights.gate_up_EGD, weights.down_EDF)
     assert torch.autograd.gradcheck(output, [leaf.requires_grad_() for leaf in leaves], fast_mode=True)
+
+
+@pytest.mark.parametrize("wanted", ["x_TD", "weights_N", "gate_up_EGD", "down_EDF"])
+def test_the_sorted_kernel_never_loses_a_gradient_in_silence(wanted: str) -> None:
+    x_TD, routing, weights = build(Case(6, 4, 2, 8, 8, True, False, 1.0, 0.0, torch.float32, 0))
+    leaves = {"x_TD": x_TD, **routing._asdict(), **weights._asdict()}
+    leaves[wanted].requires_grad_()
+    with pytest.raises(ConfigError, match=r"kernel \(sorted\): has no gradients; use auto, grouped"):
+        KERNELS["sorted"](x_TD, routing, weights)
+    y_TD = KERNELS["auto"](x_TD, routing, weights)
+    assert torch.autograd.grad(y_TD.sum(), leaves[wanted])[0].abs().sum() > 0
+    for free in (torch.no_grad, torch.inference_mode):
+        with free():
+            assert_near(KERNELS["sorted"](x_TD, routing, weights), y_TD.detach(), torch.float32)
 
 
 # Loads on both sides of every threshold of the sorted kernel, and weights big enough for its blocks.

@@ -80,6 +80,7 @@ def test_equals_a_loop_over_tokens(
     torch.testing.assert_close(y_TD, one_by_one(moe, x_TD, routing), rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 @pytest.mark.parametrize(
     ("kind", "router"),
@@ -179,6 +180,7 @@ class Spans(Null):
         return Span()
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 def test_spans_are_announced_and_never_nest(kernel: str) -> None:
     spans, moe = Spans(), moe_of("softmax", shared=1)
