@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moe_core.nn.numerics import wide, wide_dtype
+from moe_core.nn.numerics import take, wide, wide_dtype
 from moe_core.nn.routing import Routing
 
 
@@ -37,7 +37,7 @@ def plan(routing: Routing) -> Plan:
 
 def dispatch(x_TD: Tensor, plan: Plan) -> Tensor:
     """[N, D]: the token of every pair, in expert order."""
-    return x_TD.index_select(0, plan.token_ids_N)
+    return take(x_TD, plan.token_ids_N)
 
 
 def combine(rows_ND: Tensor, plan: Plan, routing: Routing, weighted: bool = True) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
 from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
-from moe_core.nn.numerics import wants_gradients, wide, wide_dtype
+from moe_core.nn.numerics import take, wants_gradients, wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import sorted_experts
@@ -67,11 +67,12 @@ def activate(h: Tensor, gated: bool) -> Tensor:
 def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
     """The oracle: one expert after another, its tokens gathered, its outputs added in at least fp32."""
     y_TD = torch.zeros_like(x_TD, dtype=wide_dtype(x_TD.dtype))
+    wide_TD = wide(x_TD)  # where the gradients of a token's pairs meet
     for expert in range(weights.gate_up_EGD.shape[0]):
         with observer.span("dispatch"):
             pairs_P = (routing.expert_ids_N == expert).nonzero().squeeze(1)
             tokens_P, scale_P1 = routing.token_ids_N[pairs_P], routing.weights_N[pairs_P, None]
-            x_PD = x_TD[tokens_P]
+            x_PD = wide_TD[tokens_P].to(x_TD.dtype)
         with observer.span("experts"):
             if weights.scale_input:
                 x_PD = (x_PD * scale_P1).to(x_TD.dtype)
@@ -122,9 +123,9 @@ def gather(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Obs
         order = Plan(numbers_N, routing.token_ids_N, numbers_N)  # the pairs as they are
         x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
     with observer.span("experts"):
-        h_NG1 = torch.bmm(weights.gate_up_EGD[routing.expert_ids_N], x_ND.unsqueeze(2))
+        h_NG1 = torch.bmm(take(weights.gate_up_EGD, routing.expert_ids_N), x_ND.unsqueeze(2))
         h_NF1 = activate(h_NG1.squeeze(2), weights.gated).unsqueeze(2)
-        y_ND = torch.bmm(weights.down_EDF[routing.expert_ids_N], h_NF1).squeeze(2)
+        y_ND = torch.bmm(take(weights.down_EDF, routing.expert_ids_N), h_NF1).squeeze(2)
     with observer.span("combine"):
         return _weighted_sum(y_ND, order, routing, weights, sort=False)
 

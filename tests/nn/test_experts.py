@@ -147,6 +147,20 @@ def test_the_sorted_kernel_never_loses_a_gradient_in_silence(wanted: str) -> Non
             assert_near(KERNELS["sorted"](x_TD, routing, weights), y_TD.detach(), torch.float32)
 
 
+@pytest.mark.parametrize("kernel", [*DIFFERENTIABLE, "loop"])
+@pytest.mark.parametrize("keep", [1.0, 0.99], ids=["all", "dropped"])
+def test_gradients_of_many_pairs_are_summed_wide_and_rounded_once(kernel: str, keep: float) -> None:
+    """2,048 pairs on few experts, and tokens with many pairs each: a bf16 sum loses what is small beside it.
+
+    Against float64 on the same rounded values; what remains is the rounding of the activations.
+    """
+    for tokens, count, top_k in ((1024, 2, 2), (64, 32, 32)):
+        case = Case(tokens, count, top_k, 16, 16, True, False, keep, 0.0, torch.bfloat16, 3)
+        exact = gradients("loop", case, torch.float64)
+        for found, expected in zip(gradients(kernel, case), exact, strict=True):
+            assert (found.double() - expected).norm() < 0.006 * expected.norm()
+
+
 # Loads on both sides of every threshold of the sorted kernel, and weights big enough for its blocks.
 LOADS = [
     [1, 0, 0, 0, 0, 0, 0, 0],

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from moe_core.nn import numerics
 from moe_core.nn.balance import router_z_loss, sequence_loss, switch_loss
 from moe_core.nn.experts import KERNELS
-from moe_core.nn.numerics import wide, wide_dtype
+from moe_core.nn.numerics import take, wide, wide_dtype
 from moe_core.nn.observe import RoutingLog
 from moe_core.nn.reference_routers import with_oracle_router
 from moe_core.nn.router import ROUTERS
@@ -78,3 +79,26 @@ def test_a_float64_model_can_be_recorded_and_has_an_oracle() -> None:
         recorder.collect()
         shares_LM = recorder.decisions().share_LME.sum(-1)
         torch.testing.assert_close(torch.from_numpy(shares_LM), torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_what_is_taken_often_gets_a_gradient_summed_wide() -> None:
+    """2,048 equal gradients of 1: a bf16 sum stands still at 256, where 1 is half a step."""
+    source_XD = torch.zeros(3, 4, dtype=torch.bfloat16, requires_grad=True)
+    ids_N = torch.arange(2).repeat(2048)
+    take(source_XD, ids_N).sum().backward()
+    assert source_XD.grad is not None
+    assert source_XD.grad.dtype == torch.bfloat16
+    assert source_XD.grad[:, 0].tolist() == [2048.0, 2048.0, 0.0]
+
+
+def test_taking_in_parts_is_taking_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids_N = torch.randint(0, 5, (40,), generator=generator)
+    values_NOI = torch.randn(40, 2, 3, generator=generator).to(torch.bfloat16)
+    gradients = []
+    for most in (numerics.PART, 7):
+        monkeypatch.setattr(numerics, "PART", most)
+        source_XOI = torch.zeros(5, 2, 3, dtype=torch.bfloat16, requires_grad=True)
+        gradients += torch.autograd.grad((take(source_XOI, ids_N) * values_NOI).sum(), source_XOI)
+    assert torch.equal(*gradients)
+    assert take(torch.zeros(5, 2), torch.zeros(0, dtype=torch.int64)).shape == (0, 2)
