@@ -214,9 +214,19 @@ ROUTERS: dict[RouterKind, Build] = {
 }
 
 
+_OWN_WEIGHTS = ("renormalise", "mask_first")  # of a kind whose rule leaves nothing to choose
+_OWN_CHOICE = ("selection_bias", "groups", "top_groups")
 NOT_READ: dict[RouterKind, tuple[str, ...]] = {
-    "expert_choice": ("groups", "mask_first", "selection_bias"),
-    "hash": ("groups", "mask_first", "selection_bias", "bias", "capacity_factor"),
+    "softmax": (),
+    "softmax_selected": _OWN_WEIGHTS,
+    "sigmoid": ("mask_first",),
+    "sqrt_softplus": ("mask_first",),
+    "sigmoid_input": _OWN_WEIGHTS,
+    "noisy": _OWN_WEIGHTS,
+    "switch": (*_OWN_WEIGHTS, "groups", "top_groups"),  # the best expert is in the best group
+    "expert_choice": (*_OWN_WEIGHTS, *_OWN_CHOICE),
+    "hash": (*_OWN_WEIGHTS, *_OWN_CHOICE, "bias", "capacity_factor"),
+    "unit": _OWN_WEIGHTS,
 }
 
 
@@ -228,7 +238,7 @@ def build(experts: Experts, hidden: int, seed: int = 0) -> nn.Module:
     spec = experts.router
     if spec.kind == "switch" and experts.top_k != 1:
         raise ConfigError(f"top_k ({experts.top_k}): must be 1 with router.kind switch")
-    for field in NOT_READ.get(spec.kind, ()):
+    for field in NOT_READ[spec.kind]:
         value = getattr(spec, field)
         if value != Router.model_fields[field].default:
             raise ConfigError(f"router.{field} ({value}): is not for router.kind {spec.kind}")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
-from moe_core.nn.router import ROUTERS, ExpertChoice, HashRouter, NoisyTopK, TokenChoice, build
+from moe_core.nn.router import NOT_READ, ROUTERS, ExpertChoice, HashRouter, NoisyTopK, TokenChoice, build
 from moe_core.nn.routing import Routing
 from moe_core.nn.selection import capacity
-from moe_core.specs import Experts, RouterKind
+from moe_core.specs import Experts, Router, RouterKind
 
 HIDDEN = 12
 KINDS = sorted(ROUTERS)
@@ -383,12 +383,57 @@ def test_a_bf16_model_routes_in_fp32(kind: str) -> None:
         ("hash", {"groups": 4, "top_groups": 4}, "router.groups (4): is not for"),
         ("hash", {"capacity_factor": 1.0}, "router.capacity_factor (1.0): is not for"),
         ("hash", {"bias": True}, "router.bias (True): is not for"),
+        ("noisy", {"renormalise": False}, "router.renormalise (False): is not for"),
+        ("sigmoid", {"mask_first": True}, "router.mask_first (True): is not for"),
     ],
 )
 def test_fields_a_kind_cannot_honour_are_refused(kind: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(experts_of(kind, 8, 2, **fields), HIDDEN)
     assert message in str(caught.value)
+
+
+CHANGES: dict[str, Any] = {
+    "renormalise": False,
+    "mask_first": True,
+    "bias": True,
+    "selection_bias": True,
+    "scaling": 2.5,
+    "groups": 2,
+    "top_groups": 3,
+    "capacity_factor": 0.5,
+}
+# Settings from which one field at a time is changed: some fields act only beside others.
+STARTS: list[dict[str, Any]] = [{}, {"renormalise": False}, {"groups": 4, "top_groups": 2}]
+
+
+def answer(kind: str, fields: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What such a router decides, its parameters and buffers random; None where building one is refused."""
+    try:
+        router = router_of(kind, 8, 3, **fields).eval()
+    except ConfigError:
+        return None
+    if getattr(router, "selection_bias_E", None) is not None:
+        router.selection_bias_E.normal_(0.0, 0.5, generator=torch.Generator().manual_seed(2))
+    routing: Routing = router(*inputs(40))
+    return pairs(routing), routing.weights_N.detach()
+
+
+def differ(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return one[0] != other[0] or not torch.allclose(one[1], other[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("field", sorted(set(Router.model_fields) - {"kind"}))
+def test_every_field_is_read_or_refused(kind: str, field: str) -> None:
+    """Where a kind takes a field, some setting decides otherwise without it."""
+    changed = [(start, start | {field: CHANGES[field]}) for start in STARTS]
+    answers = [(answer(kind, start), answer(kind, other)) for start, other in changed]
+    if all(other is None for _, other in answers):
+        assert field in NOT_READ[kind]
+        return
+    assert field not in NOT_READ[kind]
+    assert any(one and other and differ(one, other) for one, other in answers)
 
 
 def test_switch_refuses_more_than_one_expert_a_token() -> None:
