@@ -55,7 +55,7 @@ class BiasUpdate:
     """Balancing without a loss: b_i += gamma * sign(mean load - load_i) (arXiv 2408.15664, algorithm 1).
 
     gamma 0.001 is DeepSeek-V3's. Call it once per optimiser step with the load of the whole batch,
-    summed over its parts. The bias should stay fp32: steps this small vanish in bf16.
+    summed over its parts. The bias is fp32 in every model: steps this small vanish in bf16.
     """
 
     gamma: float = 1e-3

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_core.nn.numerics import wide
+from moe_core.nn.numerics import ExactBuffers, wide
 
 
 class RMSNorm(nn.Module):
@@ -54,8 +54,8 @@ def activate(gate_up: Tensor, gated: bool) -> Tensor:
     return F.silu(gate) * up
 
 
-class Rotary(nn.Module):
-    """Rotary position embedding (Su et al. 2021, eq 34), halves convention, tables in fp32."""
+class Rotary(ExactBuffers):
+    """Rotary position embedding (Su et al. 2021, eq 34), halves convention, tables in fp32 always."""
 
     cos_SP: Tensor
     sin_SP: Tensor

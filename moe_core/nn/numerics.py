@@ -1,15 +1,17 @@
 """Numerics: sums and scores are computed in at least fp32, whatever the model's own dtype.
 
 A bf16 model widens to fp32; a float64 model stays float64, so that it can serve as a reference.
+Buffers that a rounding would spoil keep their own dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 PART = 2**22  # elements of a gradient widened at once: 16 MiB in fp32
@@ -28,6 +30,23 @@ def wants_gradients(*tensors: Tensor) -> bool:
 def wide(x: Tensor) -> Tensor:
     """`x` in at least fp32; itself where it is already."""
     return x.to(wide_dtype(x.dtype))
+
+
+class ExactBuffers(nn.Module):
+    """A module whose own buffers keep their dtype when the model's changes: they move between devices only.
+
+    `model.bfloat16()` would round what moves in small steps (a selection bias) or turns with the position
+    (rotary tables).
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            after = getattr(self, name)
+            if after.dtype != buffer.dtype:
+                setattr(self, name, buffer.to(after.device))
+        return self
 
 
 def take(source_XD: Tensor, ids_N: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
-from moe_core.nn.numerics import wide_dtype
+from moe_core.nn.numerics import ExactBuffers, wide_dtype
 from moe_core.nn.routing import Routing
 from moe_core.nn.selection import capacity, drop_over, top_experts
 from moe_core.specs import Experts, Router, RouterKind
@@ -24,7 +24,7 @@ from moe_core.specs import Experts, Router, RouterKind
 HASHED_IDS = 256  # bytes are tokens; larger ids wrap around
 
 
-class LinearRouter(nn.Module):
+class LinearRouter(ExactBuffers):
     """Base: a linear score per expert, and the bias that may steer selection (DeepSeek-V3, eq 16)."""
 
     bias_E: nn.Parameter | None

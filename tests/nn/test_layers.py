@@ -34,3 +34,11 @@ def test_rotary_scores_depend_on_distance_only(shift):
 def test_rotary_keeps_lengths():
     x = torch.randn(2, 3, 7, 8)
     torch.testing.assert_close(Rotary(8, 64, 10_000.0)(x, 3).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_rotary_tables_are_fp32_in_a_model_of_any_dtype():
+    rotary = Rotary(8, 64, 10_000.0)
+    cos_SP = rotary.cos_SP
+    assert torch.equal(torch.nn.Sequential(rotary).bfloat16()[0].cos_SP, cos_SP)
+    query = torch.randn(1, 1, 1, 8).bfloat16()
+    assert rotary(query, 63).dtype == torch.bfloat16

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
+from moe_core.nn.balance import BiasUpdate
 from moe_core.nn.router import NOT_READ, ROUTERS, ExpertChoice, HashRouter, NoisyTopK, TokenChoice, build
 from moe_core.nn.routing import Routing
 from moe_core.nn.selection import capacity
@@ -227,6 +228,30 @@ def test_selection_bias_is_a_saved_buffer_without_gradient() -> None:
     routing: Routing = router(inputs(20)[0])
     gradient = torch.autograd.grad(routing.weights_N.sum(), router.selection_bias_E, allow_unused=True)
     assert gradient == (None,)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [nn.Module.bfloat16, nn.Module.half, nn.Module.double, lambda m: m.to(torch.bfloat16)],
+    ids=["bfloat16", "half", "double", "to"],
+)
+def test_selection_bias_stays_fp32_in_a_model_of_any_dtype(convert: Any) -> None:
+    router = router_of("sigmoid", 8, 2, selection_bias=True)
+    router.selection_bias_E.fill_(1.0)
+    model = convert(nn.Sequential(router))
+    update = BiasUpdate(1e-3)
+    for _ in range(100):
+        update(router, torch.tensor([2, 0] * 4))
+    assert {p.dtype for p in model.parameters()} != {torch.float32}
+    assert router.selection_bias_E.dtype == torch.float32
+    torch.testing.assert_close(router.selection_bias_E, torch.tensor([0.9, 1.1] * 4))
+
+
+def test_selection_bias_moves_between_devices() -> None:
+    router = router_of("sigmoid", 8, 2, selection_bias=True)
+    assert router.to("meta", torch.bfloat16).selection_bias_E.device.type == "meta"
+    assert router.selection_bias_E.dtype == torch.float32
+    assert router.to_empty(device="cpu").selection_bias_E.device.type == "cpu"
 
 
 def test_sqrt_softplus_scores() -> None:
