@@ -1,12 +1,12 @@
 """Threads: how many this process computes with, and how they wait for one another, for the machine as it is.
 
 OpenMP threads of GCC's library spin for some milliseconds before they sleep. On an idle machine that makes
-a pass of many small products fast (a run of the scale model takes 7.7 s so, and 12.9 s with threads that sleep
-at once); beside other programs the spinning takes the very cores that the work waits for (84 to 186 s against
-26 to 29). The policy is read once, when torch is imported, but the library has a rule of its own for a process
+a pass of many small products fast (a run of the scale model took 7.7 s so, 12.9 s with threads that sleep at
+once); beside other programs the spinning takes the very cores that the work waits for (84 to 186 s against 26
+to 29). The policy is read once, when torch is imported, but the library has a rule of its own for a process
 with more threads than cores: then they spin a thousand turns only, some microseconds. `Waiting` makes use of
-that rule: it holds a second, sleeping team of threads while the machine is busy, and lets it go when it is
-not. So a worker that lives for days adapts within a second, without a restart.
+that: it holds a second, sleeping team of threads while the machine is busy, and lets it go when it is not.
+So a worker that lives for days adapts within a second, without a restart.
 
 Whoever sets `OMP_WAIT_POLICY`, `GOMP_SPINCOUNT` or `OMP_NUM_THREADS` knows better, and is obeyed.
 No torch is imported here.
@@ -24,6 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from moe_core import pressure
 from moe_core.pressure import Look
 
@@ -36,7 +38,14 @@ WINDOW_S = 0.25  # between two looks: shorter ones would see single ticks of the
 
 def prepare() -> None:
     """Say how many threads the mathematics may use. For before torch is imported; harmless after."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(pressure.cores()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(count()))
+
+
+def count() -> int:
+    """Threads to compute with: one a physical core that may be used. Products gain nothing from two."""
+    logical = psutil.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or logical
+    return max(1, pressure.cores() * min(physical, logical) // logical)
 
 
 class Waiting:

@@ -96,10 +96,21 @@ def test_one_core_has_nobody_to_wait_for(machine: Machine, waiting: Waiting, mon
     assert waiting.settle() == "spinning"
 
 
-def test_the_number_of_threads_is_that_of_the_cores_unless_somebody_said_otherwise(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("allowed", "logical", "physical", "threads_used"),
+    [(2, 2, 2, 2), (1, 2, 1, 1), (128, 128, 64, 64), (8, 128, 64, 4), (3, 4, None, 3), (1, 64, 64, 1)],
+)
+def test_a_thread_for_each_physical_core_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, logical: int, physical: int | None, threads_used: int
 ):
-    monkeypatch.setattr(pressure, "cores", lambda: 3)
+    monkeypatch.setattr(pressure, "cores", lambda: allowed)
+    sizes = {True: logical, False: physical}
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: sizes[logical])
+    assert threads.count() == threads_used
+
+
+def test_the_number_of_threads_is_chosen_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(threads, "count", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads.prepare()
     assert os.environ["OMP_NUM_THREADS"] == "3"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from moe_core.errors import ConfigError
+from moe_core.pressure import Busy
 from moe_core.runs.layout import Manifest
 
 ROUTING = ("decisions", "tokens", "probabilities")  # published first: the rest of a run may follow
@@ -68,6 +69,7 @@ class _Provenance(_Part):
     moescope: str
     seed: int
     commit: str | None = None
+    busy: Busy | None = None
 
 
 class _Experts(_Part):
@@ -157,7 +159,7 @@ def experts(manifest: Manifest) -> int:
 def _whole(manifest: Manifest, lab: str) -> None:
     """The tables of the lab are there, with rows, and so is what it measured. A run that is still under
     way (`complete` is false) has its routing."""
-    partial = not getattr(manifest, "complete", True)
+    partial = not manifest.complete
     tables = ROUTING if partial and lab == "bench" else TABLES_OF.get(lab, ())
     for name in tables:
         entry = manifest.files.get(f"{name}.parquet")
