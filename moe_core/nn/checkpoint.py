@@ -22,11 +22,11 @@ _HEADER_LIMIT = 2**24
 def save(model: Decoder, path: Path, made: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> None:
     """Write `model` in `dtype`; `made` says how it came to be and travels in the header.
 
-    Buffers keep their own dtype: a selection bias moves in steps that bf16 would lose.
+    Buffers and counts keep their own dtype: a selection bias moves in steps that bf16 would lose.
     """
-    buffers = dict(model.named_buffers())
+    weights = dict(model.named_parameters(remove_duplicate=False))
     tensors = {
-        name: (value if name in buffers else value.to(dtype)).contiguous()
+        name: (value.to(dtype) if name in weights else value).contiguous()
         for name, value in model.state_dict().items()
     }
     metadata = {"architecture": model.arch.model_dump_json(), "made": json.dumps(made, sort_keys=True)}
@@ -40,8 +40,8 @@ def load(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = to
         model = Decoder(architecture)
     try:
         tensors = load_file(path)
-        buffers = dict(model.named_buffers())
-        cast = {name: value if name in buffers else value.to(dtype) for name, value in tensors.items()}
+        weights = dict(model.named_parameters(remove_duplicate=False))
+        cast = {name: value.to(dtype) if name in weights else value for name, value in tensors.items()}
         model.load_state_dict(cast, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise StoreError(f"{path.name} does not hold the weights its header describes") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -83,13 +83,23 @@ class NoisyTopK(TokenChoice):
     """Shazeer et al. 2017 (arXiv 1701.06538), eq 3-5: learned noise on the logits, in training only.
 
     Each pass draws from a generator of its own, seeded by `seed` and the number of the pass, so that
-    nothing else that draws random numbers can change it.
+    nothing else that draws random numbers can change it. The number is saved with the weights, so that
+    training goes on with the noise it would have had. It is an int: a buffer on a GPU would have to be
+    waited for in every pass.
     """
 
     def __init__(self, experts: Experts, hidden: int, seed: int = 0, *, rule: Rule) -> None:
         super().__init__(experts, hidden, seed, rule=rule)
         self.noise_ED = nn.Parameter(torch.zeros(experts.count, hidden))
         self.draws = 0
+        self.register_load_state_dict_pre_hook(_draws_of_older_files)
+
+    def get_extra_state(self) -> Tensor:
+        """How many passes have drawn noise, as a tensor: safetensors holds nothing else."""
+        return torch.tensor(self.draws, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.draws = int(state)
 
     def logits(self, x_TD: Tensor) -> Tensor:
         clean_TE = super().logits(x_TD)
@@ -99,6 +109,11 @@ class NoisyTopK(TokenChoice):
         self.draws += 1
         normal_TE = torch.randn(clean_TE.shape, generator=generator, device=x_TD.device)
         return clean_TE + normal_TE * F.softplus(_linear(x_TD, self.noise_ED))
+
+
+def _draws_of_older_files(module: NoisyTopK, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Files written before draws were saved have none: the count then stays as it is."""
+    tensors.setdefault(prefix + "_extra_state", module.get_extra_state())
 
 
 class ExpertChoice(LinearRouter):

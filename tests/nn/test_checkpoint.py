@@ -34,6 +34,16 @@ def test_a_selection_bias_keeps_its_precision(tmp_path):
     assert torch.equal(loaded, model.feed_forwards[0].router.selection_bias_E)
 
 
+def test_the_number_of_noisy_passes_survives_its_file(tmp_path):
+    model, path = decoder(Experts(count=4, top_k=2, width=24, router=Router(kind="noisy"))), tmp_path / "m"
+    model.feed_forwards[1].router.draws = 2049  # which bf16 would round
+    checkpoint.save(model, path, {})
+    assert [ffn.router.draws for ffn in checkpoint.load(path, dtype=torch.bfloat16).feed_forwards] == [
+        0,
+        2049,
+    ]
+
+
 @pytest.mark.parametrize(
     "content",
     [

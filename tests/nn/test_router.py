@@ -312,6 +312,25 @@ def test_noise_is_learned_and_ignores_other_random_draws() -> None:
     assert second.noise_ED.grad.abs().sum() > 0
 
 
+def test_saved_noise_goes_on_where_it_was() -> None:
+    x_TD, _ = inputs(20)
+    router = router_of("noisy", 8, 2)
+    for _ in range(3):
+        router(x_TD)
+    other = build(experts_of("noisy", 8, 2), HIDDEN)
+    other.load_state_dict(router.state_dict())
+    assert torch.equal(other(x_TD).logits_TE, router(x_TD).logits_TE)
+
+
+def test_a_state_without_draws_still_loads() -> None:
+    router, x_TD = router_of("noisy", 8, 2), inputs(20)[0]
+    older = {name: value for name, value in router.state_dict().items() if not name.endswith("_extra_state")}
+    assert len(older) == 2
+    other = nn.Sequential(build(experts_of("noisy", 8, 2), HIDDEN))
+    other.load_state_dict({f"0.{name}": value for name, value in older.items()})
+    assert torch.equal(other(x_TD).logits_TE, router(x_TD).logits_TE)
+
+
 # --- Capacity
 
 
