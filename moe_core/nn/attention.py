@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_core.nn.initial import linear
 from moe_core.nn.layers import RMSNorm, Rotary
 from moe_core.specs import GQA
 
@@ -56,15 +57,16 @@ class KVCache:
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention (Ainslie et al. 2023) with rotary positions."""
+    """Causal grouped-query attention (Ainslie et al. 2023) with rotary positions, drawn by `seed`."""
 
-    def __init__(self, hidden: int, spec: GQA, norm_eps: float = 1e-5) -> None:
+    def __init__(self, hidden: int, spec: GQA, norm_eps: float = 1e-5, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
-        self.query = nn.Linear(hidden, spec.heads * spec.head_dim, bias=spec.qkv_bias)
-        self.key = nn.Linear(hidden, spec.kv_heads * spec.head_dim, bias=spec.qkv_bias)
-        self.value = nn.Linear(hidden, spec.kv_heads * spec.head_dim, bias=spec.qkv_bias)
-        self.out = nn.Linear(spec.heads * spec.head_dim, hidden, bias=spec.out_bias)
+        width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        self.query = linear(hidden, width, spec.qkv_bias, seed, "attention.query")
+        self.key = linear(hidden, kv_width, spec.qkv_bias, seed, "attention.key")
+        self.value = linear(hidden, kv_width, spec.qkv_bias, seed, "attention.value")
+        self.out = linear(width, hidden, spec.out_bias, seed, "attention.out")
         self.query_norm = RMSNorm(spec.head_dim, norm_eps) if spec.qk_norm else nn.Identity()
         self.key_norm = RMSNorm(spec.head_dim, norm_eps) if spec.qk_norm else nn.Identity()
 

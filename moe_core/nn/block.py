@@ -15,21 +15,21 @@ from moe_core.specs import GQA, Architecture
 
 
 class Block(nn.Module):
-    """Pre-norm residual layer `layer` of `arch`."""
+    """Pre-norm residual layer `layer` of `arch`, whose number is the seed of its weights."""
 
     def __init__(self, arch: Architecture, layer: int) -> None:
         super().__init__()
         assert isinstance(arch.attention, GQA), "the bench builds grouped-query attention only"
         self.layer = layer
         self.attention_norm = RMSNorm(arch.hidden, arch.norm_eps)
-        self.attention = Attention(arch.hidden, arch.attention, arch.norm_eps)
+        self.attention = Attention(arch.hidden, arch.attention, arch.norm_eps, seed=layer)
         self.ffn_norm = RMSNorm(arch.hidden, arch.norm_eps)
         self.ffn: FFN | MoE
         if arch.is_moe_layer(layer):
             assert arch.experts is not None
             self.ffn = MoE(arch.experts, arch.hidden, arch.gated, seed=layer)
         else:
-            self.ffn = FFN(arch.hidden, arch.ffn_width, arch.gated)
+            self.ffn = FFN(arch.hidden, arch.ffn_width, arch.gated, seed=layer)
 
     def forward(
         self,

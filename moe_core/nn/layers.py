@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_core.nn.initial import normal
 from moe_core.nn.numerics import ExactBuffers, wide
 
 
@@ -30,13 +31,14 @@ class FFN(nn.Module):
     """Feed-forward network on [..., D]: SwiGLU (Shazeer 2020, eq 6) or, ungated, SiLU between two matrices.
 
     `gate_up_GD` holds the gate rows first and the up rows after them, so that one product computes both.
+    Weights are drawn by `seed`.
     """
 
-    def __init__(self, hidden: int, width: int, gated: bool = True) -> None:
+    def __init__(self, hidden: int, width: int, gated: bool = True, seed: int = 0) -> None:
         super().__init__()
         self.gated = gated
-        self.gate_up_GD = nn.Parameter(torch.empty(width * (2 if gated else 1), hidden))
-        self.down_DF = nn.Parameter(torch.empty(hidden, width))
+        self.gate_up_GD = normal(width * (2 if gated else 1), hidden, seed=seed, part="ffn.gate_up")
+        self.down_DF = normal(hidden, width, seed=seed, part="ffn.down")
 
     def hidden_activations(self, x: Tensor) -> Tensor:
         """What each of the F neurons fires with, [..., F]: the input of the down projection."""

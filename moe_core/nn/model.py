@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from moe_core.errors import ConfigError
 from moe_core.nn.attention import KVCache, LayerCache
 from moe_core.nn.block import Block
+from moe_core.nn.initial import linear, normal
 from moe_core.nn.layers import FFN, RMSNorm, Rotary
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, Observer
@@ -22,7 +23,10 @@ from moe_core.specs import GQA, Architecture, Extras
 
 
 class Decoder(nn.Module):
-    """A decoder-only language model of `arch`. Raises ConfigError for attention it cannot build."""
+    """A decoder-only language model of `arch`. Raises ConfigError for attention it cannot build.
+
+    Its weights are always the same ones; `initialise` draws others, by seed.
+    """
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -31,11 +35,12 @@ class Decoder(nn.Module):
         if arch.extras != Extras():
             raise ConfigError(f"extras ({arch.name}): must be empty to be run here; they can be counted only")
         self.arch = arch
-        self.embedding = nn.Embedding(arch.vocab, arch.hidden)
+        table_VD = normal(arch.vocab, arch.hidden, seed=0, part="embedding")
+        self.embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)
         self.rotary = Rotary(arch.attention.head_dim, arch.max_positions, arch.rope_theta)
         self.blocks = nn.ModuleList(Block(arch, layer) for layer in range(arch.layers))
         self.norm = RMSNorm(arch.hidden, arch.norm_eps)
-        self.head = None if arch.tied else nn.Linear(arch.hidden, arch.vocab, bias=False)
+        self.head = None if arch.tied else linear(arch.hidden, arch.vocab, False, 0, "head")
 
     def forward(self, ids_BS: Tensor, cache: KVCache | None = None, observer: Observer = NULL) -> Tensor:
         """Logits [B, S, V] for token ids [B, S]; with a cache, ids continue what is cached."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_core.nn.experts import KERNELS, ExpertWeights
+from moe_core.nn.initial import normal
 from moe_core.nn.layers import FFN
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.router import build
@@ -18,6 +19,7 @@ from moe_core.specs import Experts
 class MoE(nn.Module):
     """y = sum of weight * expert(x) over the routed experts of each token, + shared(x).
 
+    All weights are drawn by `seed`; the gate of the shared expert starts at zero, which is a half.
     `kernel` names a strategy of `KERNELS` and may be changed at any time. A pass keeps nothing:
     its Routing goes to `observer.routing(layer, routing)`, attached to the graph, which is how a
     training loop reaches it (`observe.RoutingLog`).
@@ -31,10 +33,10 @@ class MoE(nn.Module):
         self.spec, self.gated, self.kernel = experts, gated, "auto"
         rows = experts.width * (2 if gated else 1)
         self.router = build(experts, hidden, seed)
-        self.gate_up_EGD = nn.Parameter(torch.empty(experts.count, rows, hidden).normal_(0.0, 0.02))
-        self.down_EDF = nn.Parameter(torch.empty(experts.count, hidden, experts.width).normal_(0.0, 0.02))
+        self.gate_up_EGD = normal(experts.count, rows, hidden, seed=seed, part="experts.gate_up")
+        self.down_EDF = normal(experts.count, hidden, experts.width, seed=seed, part="experts.down")
         width = experts.shared_total_width
-        self.shared = FFN(hidden, width, gated) if width else None
+        self.shared = FFN(hidden, width, gated, seed) if width else None
         gate = width and experts.shared_gate
         self.shared_gate_1D = nn.Parameter(torch.zeros(1, hidden)) if gate else None
 

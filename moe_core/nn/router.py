@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
+from moe_core.nn.initial import normal
 from moe_core.nn.numerics import ExactBuffers, wide_dtype
 from moe_core.nn.routing import Routing
 from moe_core.nn.selection import capacity, drop_over, top_experts
@@ -33,7 +34,7 @@ class LinearRouter(ExactBuffers):
     def __init__(self, experts: Experts, hidden: int, seed: int = 0) -> None:
         super().__init__()
         self.spec, self.seed = experts, seed
-        self.weight_ED = nn.Parameter(torch.empty(experts.count, hidden).normal_(0.0, 0.02))
+        self.weight_ED = normal(experts.count, hidden, seed=seed, part="router")
         self.bias_E = nn.Parameter(torch.zeros(experts.count)) if experts.router.bias else None
         steered = experts.router.selection_bias
         self.register_buffer("selection_bias_E", torch.zeros(experts.count) if steered else None)
@@ -146,8 +147,9 @@ class HashRouter(nn.Module):
         super().__init__()
         self.spec = experts
         generator = torch.Generator().manual_seed(seed)
-        order_VE = torch.rand(HASHED_IDS, experts.count, generator=generator).argsort(-1)
-        self.register_buffer("table_VK", order_VE[:, : experts.top_k].clone())
+        order_VE = torch.rand(HASHED_IDS, experts.count, generator=generator, device="cpu").argsort(-1)
+        table_VK = order_VE[:, : experts.top_k].clone()
+        self.register_buffer("table_VK", table_VK.to(torch.get_default_device()))
 
     def forward(self, x_TD: Tensor, ids_T: Tensor | None = None) -> Routing:
         assert ids_T is not None, "hash routing needs token ids"
@@ -246,7 +248,7 @@ NOT_READ: dict[RouterKind, tuple[str, ...]] = {
 
 
 def build(experts: Experts, hidden: int, seed: int = 0) -> nn.Module:
-    """The router of `experts.router.kind`; `seed` is for what it draws itself (noise, hash table).
+    """The router of `experts.router.kind`; `seed` is for all that it draws (weights, noise, hash table).
 
     Raises ConfigError for a field that this kind cannot honour.
     """

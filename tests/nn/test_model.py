@@ -3,7 +3,7 @@ import torch
 
 from moe_core.errors import ConfigError
 from moe_core.nn.model import Decoder, initialise
-from moe_core.specs import MLA, Architecture, Experts, Router
+from moe_core.specs import GQA, MLA, Architecture, Experts, Router
 from tests.nn.small import architecture, decoder
 
 MIXTURE = Experts(count=4, top_k=2, width=24, shared=1)
@@ -48,6 +48,23 @@ def test_the_same_seed_gives_the_same_weights():
     for name, value in decoder(MIXTURE, seed=3).state_dict().items():
         assert torch.equal(value, decoder(MIXTURE, seed=3).state_dict()[name]), name
     assert not torch.equal(decoder(seed=3).embedding.weight, decoder(seed=4).embedding.weight)
+
+
+@pytest.mark.parametrize("experts", [None, MIXTURE], ids=["dense", "mixture"])
+def test_nothing_is_left_to_chance_when_a_decoder_is_built(experts):
+    """Memory that was never written holds what was freed before: here nan."""
+    poison = [torch.full((2**k,), float("nan")) for k in range(4, 15) for _ in range(4)]
+    del poison
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    arch = architecture(experts, tied=False, attention=GQA(heads=4, kv_heads=2, head_dim=8, qkv_bias=True))
+    model, again = Decoder(arch), Decoder(arch)
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+        assert parameter.abs().max() <= (1.0 if "norm" in name else 0.2), name
+    layers = [block.attention.query.weight for block in model.blocks]
+    assert not torch.equal(*layers)
 
 
 def test_every_parameter_is_initialised():

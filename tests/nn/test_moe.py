@@ -134,6 +134,36 @@ def test_batches_keep_their_shape_and_repeat_exactly(kind: str) -> None:
     torch.testing.assert_close(y_BSD.view(12, HIDDEN), flat_TD)
 
 
+def drawn(kind: str, seed: int, device: str = "cpu") -> MoE:
+    spec = {"count": 4, "top_k": 1, "width": 5, "shared": 1, "shared_gate": True, "router": {"kind": kind}}
+    with torch.device(device):
+        return MoE(Experts.parse(spec), HIDDEN, seed=seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_layer_whatever_else_was_drawn(kind: str) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = drawn(kind, 3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    second, other = drawn(kind, 3).state_dict(), drawn(kind, 4).state_dict()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        assert value.abs().max() < (256 if "table" in name else 0.2), name  # 10 deviations
+        fixed = name in ("shared_gate_1D", "router.noise_ED", "router._extra_state")  # these start at zero
+        assert torch.equal(value, other[name]) == fixed, name
+    streams = [value.flatten()[:40] for value in first.values() if value.is_floating_point() and value.any()]
+    assert all(not torch.equal(a, b) for i, a in enumerate(streams) for b in streams[:i])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_on_the_meta_device_draws_nothing(kind: str) -> None:
+    tensors = drawn(kind, 3, "meta").state_dict()
+    assert {value.device.type for name, value in tensors.items() if "extra" not in name} == {"meta"}
+    assert tensors.keys() == drawn(kind, 3).state_dict().keys()
+
+
 def test_a_dropped_token_gets_the_shared_expert_alone() -> None:
     moe = moe_of("switch", shared=1, router={"capacity_factor": 0.2})
     x_TD, _ = inputs(20)
