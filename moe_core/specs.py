@@ -31,7 +31,7 @@ RouterKind = Literal[
 Dtype = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Lab = Literal["bench", "topk_sweep", "layer_sweep", "real_layers", "calibrate"]
-Kernel = Literal["auto", "loop", "grouped", "padded", "gather", "sorted"]
+Kernel = Literal["auto", "loop", "grouped", "padded", "gather", "sorted", "each"]
 
 
 class Spec(BaseModel):

@@ -17,10 +17,12 @@ from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
 from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
+from moe_core.nn.each_expert import NAMES, each_expert
 from moe_core.nn.numerics import take, wants_gradients, wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import sorted_experts
+from moe_core.nn.tuning import NEUTRAL, Tuning, What
 from moe_core.units import KIB, MIB
 
 
@@ -31,12 +33,14 @@ class ExpertWeights(NamedTuple):
     down_EDF     [E, D, F].
     gated        silu(gate) * up when true, silu(up) when false.
     scale_input  the routing weight multiplies the expert's input, not its output (Llama-4).
+    tuning       what is fast on the device they lie on; any other gives the same results.
     """
 
     gate_up_EGD: Tensor
     down_EDF: Tensor
     gated: bool = True
     scale_input: bool = False
+    tuning: Tuning = NEUTRAL
 
 
 class Kernel(Protocol):
@@ -140,10 +144,10 @@ def auto(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Obser
 def choose(
     device: torch.device, dtype: torch.dtype, pairs: int, weights: ExpertWeights, gradients: bool
 ) -> str:
-    """The fastest kernel for `pairs` routed pairs, by measurement (benchmarks/README.md).
+    """The fastest kernel for `pairs` routed pairs: on a CPU what its tuning says, where it has one.
 
-    A GPU gathers while that is little work, then groups in bf16 and pads in other dtypes, for
-    which it has no grouped product.
+    Without one the documented defaults (benchmarks/README.md). A GPU gathers while that is little work,
+    then groups in bf16 and pads in other dtypes, for which it has no grouped product.
     """
     sizes = (*weights.gate_up_EGD.shape[1:], weights.down_EDF.shape[2])
     groups = grouped_mm_takes(device, dtype, *sizes)
@@ -158,7 +162,12 @@ def choose(
 def _choose_on_cpu(
     dtype: torch.dtype, pairs: int, weights: ExpertWeights, gradients: bool, groups: bool
 ) -> str:
-    """Sorted, unless gradients are wanted or fp32 experts are tiny: then a loop in C++ is what counts."""
+    """What was measured; else sorted, unless gradients are wanted or fp32 experts are tiny: a loop in C++."""
+    each, count = weights.gate_up_EGD[0].numel() + weights.down_EDF[0].numel(), weights.gate_up_EGD.shape[0]
+    what: What = "training" if gradients else "bank"
+    known = weights.tuning.best(what, NAMES.get(dtype, ""), each, pairs / count)
+    if known is not None and (groups or known != "grouped"):
+        return known
     if dtype == torch.float32 and groups and (gradients or weights.gate_up_EGD[0].nbytes <= TINY_EXPERT):
         return "grouped"
     if not gradients:
@@ -213,4 +222,5 @@ KERNELS: dict[str, Kernel] = {
     "padded": padded,
     "gather": gather,
     "sorted": sorted_experts,
+    "each": each_expert,
 }

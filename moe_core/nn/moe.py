@@ -13,6 +13,7 @@ from moe_core.nn.initial import normal
 from moe_core.nn.layers import FFN
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.router import build
+from moe_core.nn.tuning import NEUTRAL
 from moe_core.specs import Experts
 
 
@@ -20,7 +21,8 @@ class MoE(nn.Module):
     """y = sum of weight * expert(x) over the routed experts of each token, + shared(x).
 
     All weights are drawn by `seed`; the gate of the shared expert starts at zero, which is a half.
-    `kernel` names a strategy of `KERNELS` and may be changed at any time. A pass keeps nothing:
+    `kernel` names a strategy of `KERNELS`, `tuning` says what is fast on the device; both may be changed at
+    any time. A pass keeps nothing:
     its Routing goes to `observer.routing(layer, routing)`, attached to the graph, which is how a
     training loop reaches it (`observe.RoutingLog`).
     """
@@ -30,7 +32,7 @@ class MoE(nn.Module):
 
     def __init__(self, experts: Experts, hidden: int, gated: bool = True, seed: int = 0) -> None:
         super().__init__()
-        self.spec, self.gated, self.kernel = experts, gated, "auto"
+        self.spec, self.gated, self.kernel, self.tuning = experts, gated, "auto", NEUTRAL
         rows = experts.width * (2 if gated else 1)
         self.router = build(experts, hidden, seed)
         self.gate_up_EGD = normal(experts.count, rows, hidden, seed=seed, part="experts.gate_up")
@@ -44,7 +46,7 @@ class MoE(nn.Module):
     def weights(self) -> ExpertWeights:
         """The routed experts, as kernels take them."""
         scale_input = self.spec.router.kind == "sigmoid_input"
-        return ExpertWeights(self.gate_up_EGD, self.down_EDF, self.gated, scale_input)
+        return ExpertWeights(self.gate_up_EGD, self.down_EDF, self.gated, scale_input, self.tuning)
 
     def forward(
         self,

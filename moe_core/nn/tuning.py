@@ -1,0 +1,151 @@
+"""Tuning: what a short probe of a device found to be fast there. Plain data; whoever computes hands it down.
+
+`moe_core.labs.tuning` measures it, `moe_core.runs.tuning` keeps it by device. Any tuning, and none, gives
+the same results in other times. Seconds; sizes in elements of the weights; rows are tokens of one product,
+or routed pairs an expert, idle experts included.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from moe_core.specs import Spec
+
+What = Literal["linear", "expert", "bank", "training"]
+TIE = 0.97  # a candidate must be so much faster than the one named before it
+EMULATED = 1.5  # times as long as fp32, with many rows: the device has no such products
+MANY = 64  # rows from which products, not reading, are what takes the time
+
+
+class Timing(Spec):
+    """Seconds of every candidate at one size and number of rows.
+
+    linear    a gated network of `elements` weights as layers compute it, the only candidate: "linear".
+    expert    one such network as the `each` kernel computes an expert, by its ways.
+    bank      a small bank of them, by kernel; seconds of all its experts together.
+    training  the same with gradients.
+    """
+
+    what: What
+    dtype: str
+    elements: int
+    rows: float
+    seconds: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        """The fastest; of two alike the one named first."""
+        names = iter(self.seconds)
+        found = next(names)
+        for name in names:
+            if self.seconds[name] < TIE * self.seconds[found]:
+                found = name
+        return found
+
+
+class Ladder(NamedTuple):
+    """The fastest candidates over rows: `names[i]` up to `bounds[i]`, the last one beyond."""
+
+    bounds: tuple[float, ...]
+    names: tuple[str, ...]
+
+    def at(self, rows: float) -> str:
+        """The fastest at the measured number of rows that is nearest, as ratios go."""
+        return self.names[bisect_left(self.bounds, rows)]
+
+
+Key = tuple[What, str]
+
+
+class Tuning(Spec):
+    """Everything the probe found. `source`: "probe", or "default" where nothing was measured.
+
+    bank_experts  how many experts the measured banks have.
+    busy          the load of the machine at that time, in multiples of what it can do.
+    """
+
+    source: Literal["default", "probe"] = "default"
+    timings: tuple[Timing, ...] = ()
+    bank_experts: int = 1
+    busy: float = 0.0
+
+    @cached_property
+    def _curves(self) -> Mapping[Key, Mapping[int, list[Timing]]]:
+        """Timings by what and dtype, then by size, rows ascending."""
+        found: dict[Key, dict[int, list[Timing]]] = {}
+        for timing in sorted(self.timings, key=lambda timing: (timing.elements, timing.rows)):
+            sizes = found.setdefault((timing.what, timing.dtype), {})
+            sizes.setdefault(timing.elements, []).append(timing)
+        return found
+
+    @cached_property
+    def _ladders(self) -> Mapping[Key, tuple[Ladder, ...]]:
+        """Of every size, in the order of `_curves`."""
+        return {key: tuple(map(_ladder, sizes.values())) for key, sizes in self._curves.items()}
+
+    def ladder(self, what: What, dtype: str, elements: int) -> Ladder | None:
+        """The fastest candidates at the measured size that is nearest; None where nothing was measured."""
+        sizes = self._curves.get((what, dtype))
+        return None if sizes is None else self._ladders[what, dtype][_nearest(list(sizes), elements)]
+
+    def best(self, what: What, dtype: str, elements: int, rows: float) -> str | None:
+        """The fastest candidate; None where nothing was measured."""
+        found = self.ladder(what, dtype, elements)
+        return None if found is None else found.at(rows)
+
+    def seconds(self, what: What, dtype: str, elements: int, rows: float) -> float | None:
+        """Seconds of the fastest candidate; None where nothing was measured.
+
+        Linear between rows and in proportion beyond the last; in proportion to the weights.
+        """
+        sizes = self._curves.get((what, dtype))
+        if sizes is None:
+            return None
+        size = list(sizes)[_nearest(list(sizes), elements)]
+        points = [(timing.rows, min(timing.seconds.values())) for timing in sizes[size]]
+        return _at(points, rows) * elements / size
+
+    def emulates(self, dtype: str) -> bool:
+        """Whether products of many rows take longer in a dtype than in fp32. Not known is no."""
+        plain, other = self._curves.get(("linear", "fp32")), self._curves.get(("linear", dtype))
+        if plain is None or other is None:
+            return False
+        shared = [
+            (min(one.seconds.values()), min(two.seconds.values()))
+            for size in plain.keys() & other.keys()
+            for one in plain[size]
+            for two in other[size]
+            if one.rows == two.rows >= MANY
+        ]
+        if not shared:  # so slow that the probe stopped before
+            return max(t.rows for ts in other.values() for t in ts) < MANY
+        return sum(two for _, two in shared) > EMULATED * sum(one for one, _ in shared)
+
+
+NEUTRAL = Tuning()
+"""Nothing is known: the kernels follow the documented defaults."""
+
+
+def _ladder(points: list[Timing]) -> Ladder:
+    bounds = tuple(math.sqrt(low.rows * high.rows) for low, high in pairwise(points))
+    return Ladder(bounds, tuple(timing.best for timing in points))
+
+
+def _nearest(sizes: list[int], elements: int) -> int:
+    """Place of the size that is nearest, as ratios go. Sizes ascend."""
+    return min(range(len(sizes)), key=lambda place: abs(math.log(sizes[place] / max(elements, 1))))
+
+
+def _at(points: list[tuple[float, float]], rows: float) -> float:
+    """Seconds at rows: the first ones below the first, a line between, in proportion beyond the last."""
+    if rows <= points[0][0]:
+        return points[0][1]
+    for (left, low), (right, high) in pairwise(points):
+        if rows <= right:
+            return low + (high - low) * (rows - left) / (right - left)
+    return points[-1][1] * rows / points[-1][0]

@@ -1,0 +1,100 @@
+"""Tuning: which candidate is fastest where, between and beyond what was measured."""
+
+import json
+
+import pytest
+import torch
+
+from moe_core.errors import ConfigError
+from moe_core.nn import experts
+from moe_core.nn.experts import ExpertWeights
+from moe_core.nn.tuning import NEUTRAL, TIE, Timing, Tuning, What
+
+CPU = torch.device("cpu")
+
+
+def timing(what: What, rows: float, elements: int = 1000, dtype: str = "fp32", **seconds: float) -> Timing:
+    return Timing(what=what, dtype=dtype, elements=elements, rows=rows, seconds=seconds)
+
+
+KNOWN = Tuning(
+    source="probe",
+    timings=(
+        timing("bank", 16.0, grouped=4.0, sorted=2.0),  # not in order
+        timing("bank", 1.0, grouped=1.0, sorted=3.0),
+        timing("bank", 1.0, elements=100_000, padded=7.0),
+        timing("linear", 1, linear=1.0),
+        timing("linear", 256, linear=2.0),
+        timing("linear", 1, dtype="bf16", linear=1.0),
+        timing("linear", 256, dtype="bf16", linear=20.0),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("elements", "rows", "expected"),
+    [
+        (1000, 0.1, "grouped"),
+        (1000, 3.9, "grouped"),  # 4 stands as far from 1 as from 16
+        (1000, 4.1, "sorted"),
+        (1000, 1e6, "sorted"),
+        (9_000, 1.0, "grouped"),  # 10,000 stands as far from 1,000 as from 100,000
+        (11_000, 1.0, "padded"),
+        (10**12, 99.0, "padded"),
+    ],
+)
+def test_the_nearest_place_decides_as_ratios_go(elements: int, rows: float, expected: str) -> None:
+    assert KNOWN.best("bank", "fp32", elements, rows) == expected
+
+
+def test_what_was_not_measured_is_none() -> None:
+    assert KNOWN.best("bank", "bf16", 1000, 1.0) is None
+    assert KNOWN.seconds("expert", "fp32", 1000, 1.0) is None
+    assert NEUTRAL.best("bank", "fp32", 1000, 1.0) is None
+    assert not NEUTRAL.emulates("bf16")
+
+
+def test_of_two_alike_the_one_named_first_stays() -> None:
+    assert timing("bank", 1.0, sorted=1.0, grouped=TIE + 0.01).best == "sorted"
+    assert timing("bank", 1.0, sorted=1.0, grouped=TIE - 0.01).best == "grouped"
+
+
+def test_seconds_are_linear_in_rows_and_in_proportion_beyond_and_to_the_weights() -> None:
+    assert KNOWN.seconds("linear", "fp32", 1000, 0.5) == 1.0
+    assert KNOWN.seconds("linear", "fp32", 1000, 128.5) == pytest.approx(1.5)
+    assert KNOWN.seconds("linear", "fp32", 3000, 512) == pytest.approx(12.0)
+    assert KNOWN.seconds("bank", "fp32", 1000, 16.0) == 2.0
+
+
+def test_a_dtype_is_emulated_where_many_rows_take_longer_than_in_fp32() -> None:
+    assert KNOWN.emulates("bf16")
+    assert not KNOWN.emulates("fp32")
+    fast = [t for t in KNOWN.timings if t.dtype == "fp32"] + [timing("linear", 256, dtype="bf16", linear=1.0)]
+    assert not Tuning(timings=tuple(fast)).emulates("bf16")
+    given_up = [t for t in KNOWN.timings if (t.dtype, t.rows) != ("bf16", 256)]
+    assert Tuning(timings=tuple(given_up)).emulates("bf16")
+
+
+def test_json_there_and_back_and_nonsense_is_refused() -> None:
+    assert Tuning.parse_json(json.dumps(KNOWN.model_dump(mode="json"))) == KNOWN
+    with pytest.raises(ConfigError):
+        Tuning.parse_json('{"source": "hearsay"}')
+
+
+def choice(tuning: Tuning, pairs: int, width: int = 64, gradients: bool = False) -> str:
+    """What `auto` takes for eight experts of D 16 in fp32."""
+    empty = torch.empty(8, 2 * width, 16, device="meta"), torch.empty(8, 16, width, device="meta")
+    return experts.choose(CPU, torch.float32, pairs, ExpertWeights(*empty, tuning=tuning), gradients)
+
+
+def test_auto_on_a_cpu_takes_what_was_measured_and_without_that_the_defaults() -> None:
+    assert choice(KNOWN, 8) == "grouped"
+    assert choice(KNOWN, 8 * 16) == "sorted"
+    assert choice(KNOWN, 8, width=10_000) == "padded"
+    assert choice(NEUTRAL, 8 * 16) == "grouped"  # tiny in fp32
+    assert choice(NEUTRAL, 8 * 16, width=10_000) == "sorted"
+    assert choice(KNOWN, 8 * 16, gradients=True) == "grouped"  # nothing measured with gradients
+
+
+def test_grouped_is_not_taken_where_its_product_has_no_form_for_the_size() -> None:
+    assert choice(KNOWN, 8, width=63) == "sorted"
