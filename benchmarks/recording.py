@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from moe_core.device import pick, resolve_dtype, synchronise
+from moe_core.device import pick, synchronise
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL
-from moe_core.runs import allocator, models, text
+from moe_core.runs import allocator, models, text, tuning
+from moe_core.runs.question import dtype_for
 from moe_core.runs.record import Recorder
 from moe_core.specs import RunSpec
 
@@ -70,7 +71,7 @@ def overhead(plain: list[float], recorded: list[float], draws: int = 2000) -> di
 
 def measure(spec: RunSpec, device: torch.device, pairs: int) -> dict[str, Any]:
     """All overheads of one question."""
-    dtype = resolve_dtype(spec.dtype, device)
+    dtype = dtype_for(spec, device, tuning.known(device))
     model, sample = models.mixture(spec, device, dtype), text.read(spec)
     ids_BS = torch.from_numpy(sample.window_BW[:, : spec.seq]).to(device, torch.int64)
     members = [sample.domains.index(name) for name in sample.domains_B]

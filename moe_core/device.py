@@ -8,22 +8,25 @@ from __future__ import annotations
 import platform
 import re
 import resource
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import psutil
 import torch
 from torch.nn import functional
 
 from moe_core.errors import ConfigError
-from moe_core.units import KIB, MIB
+from moe_core.units import GIB, KIB, MIB
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 AMPERE = (8, 0)  # the first CUDA capability with bf16 tensor cores, and the least grouped_mm asks for
+PLAUSIBLE_CACHE = (256 * KIB, 2 * GIB)  # of a last cache, in bytes
+ASSUMED_CACHE = 32 * MIB
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -58,7 +61,10 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name` (fp32, bf16). "auto" is bf16 where the device multiplies it natively."""
+    """The dtype called `name` (fp32, bf16). "auto" is bf16 where that is faster by definition.
+
+    On a CPU the faster one depends on the question: `moe_core.runs.question` resolves "auto" itself.
+    """
     if name == "auto":
         return torch.bfloat16 if has_fast_bf16(device) else torch.float32
     if name not in DTYPES:
@@ -72,10 +78,12 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 products are faster than fp32 ones: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
-    if device.type == "cuda":
-        return capability(device) >= AMPERE
-    return device.type == "cpu" and bool(_cpu_features() & {"amx_bf16", "avx512_bf16"})
+    """Whether bf16 products are faster than fp32 ones by definition: CUDA from Ampere on.
+
+    Of a CPU its flags do not tell: some that multiply bf16 are slower at it with few rows. There it is
+    measured (`moe_core.nn.tuning`).
+    """
+    return device.type == "cuda" and capability(device) >= AMPERE
 
 
 def capability(device: torch.device) -> tuple[int, int]:
@@ -196,11 +204,38 @@ def total_memory(device: torch.device) -> int:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """The last cache before memory, which a benchmark must overflow; 32 MiB is assumed where nothing says."""
+    """The last cache before memory, which a benchmark must overflow.
+
+    On a CPU the largest that Linux or macOS names within `PLAUSIBLE_CACHE`; virtual machines on Arm name
+    none, some name nonsense: `ASSUMED_CACHE` then.
+    """
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    sizes = [_size(path.read_text()) for path in _CPU_CACHES.glob("index*/size")]
-    return max(sizes, default=32 * MIB)
+    least, most = PLAUSIBLE_CACHE
+    return max((size for size in _named_caches() if least <= size <= most), default=ASSUMED_CACHE)
+
+
+def _named_caches() -> Iterator[int]:
+    """Bytes of every cache the system tells of."""
+    if sys.platform == "darwin":
+        yield from (
+            _sysctl(f"hw.{name}") for name in ("l3cachesize", "perflevel0.l2cachesize", "l2cachesize")
+        )
+    for path in _CPU_CACHES.glob("index*/size"):
+        try:
+            yield _size(path.read_text())
+        except (OSError, ValueError, IndexError):  # named, and no number in it
+            continue
+
+
+def _sysctl(name: str) -> int:
+    """A number macOS knows under this name; 0 when it does not."""
+    command = ["/usr/sbin/sysctl", "-n", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return int(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 0
 
 
 def describe(device: torch.device) -> DeviceInfo:
@@ -214,11 +249,6 @@ def describe(device: torch.device) -> DeviceInfo:
     key = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
     cuda = torch.version.cuda if device.type == "cuda" else None
     return DeviceInfo(device.type, name, key, threads, total_memory(device), level, driver, cuda)
-
-
-def _cpu_features() -> set[str]:
-    read: Any = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.12
-    return {name for name, there in read().items() if there is True}
 
 
 def _cpu_name() -> str:
@@ -273,6 +303,6 @@ def _cgroup_used() -> int:
 
 def _size(text: str) -> int:
     """`491520K` -> bytes."""
-    scale = {"K": KIB, "M": MIB}
+    scale = {"K": KIB, "M": MIB, "G": GIB}
     digits, unit = text.strip()[:-1], text.strip()[-1]
     return int(digits) * scale[unit] if unit in scale else int(text)

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         return self.data_dir / "reviews"
 
     @property
+    def devices_dir(self) -> Path:
+        """What was measured to be fast on each device of this installation, one file each."""
+        return self.data_dir / "devices"
+
+    @property
     def database(self) -> Path:
         """The DuckDB file: owned by the web process, rebuilt from the bundles at will."""
         return self.data_dir / "moe.duckdb"

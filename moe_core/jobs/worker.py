@@ -47,12 +47,14 @@ class Labs(NamedTuple):
 
 
 def load_labs() -> Labs:
-    """Import the experiments, and torch with them, and load the shipped models."""
+    """Import the experiments, and torch with them; learn what is fast here; load the shipped models."""
     threads.prepare()
     from moe_core.device import describe, pick
     from moe_core.labs.table import LABS
-    from moe_core.runs import execute
+    from moe_core.labs.tuning import measure
+    from moe_core.runs import execute, tuning
 
+    tuning.ensure(pick("auto"), measure)
     execute.warm()
     info = describe(pick("auto"))
     return Labs(LABS, info.name, info.key)

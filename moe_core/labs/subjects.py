@@ -20,7 +20,7 @@ from moe_core.labs.bank import MOST_COLUMNS, Pool, pool_elements
 from moe_core.nn.experts import KERNELS, ExpertWeights
 from moe_core.nn.moe import MoE
 from moe_core.nn.router import build
-from moe_core.runs import admission, models
+from moe_core.runs import admission, models, tuning
 from moe_core.runs.admission import Need
 from moe_core.runs.question import Question
 from moe_core.specs import Architecture
@@ -180,7 +180,7 @@ class RealLayer:
         bank = _architecture(size.name).experts
         assert bank is not None, "a mixture has experts"
         self._router = build(bank, size.hidden).to(size.device, size.dtype)
-        self._scaled = bank.router.kind == "sigmoid_input"
+        self._scaled, self._tuning = bank.router.kind == "sigmoid_input", tuning.known(size.device)
         generator = torch.Generator().manual_seed(0)
         self._x_TD = torch.randn(TURNS * TOKENS, size.hidden, generator=generator).to(size.device, size.dtype)
 
@@ -191,7 +191,7 @@ class RealLayer:
     def mixture(self, kernel: str, tokens: int, turn: int) -> Callable[[], object]:
         size, x_TD = self.size, self._window(tokens, turn)
         bank = self._pool.experts(size.hidden, size.width, size.experts)
-        weights = ExpertWeights(bank.gate_up_EGD, bank.down_EDF, size.gated, self._scaled)
+        weights = ExpertWeights(bank.gate_up_EGD, bank.down_EDF, size.gated, self._scaled, self._tuning)
         shared = self._pool.dense(size.hidden, size.shared_width) if size.shared_width else None
 
         def call() -> Tensor:

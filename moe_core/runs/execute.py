@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from moe_core.device import PeakMemory, cache_bytes, pick, resolve_dtype, synchronise
+from moe_core.device import PeakMemory, cache_bytes, pick, synchronise
 from moe_core.errors import InfeasibleError
 from moe_core.nn.model import Decoder
-from moe_core.runs import admission, allocator, answer, footprint, models, quality, text, timing
+from moe_core.runs import admission, allocator, answer, footprint, models, quality, text, timing, tuning
 from moe_core.runs import question as questions
 from moe_core.runs.context import Context
 from moe_core.runs.question import Question
@@ -34,7 +34,7 @@ def warm() -> None:
     """Load what every run needs, and make the device ready: the first run is then as fast as the second."""
     allocator.keep_pages()
     device = pick("auto")
-    dtype = resolve_dtype("auto", device)
+    dtype = questions.dtype_for(RunSpec(), device, tuning.known(device))
     models.shipped(models.DENSE, torch.device("cpu"), torch.float32)  # what carving starts from
     models.calibrated()
     text.load("heldout")

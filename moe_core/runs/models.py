@@ -15,6 +15,8 @@ from moe_core.nn.experts import KERNELS, choose
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.reference_routers import with_oracle_router, with_random_router, with_top_k
+from moe_core.nn.tuning import NEUTRAL, Tuning
+from moe_core.runs import tuning
 from moe_core.settings import MODELS
 from moe_core.specs import Architecture, RunSpec
 
@@ -53,7 +55,7 @@ def mixture(spec: RunSpec, device: torch.device, dtype: torch.dtype) -> Decoder:
         model = shipped(TRAINED, device, dtype)
     else:
         model = _carved(spec.experts, spec.shared, spec.seed, device, dtype)
-    return with_kernel(with_top_k(model, spec.top_k), spec.kernel)
+    return with_kernel(with_top_k(model, spec.top_k), spec.kernel, tuning.known(device))
 
 
 def routed(moe: Decoder, spec: RunSpec) -> dict[str, Decoder]:
@@ -64,11 +66,17 @@ def routed(moe: Decoder, spec: RunSpec) -> dict[str, Decoder]:
     found = {"moe": moe}
     if spec.model == "carved":
         found |= {"random": with_random_router(moe, spec.seed), "oracle": with_oracle_router(moe)}
-    return {name: with_kernel(model, spec.kernel) for name, model in found.items()}
+    known = next(module.tuning for module in moe.modules() if isinstance(module, MoE))
+    return {name: with_kernel(model, spec.kernel, known) for name, model in found.items()}
 
 
 def kernel_for(
-    spec: RunSpec, moe: Architecture, device: torch.device, dtype: torch.dtype, tokens: int
+    spec: RunSpec,
+    moe: Architecture,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokens: int,
+    known: Tuning = NEUTRAL,
 ) -> str:
     """The kernel that computes the experts of `moe` for `tokens` tokens at once: "auto" resolved.
 
@@ -80,15 +88,15 @@ def kernel_for(
         return spec.kernel
     with torch.device("meta"):
         assert moe.experts is not None
-        weights = MoE(moe.experts, moe.hidden, moe.gated).to(dtype).weights
+        weights = MoE(moe.experts, moe.hidden, moe.gated).to(dtype).weights._replace(tuning=known)
     return choose(device, dtype, tokens * moe.experts.top_k, weights, gradients=False)
 
 
-def with_kernel(model: Decoder, kernel: str) -> Decoder:
-    """`model`, computing its experts with `kernel`, a name in `KERNELS`."""
+def with_kernel(model: Decoder, kernel: str, known: Tuning = NEUTRAL) -> Decoder:
+    """`model`, computing its experts with `kernel`, a name in `KERNELS`, by what is known of the device."""
     for module in model.modules():
         if isinstance(module, MoE):
-            module.kernel = kernel
+            module.kernel, module.tuning = kernel, known
     return model
 
 

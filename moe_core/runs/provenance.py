@@ -27,6 +27,7 @@ def of(question: Question) -> dict[str, Any]:
         "dtype": dtype_name(question.dtype),
         "kernel": question.kernels.prefill,
         "decode_kernel": question.kernels.decode,
+        "chosen_by": question.tuning.source,  # dtype and kernels, where the question left them open
         "torch": torch.__version__,
         "python": platform.python_version(),
         "moescope": __version__,

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from moe_core.device import DeviceInfo, describe, dtype_name, pick, resolve_dtype
+from moe_core.device import DTYPES, DeviceInfo, describe, dtype_name, pick, resolve_dtype
+from moe_core.nn.tuning import Tuning
 from moe_core.perf.precision import Format
-from moe_core.runs import admission, models, text
+from moe_core.runs import admission, models, text, tuning
 from moe_core.runs.footprint import Shape
 from moe_core.runs.text import Sample
 from moe_core.runs.timing import Work
@@ -35,6 +36,7 @@ class Question(NamedTuple):
     moe: Architecture
     sample: Sample
     kernels: Kernels
+    tuning: Tuning  # by which dtype and kernels were chosen, where the spec left them open
 
     @property
     def form(self) -> Format:
@@ -71,9 +73,12 @@ class Question(NamedTuple):
 def resolve(spec: RunSpec) -> Question:
     """Raises ConfigError for a device, dtype, kernel or mixture that cannot be had here."""
     device = pick(spec.device)
-    dtype = resolve_dtype(spec.dtype, device)
+    known = tuning.known(device)
     moe = models.mixture_architecture(spec)
-    kernels = (models.kernel_for(spec, moe, device, dtype, spec.batch * length) for length in (spec.seq, 1))
+    dtype = dtype_for(spec, device, known)
+    kernels = (
+        models.kernel_for(spec, moe, device, dtype, spec.batch * length, known) for length in (spec.seq, 1)
+    )
     return Question(
         spec=spec,
         asked=datetime.now(UTC),
@@ -84,4 +89,18 @@ def resolve(spec: RunSpec) -> Question:
         moe=moe,
         sample=text.read(spec),
         kernels=Kernels(*kernels),
+        tuning=known,
     )
+
+
+def dtype_for(spec: RunSpec, device: torch.device, known: Tuning) -> torch.dtype:
+    """The dtype asked for. "auto" on a CPU: bf16 where the question's own passes take less time in it.
+
+    Raises ConfigError for an unknown one.
+    """
+    if spec.dtype != "auto" or device.type != "cpu":
+        return resolve_dtype(spec.dtype, device)
+    models_here = (models.architecture(models.DENSE), models.mixture_architecture(spec))
+    seconds = {name: tuning.seconds(known, name, spec, models_here) for name in DTYPES}
+    plain, half = seconds["fp32"], seconds["bf16"]
+    return torch.bfloat16 if plain is not None and half is not None and half < plain else torch.float32
