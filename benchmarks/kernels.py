@@ -31,8 +31,10 @@ from transformers import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
 from moe_core import device as dev
+from moe_core.labs.tuning import measure
 from moe_core.nn.experts import ExpertWeights, auto, choose
 from moe_core.nn.routing import Routing
+from moe_core.nn.tuning import Tuning
 from moe_core.units import GIGA, TERA
 from moe_core.version import __version__, commit
 
@@ -73,7 +75,9 @@ class Input(NamedTuple):
 Contestant = Callable[[int, Input], Tensor]  # (which copy of the weights, input) -> y
 
 
-def make_weights(shape: Shape, dtype: torch.dtype, device: torch.device) -> list[ExpertWeights]:
+def make_weights(
+    shape: Shape, dtype: torch.dtype, device: torch.device, tuning: Tuning
+) -> list[ExpertWeights]:
     """As many copies as overflow the last cache, within a third of the free memory; at least one."""
     size = shape.experts * shape.expert_count * dtype.itemsize
     budget = min(2.5 * dev.cache_bytes(device), dev.free_memory(device) / 3)
@@ -89,8 +93,9 @@ def make_weights(shape: Shape, dtype: torch.dtype, device: torch.device) -> list
         ExpertWeights(
             filled(shape.experts, 2 * shape.width, shape.hidden),
             filled(shape.experts, shape.hidden, shape.width),
+            tuning=tuning,
         )
-        for _ in range(max(1, min(8, int(budget / size))))
+        for _ in range(max(1, int(budget / size)))
     ]
 
 
@@ -280,7 +285,7 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
             f"{dev.dtype_name(dtype)}: {peaks['flops'] / TERA:.2f} TFLOP/s, {peaks['bytes'] / GIGA:.0f} GB/s"
         )
         for name in options.shapes:
-            copies = make_weights(SHAPES[name], dtype, device)
+            copies = make_weights(SHAPES[name], dtype, device, options.tuning)
             for tokens in options.tokens:
                 row = point(name, tokens, dtype, device, copies, peaks, options.seconds)
                 times = " ".join(f"{who} {s['median'] * 1e3:.2f}" for who, s in row["seconds"].items())
@@ -325,6 +330,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     device = dev.pick(options.device)
+    options.tuning = measure(device)
     with torch.inference_mode():
         rows = list(run(options, device))
     summary = summarise(rows)
@@ -340,7 +346,8 @@ def main() -> None:
             "moescope": __version__, "torch": torch.__version__, "transformers": transformers.__version__,
             "python": sys.version.split()[0],
         },
-        "command": sys.argv[1:], "roofline": options.peaks, "summary": summary, "points": rows,
+        "command": sys.argv[1:], "roofline": options.peaks,
+        "tuning": options.tuning.model_dump(mode="json"), "summary": summary, "points": rows,
     }  # fmt: skip
     path = options.out or RESULTS / f"kernels-{info.key}-{now:%Y%m%d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,14 @@
 
 Every probe of `moe_core.perf.calibrate` in turn, several passes over all of them: what disturbs the
 machine for a while disturbs few samples of each. None has the shape of a layer that is predicted.
+
+Bounded by construction: the first pass takes the probes in the order of their work and foresees the time of
+each from the same probe with fewer rows. What would not fit is left out, and drawn on from what was timed.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,38 +26,29 @@ from moe_core.device import (
     cache_bytes,
     dtype_name,
     grouped_mm_takes,
-    has_fast_bf16,
     synchronise,
 )
+from moe_core.labs import probes
 from moe_core.labs.bank import Pool, busy, pool_elements, random_routing
 from moe_core.nn.experts import GATHER_BYTES_GROUPED, GATHER_BYTES_PADDED, KERNELS
 from moe_core.nn.router import build
 from moe_core.nn.routing import Routing
+from moe_core.nn.tuning import NEUTRAL, Tuning
 from moe_core.perf.calibrate import Calibration, Probe, assemble
 from moe_core.runs import admission, allocator, answer
 from moe_core.runs import question as questions
 from moe_core.runs.context import Context
+from moe_core.runs.tuning import known
 from moe_core.specs import Experts, RunSpec
-from moe_core.units import KIB, MIB
+from moe_core.units import MIB
 
-BUDGET_S = 40.0  # of timed passes; loading and filling take some seconds more
+BUDGET_S = 42.0  # of filling the pool and all passes; starting the program takes some seconds more
+BUSY_S = 70.0  # the same on a machine that has as much to do already as it can, and gives a share of itself
+FIRST = 0.6  # of what is left of it once the pool is filled, for the first pass, which warms up
 PASSES = 5  # at most
+LONGEST_S = 2.0  # of one call
 CALL_S = 0.03  # short probes are called several times a pass, about so long
 LONG_S = 0.05  # a probe that takes longer is warmed up by one call
-ROWS = tuple(2**i for i in range(13))
-MORE_ROWS = (8192, 16384)  # tokens, of which few go to each expert
-MOST_FLOPS = {"cpu": 1e11, "cuda": 4e13, "mps": 2e12}  # of one probe; longer ones are drawn on from shorter
-TINY = (64, 32)  # hidden and width of experts that are nothing but overhead
-BANKS = (
-    (320, 96, 32, 4),
-    (768, 256, 64, 4),
-    (1280, 1024, 32, 2),
-    (1536, 2560, 16, 1),
-)  # hidden, width, experts, top-k
-NETWORKS = ((320, 320), (960, 1344), (1152, 4608), (1408, 17920))  # hidden, width
-PRODUCTS = ((1536, 1536), (3072, 3072))  # n, k
-ROUTERS = ((512, 16), (1536, 128))  # hidden, experts
-READS = (256 * KIB, 2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)
 SEEDS = 4  # routings that repeat: products of new sizes are compiled once, as in use
 
 Samples = defaultdict[Probe, list[float]]
@@ -83,20 +78,22 @@ def need(device: torch.device) -> admission.Need:
 
 def calibrate(device: torch.device, context: Context | None = None) -> tuple[Calibration, int]:
     """What the device does in every dtype it computes in, and how many passes that was measured over."""
-    probing = Probing(device)
+    start, load = time.monotonic(), busy()
+    probing = Probing(device, known(device))
     with torch.inference_mode():
-        samples, passes = probing.run(context or Context(), BUDGET_S)
+        samples, passes = probing.run(context or Context(), start + (BUDGET_S if load < 1.0 else BUSY_S))
     return probing.assemble(samples), passes
 
 
 class Probing:
     """The probes of a device, ready to run: weights allocated once, whatever the dtype."""
 
-    def __init__(self, device: torch.device, least: int = 0) -> None:
-        """`least`: bytes the pool must have at least, for whoever borrows it."""
+    def __init__(self, device: torch.device, tuning: Tuning = NEUTRAL, least: int = 0) -> None:
+        """`tuning`: how `auto` chooses.   `least`: bytes the pool must have, for whoever borrows it."""
         allocator.keep_pages()  # as in every run
-        self.device = device
-        self.dtypes = [dtype for name, dtype in DTYPES.items() if name == "fp32" or has_fast_bf16(device)]
+        self.device, self.tuning = device, tuning
+        self.dtypes = [DTYPES[name] for name in probes.dtypes(device)]
+        self._planned = probes.planned(device, tuning)
         half = Pool.filled(max(_elements(device), least // 2), torch.bfloat16, device)
         self._pools = {torch.bfloat16: half, torch.float32: half.viewed(torch.float32)}
         self._inputs: dict[tuple[torch.dtype, int], Tensor] = {}
@@ -104,57 +101,55 @@ class Probing:
         self._turn = count()
 
     def probes(self) -> list[Probe]:
-        """Everything that is timed, the device's own limits first."""
+        """Everything that may be timed, the device's own limits first, then by work."""
         largest = self._pools[torch.float32].nbytes
         found = [Probe("launch")]
-        found += [Probe("read", rows=size) for size in (*READS, largest) if size <= largest]
-        for dtype in self.dtypes:
-            found += self._of(dtype_name(dtype))
-        return found
+        found += [Probe("read", rows=size) for size in (*probes.READS, largest) if size <= largest]
+        return found + self._planned
 
-    def _of(self, dtype: str) -> list[Probe]:
-        most = MOST_FLOPS[self.device.type]
-        found = [
-            Probe("layer", dtype, 1, *TINY, 64, 1),
-            Probe("each", dtype, 16, *TINY, 64, 4),
-            Probe("pairs", dtype, 4096, 1024, 16, 8, 2),
-        ]
-        found += [Probe("product", dtype, m, k, n) for n, k in PRODUCTS for m in ROWS[::2]]
-        found += [Probe("ffn", dtype, m, *sizes) for sizes in (TINY, *NETWORKS) for m in ROWS]
-        found += [
-            Probe("router", dtype, m, hidden, 0, experts) for hidden, experts in ROUTERS for m in ROWS[::3]
-        ]
-        hidden, width, experts, top_k = BANKS[0]
-        found += [Probe("ragged", dtype, m, hidden, width + 1, experts, top_k) for m in ROWS[::2]]
-        found += [Probe("ragged", dtype, m, NETWORKS[0][0], NETWORKS[0][1] + 1) for m in ROWS[::2]]
-        for hidden, width, experts, top_k in BANKS:
-            bank = (hidden, width, experts, top_k)
-            found += [Probe("experts", dtype, rows, *bank) for rows in (*ROWS, *MORE_ROWS)]
-            if self.device.type != "cpu":
-                found += [Probe("gather", dtype, rows, *bank) for rows in (1, 4, 16, 64)]
-        return [probe for probe in found if probe.flops <= most]
-
-    def run(self, context: Context, budget_s: float) -> tuple[Samples, int]:
-        """Samples of every probe from as many passes as fit the budget, one at least."""
+    def run(self, context: Context, deadline: float) -> tuple[Samples, int]:
+        """Samples of the probes that fit before the deadline (monotonic), and how many whole passes."""
         samples, start = defaultdict[Probe, list[float]](list), time.monotonic()
-        for number in range(PASSES):
-            spent = time.monotonic() - start
-            if number and spent * (number + 1) / number > budget_s:
-                return samples, number
-            passes = PASSES if number == 0 else min(PASSES, max(number + 1, int(budget_s * number / spent)))
-            self.sweep(
-                samples,
-                warm=number == 0,
-                step=lambda share: context.step("probe", 0.02 + 0.95 * (number + share) / passes),  # noqa: B023
-            )
-        return samples, PASSES
 
-    def sweep(self, samples: Samples, warm: bool, step: Callable[[float], None] = lambda share: None) -> None:
-        """One pass over all probes: their times are added to `samples`."""
-        probes = self.probes()
-        for place, probe in enumerate(probes):
-            step(place / len(probes))
+        def step(_share: float) -> None:
+            spent = (time.monotonic() - start) / max(deadline - start, 0.01)
+            context.step("probe", min(0.97, 0.02 + 0.95 * spent))
+
+        whole = 0
+        for number in range(PASSES):
+            until = start + FIRST * (deadline - start) if number == 0 else deadline
+            if not self.sweep(samples, number == 0, step, until):
+                whole = max(number, 1)
+                break
+            whole = number + 1
+        return samples, whole
+
+    def sweep(
+        self,
+        samples: Samples,
+        warm: bool,
+        step: Callable[[float], None] = lambda share: None,
+        until: float = math.inf,
+    ) -> bool:
+        """One pass: times are added to `samples`. Probes that would not end by then are left out.
+
+        False when the time ran out. `warm`: the first pass, which warms up and decides what is timed at all.
+        The first rung of every ladder is timed in any case: there is nothing to foresee it from.
+        """
+        found = self.probes() if warm else list(samples)
+        in_time, rungs = True, dict[Probe, Probe]()
+        for place, probe in enumerate(found):
+            step(place / len(found))
+            lower = rungs.get(probe.ladder) if warm else probe
+            if lower is not None:
+                seconds = probes.foreseen(probe, lower, min(samples[lower]))
+                late = time.monotonic() + (2 * seconds if warm else max(seconds, CALL_S)) > until
+                in_time = in_time and not late
+                if late or (warm and seconds > LONGEST_S):
+                    continue
             samples[probe] += self._time(probe, warm)
+            rungs[probe.ladder] = probe
+        return in_time
 
     def assemble(self, samples: Samples, **options: Callable[..., float]) -> Calibration:
         """The calibration these samples amount to."""
@@ -171,6 +166,7 @@ class Probing:
     # -- timing ------------------------------------------------------------------------------------
 
     def _time(self, probe: Probe, warm: bool) -> list[float]:
+        """Seconds of one call, in later passes of several short ones."""
         call = self._calls.setdefault(probe, MAKE[probe.kind](self, probe))
         for seed in range((SEEDS if probe.top_k else 1) if warm else 0):
             if self._once(call(seed)) > LONG_S:
@@ -206,8 +202,8 @@ class Timed(NamedTuple):
 
 
 def _elements(device: torch.device) -> int:
-    """Elements of the pool in bf16: room for the largest bank in fp32 too."""
-    largest = max(3 * hidden * width * experts for hidden, width, experts, _ in BANKS)
+    """Elements of the pool in bf16: room for the probe with the most weights in fp32 too."""
+    largest = max(probe.weights for probe in probes.planned(device))
     return pool_elements(2 * largest, 2, device)
 
 
@@ -250,7 +246,8 @@ def _experts(self: Probing, probe: Probe) -> Callable[[int], Timed]:
     kernel = KERNELS[_kernel(self, probe)]
 
     def call(turn: int) -> Timed:
-        weights = self.pool(dtype).experts(probe.hidden, probe.width, probe.experts)
+        bank = self.pool(dtype).experts(probe.hidden, probe.width, probe.experts)
+        weights = bank._replace(tuning=self.tuning)
         return Timed(lambda: kernel(x_TD, routings[turn % SEEDS], weights))
 
     return call
@@ -267,7 +264,8 @@ def _typical(probe: Probe, device: torch.device) -> list[Routing]:
 def _kernel(self: Probing, probe: Probe) -> str:
     """On a CPU what `auto` takes. On a GPU the kernel for many pairs, and the gathering one, apart."""
     if self.device.type == "cpu":
-        return "sorted" if probe.kind == "pairs" else "auto"
+        moves = probe.kind == "pairs" and not self.tuning.emulates(probe.dtype)
+        return "sorted" if moves else "auto"
     if probe.kind == "gather":
         return "gather"
     return "grouped" if grouped_mm_takes(self.device, DTYPES[probe.dtype], probe.hidden) else "padded"

@@ -52,6 +52,11 @@ class Probe(NamedTuple):
         return self.hidden * self.width * (1 if self.kind == "product" else 3)
 
     @property
+    def weights(self) -> int:
+        """All weights that it multiplies with: what it takes from a pool."""
+        return self.elements * max(self.experts, 1)
+
+    @property
     def pairs(self) -> int:
         return self.rows * self.top_k
 
@@ -66,6 +71,16 @@ class Probe(NamedTuple):
     def flops(self) -> float:
         """Multiplications and additions."""
         return 2.0 * self.elements * (self.pairs if self.experts else self.rows)
+
+    @property
+    def ladder(self) -> Probe:
+        """What it shares with the probes that differ from it in nothing but rows."""
+        return self._replace(rows=0)
+
+    @property
+    def work(self) -> float:
+        """How long it takes beside others, roughly: its multiplications, or the weights it reads."""
+        return max(self.flops, 8.0 * self.elements * (self.busy if self.top_k else 1))
 
 
 class Curve(Spec):
@@ -193,7 +208,7 @@ def assemble(
 
 def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, read: float) -> Rates:
     one = next((probe, value) for probe, value in seconds.items() if probe.kind == "layer")
-    moved = next((probe, value) for probe, value in seconds.items() if probe.kind == "pairs")
+    moved = max((probe, value) for probe, value in seconds.items() if probe.kind == "pairs")
     tiny = next((probe, value) for probe, value in seconds.items() if probe.kind == "each")
     each = max(tiny[1] - one[1], 0.0) / max(tiny[0].busy - 1, 1)
     layer = max(one[1] - each, 0.0)

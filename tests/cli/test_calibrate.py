@@ -5,21 +5,23 @@ import json
 import pytest
 
 from moe_core.cli import main
-from moe_core.labs import device_probe
+from moe_core.labs import device_probe, probes
 from moe_core.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def small(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes of a thousandth of their size."""
-    monkeypatch.setattr(device_probe, "BANKS", ((32, 16, 8, 2), (32, 32, 8, 1)))
-    monkeypatch.setattr(device_probe, "NETWORKS", ((48, 64),))
-    monkeypatch.setattr(device_probe, "PRODUCTS", ((64, 64),))
-    monkeypatch.setattr(device_probe, "ROUTERS", ((32, 8),))
-    monkeypatch.setattr(device_probe, "ROWS", (1, 4, 16))
-    monkeypatch.setattr(device_probe, "MORE_ROWS", ())
-    monkeypatch.setattr(device_probe, "READS", (2**14,))
+    monkeypatch.setattr(probes, "BANKS", ((32, 16, 8, 2), (32, 32, 8, 1)))
+    monkeypatch.setattr(probes, "NETWORKS", ((48, 64),))
+    monkeypatch.setattr(probes, "PRODUCTS", ((64, 64),))
+    monkeypatch.setattr(probes, "ROUTERS", ((32, 8),))
+    monkeypatch.setattr(probes, "ROWS", (1, 4, 16))
+    monkeypatch.setattr(probes, "MORE_ROWS", ())
+    monkeypatch.setattr(probes, "READS", (2**14,))
     monkeypatch.setattr(device_probe, "BUDGET_S", 0.05)
+    monkeypatch.setattr(device_probe, "BUSY_S", 0.05)
+    monkeypatch.setattr(probes, "PAIRS_ROWS", (64,))
     monkeypatch.setattr("moe_core.labs.bank.OVERFLOW", 0.01)
 
 
