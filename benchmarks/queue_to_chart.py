@@ -3,10 +3,10 @@
     python -m benchmarks.queue_to_chart [--repeats 3] [--store]
     python tests/busy.py --load 6 --torch -- python -m benchmarks.queue_to_chart --store --busy
 
-Promised on two cores: a heatmap in 2 s and everything in 6 s (8 s without AMX) on an idle machine, 8 s and 30 s
-beside a load of six, and at most 15 s of processor time. A live worker in a process of its own, warm; a new
-store; the default question of `moescope run`. Every repeat has another seed, so that nothing is answered from a
-store or a cache of carved models.
+Promised on two cores: a heatmap in 2 s and everything in 6 s (8 s without AMX) on an idle machine, 8 s and
+30 s beside a load of six, and at most 15 s of processor time. A live worker in a process of its own, warm; a
+new store; the default question of `moescope run`. Every repeat has another seed, so that nothing is answered
+from a store or a cache of carved models.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from moe_core.errors import ConfigError
+
 PART = 2**22  # elements of a gradient widened at once: 16 MiB in fp32
 
 
@@ -25,6 +27,15 @@ def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
 def wants_gradients(*tensors: Tensor) -> bool:
     """Whether autograd records what is computed from `tensors`."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def refuse_gradients(kernel: str, *tensors: Tensor) -> None:
+    """Raises ConfigError where gradients are wanted of a kernel that has none."""
+    if wants_gradients(*tensors):
+        raise ConfigError(
+            f"kernel ({kernel}): has no gradients; use auto, grouped, padded or gather when training, "
+            "or torch.no_grad()"
+        )
 
 
 def wide(x: Tensor) -> Tensor:

@@ -25,8 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
-from moe_core.errors import ConfigError
-from moe_core.nn.numerics import wants_gradients
+from moe_core.nn.numerics import refuse_gradients
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_layout import FEW, Layout, Run, arrange
@@ -49,11 +48,7 @@ def sorted_experts(
     x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL
 ) -> Tensor:
     """[T, D] -> [T, D]. On a CPU. Raises ConfigError where gradients are wanted: it has none."""
-    if wants_gradients(x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF):
-        raise ConfigError(
-            "kernel (sorted): has no gradients; use auto, grouped, padded or gather when training, "
-            "or torch.no_grad()"
-        )
+    refuse_gradients("sorted", x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
     with torch.no_grad():
         with observer.span("dispatch"):
             layout = arrange(routing, weights, x_TD.dtype)
