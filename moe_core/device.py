@@ -24,7 +24,11 @@ from moe_core.errors import ConfigError
 from moe_core.units import GIB, KIB, MIB
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-AMPERE = (8, 0)  # the first CUDA capability with bf16 tensor cores, and the least grouped_mm asks for
+AMPERE = (8, 0)  # the first CUDA capability with bf16 tensor cores
+# Hopper and data-centre Blackwell: the majors for which torch has a grouped product. On others (8.x, 12.x)
+# `grouped_mm` copies the offsets to the host and multiplies group by group, as its source says
+# (ATen/native/cuda/GroupedBlas.cpp of torch 2.10): not tried on such a card.
+GROUPED_MM_MAJORS = (9, 10)
 PLAUSIBLE_CACHE = (256 * KIB, 2 * GIB)  # of a last cache, in bytes
 ASSUMED_CACHE = 32 * MIB
 _CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -92,9 +96,9 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def supports_grouped_mm(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `functional.grouped_mm` is one kernel here. Elsewhere it is a loop, or missing."""
-    known = hasattr(functional, "grouped_mm")
-    return known and device.type == "cuda" and dtype == torch.bfloat16 and capability(device) >= AMPERE
+    """Whether `functional.grouped_mm` is one kernel here. Elsewhere it is a loop that waits, or missing."""
+    known = hasattr(functional, "grouped_mm") and device.type == "cuda" and dtype == torch.bfloat16
+    return known and capability(device)[0] in GROUPED_MM_MAJORS
 
 
 def grouped_mm_takes(device: torch.device, dtype: torch.dtype, *sizes: int) -> bool:

@@ -64,16 +64,19 @@ def test_a_named_dtype_is_taken_everywhere_and_an_unknown_one_refused() -> None:
         dev.resolve_dtype("fp64", CPU)
 
 
-def test_grouped_mm_needs_ampere_bf16_and_16_byte_rows(gpu: Callable[..., None]) -> None:
-    gpu(8, 0)
+def test_grouped_mm_needs_hopper_or_blackwell_bf16_and_16_byte_rows(gpu: Callable[..., None]) -> None:
+    gpu(10, 0)
+    assert dev.supports_grouped_mm(CUDA, torch.bfloat16)
+    gpu(9, 0)
     assert dev.supports_grouped_mm(CUDA, torch.bfloat16)
     assert not dev.supports_grouped_mm(CUDA, torch.float32)
     assert not dev.supports_grouped_mm(CPU, torch.bfloat16)
     assert dev.grouped_mm_takes(CUDA, torch.bfloat16, 8, 16)
     assert not dev.grouped_mm_takes(CUDA, torch.bfloat16, 8, 12)
     assert dev.grouped_mm_takes(CPU, torch.float32, 4, 12)
-    gpu(7, 5)
-    assert not dev.supports_grouped_mm(CUDA, torch.bfloat16)
+    for capability in ((7, 5), (8, 0), (8, 9), (12, 0)):  # elsewhere torch reads the offsets back and loops
+        gpu(*capability)
+        assert not dev.supports_grouped_mm(CUDA, torch.bfloat16)
 
 
 def test_what_cuda_says_is_reported(gpu: Callable[..., None]) -> None:

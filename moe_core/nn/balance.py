@@ -87,15 +87,19 @@ class LoadStatistics(NamedTuple):
 
 
 def load_statistics(load_E: Tensor) -> LoadStatistics:
-    """Statistics of a load, which may be the sum over many passes. Waits for the device."""
-    share_E = load_E.double() / load_E.sum()
-    relative_E = share_E * load_E.numel()
+    """Statistics of a load, which may be the sum over many passes. Waits for the device, once.
+
+    Computed on the host: Apple devices have no float64.
+    """
+    host_E = load_E.cpu()
+    share_E = host_E.double() / host_E.sum()
+    relative_E = share_E * host_E.numel()
     entropy = torch.special.entr(share_E).sum()
     return LoadStatistics(
         load_E=load_E,
         cv=relative_E.std(correction=0).item(),
         max_over_mean=relative_E.max().item(),
         entropy=entropy.item(),
-        effective=entropy.exp().item() / load_E.numel(),
-        dead=(load_E == 0).double().mean().item(),
+        effective=entropy.exp().item() / host_E.numel(),
+        dead=(host_E == 0).double().mean().item(),
     )

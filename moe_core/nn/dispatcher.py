@@ -35,6 +35,12 @@ def plan(routing: Routing) -> Plan:
     return Plan(order_N, routing.token_ids_N[order_N], ends_E)
 
 
+def load_of(plan: Plan) -> list[int]:
+    """Pairs of each expert, on the host. Waits for the device, once."""
+    load: list[int] = torch.diff(plan.ends_E, prepend=plan.ends_E.new_zeros(1)).tolist()
+    return load
+
+
 def dispatch(x_TD: Tensor, plan: Plan) -> Tensor:
     """[N, D]: the token of every pair, in expert order."""
     return take(x_TD, plan.token_ids_N)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moe_core.device import DTYPES
-from moe_core.nn.numerics import refuse_gradients
+from moe_core.nn.numerics import refuse_gradients, refuse_other_than_cpu
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_experts import BLOCK, _add_up, _onednn_linear
@@ -42,7 +42,8 @@ Way = Callable[[Tensor, Expert, Tensor, Tensor], None]  # x_PD, expert, buffer_W
 
 
 def each_expert(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
-    """[T, D] -> [T, D]. On a CPU. Raises ConfigError where gradients are wanted: it has none."""
+    """[T, D] -> [T, D]. On a CPU, without gradients. Raises ConfigError elsewhere."""
+    refuse_other_than_cpu("each", x_TD.device)
     refuse_gradients("each", x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
     with torch.no_grad():
         with observer.span("dispatch"):

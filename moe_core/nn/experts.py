@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
-from moe_core.nn.dispatcher import Plan, combine, dispatch, plan, to_pair_order
+from moe_core.nn.dispatcher import Plan, combine, dispatch, load_of, plan, to_pair_order
 from moe_core.nn.each_expert import NAMES, each_expert
 from moe_core.nn.numerics import take, wants_gradients, wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
@@ -51,8 +51,9 @@ class Kernel(Protocol):
     ) -> Tensor: ...
 
 
-# A gathered pair copies its expert's weights: at most so many bytes on a GPU. Measured on an H100: copying
-# wins while it takes less time than starting the dozen small operations of the grouped or padded kernel.
+# A gathered pair copies its expert's weights: at most so many bytes on a GPU. Copying wins while it takes
+# less time than starting the dozen small operations of the grouped or padded kernel. From a trial on an H100
+# with torch 2.11, of kernels before these; measured again by `make gpu`.
 GATHER_BYTES_GROUPED = 384 * MIB
 GATHER_BYTES_PADDED = 1024 * MIB
 TINY_EXPERT = 512 * KIB  # gate_up weights, on a CPU in fp32
@@ -88,29 +89,34 @@ def loop(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Obser
 
 
 def grouped(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
-    """Pairs sorted by expert, two grouped products. Never waits for the device: the GPU path."""
+    """Pairs sorted by expert, two grouped products.
+
+    Never waits for a device that has a grouped product in this dtype (`supports_grouped_mm`). Any other
+    multiplies expert by expert, for which the host reads the loads: one wait.
+    """
     with observer.span("dispatch"):
         order = plan(routing)
-        x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
-    with observer.span("experts"):
-        h_NG = _grouped_linear(x_ND, weights.gate_up_EGD, order.ends_E)
-        y_ND = _grouped_linear(activate(h_NG, weights.gated), weights.down_EDF, order.ends_E)
-    with observer.span("combine"):
-        return _weighted_sum(y_ND, order, routing, weights)
+        load = None if _groups(x_TD, routing, weights) else load_of(order)
+    return _grouped(x_TD, routing, weights, observer, order, load)
 
 
 def padded(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
-    """Every expert padded to the greatest load, two batched products. `grouped` when loads are skewed."""
+    """Every expert padded to the greatest load, two batched products. `grouped` when loads are skewed.
+
+    Waits for the device once: how long the products are is known when the greatest load is.
+    """
     with observer.span("dispatch"):
         order = plan(routing)
-        load_E = torch.diff(order.ends_E, prepend=order.ends_E.new_zeros(1))
-        count, most = load_E.numel(), int(load_E.max())
-    if count * most > MOST_PADDING * (routing.expert_ids_N.numel() + 16 * count):
-        return grouped(x_TD, routing, weights, observer)
+        load = load_of(order)
+        pairs, count, most = routing.expert_ids_N.numel(), len(load), max(load)
+    if count * most > MOST_PADDING * (pairs + 16 * count):
+        return _grouped(x_TD, routing, weights, observer, order, load)
     with observer.span("dispatch"):
         x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
+        load_E = torch.diff(order.ends_E, prepend=order.ends_E.new_zeros(1))
         shift_E = torch.arange(count, device=x_TD.device) * most - (order.ends_E - load_E)
-        place_N = torch.arange(x_ND.shape[0], device=x_TD.device) + shift_E.repeat_interleave(load_E)
+        shift_N = shift_E.repeat_interleave(load_E, output_size=pairs)  # without the size it waits
+        place_N = torch.arange(pairs, device=x_TD.device) + shift_N
         x_RD = x_ND.new_zeros(count * most, x_ND.shape[1]).index_copy(0, place_N, x_ND)
         x_EMD = x_RD.view(count, most, x_ND.shape[1])
     with observer.span("experts"):
@@ -186,17 +192,35 @@ def _scaled(x_ND: Tensor, routing: Routing, order: Plan, weights: ExpertWeights)
     return (x_ND * routing.weights_N[order.order_N, None]).to(x_ND.dtype)
 
 
-def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
+def _groups(x_TD: Tensor, routing: Routing, weights: ExpertWeights) -> bool:
+    """Whether `functional.grouped_mm` takes both products."""
+    sizes = (*weights.gate_up_EGD.shape[1:], weights.down_EDF.shape[2])
+    return bool(routing.expert_ids_N.numel()) and grouped_mm_takes(x_TD.device, x_TD.dtype, *sizes)
+
+
+def _grouped(
+    x_TD: Tensor,
+    routing: Routing,
+    weights: ExpertWeights,
+    observer: Observer,
+    order: Plan,
+    load: list[int] | None,
+) -> Tensor:
+    """`grouped` with the pairs sorted already. `load`, pairs of each expert: None lets the device read it."""
+    with observer.span("dispatch"):
+        x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
+    with observer.span("experts"):
+        h_NG = _grouped_linear(x_ND, weights.gate_up_EGD, order, load)
+        y_ND = _grouped_linear(activate(h_NG, weights.gated), weights.down_EDF, order, load)
+    with observer.span("combine"):
+        return _weighted_sum(y_ND, order, routing, weights)
+
+
+def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, order: Plan, load: list[int] | None) -> Tensor:
     """[N, O]: each expert's stretch of rows times its weight, transposed."""
-    if not grouped_mm_takes(x_NI.device, x_NI.dtype, *weight_EOI.shape[1:]) or not x_NI.numel():
-        return _linear_by_slices(x_NI, weight_EOI, ends_E)
-    y_NO: Tensor = functional.grouped_mm(x_NI, weight_EOI.transpose(1, 2), offs=ends_E)
-    return y_NO
-
-
-def _linear_by_slices(x_NI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
-    """What `grouped_mm` computes, one product an expert."""
-    load = torch.diff(ends_E, prepend=ends_E.new_zeros(1)).tolist()
+    if load is None:
+        y_NO: Tensor = functional.grouped_mm(x_NI, weight_EOI.transpose(1, 2), offs=order.ends_E)
+        return y_NO
     slices = zip(x_NI.split(load), weight_EOI.unbind(0), strict=True)
     return torch.cat([functional.linear(x_PI, weight_OI) for x_PI, weight_OI in slices])
 
@@ -215,6 +239,7 @@ def _weighted_sum(
     return torch.bmm(weights_T1K, y_TKD).squeeze(1)
 
 
+ON_CPU_ONLY = ("sorted", "each")
 KERNELS: dict[str, Kernel] = {
     "auto": auto,
     "loop": loop,

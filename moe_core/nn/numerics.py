@@ -29,6 +29,12 @@ def wants_gradients(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def refuse_other_than_cpu(kernel: str, device: torch.device) -> None:
+    """Raises ConfigError where a kernel that plans in numpy cannot compute."""
+    if device.type != "cpu":
+        raise ConfigError(f"kernel ({kernel}) computes on a CPU only: device ({device.type}) must be cpu")
+
+
 def refuse_gradients(kernel: str, *tensors: Tensor) -> None:
     """Raises ConfigError where gradients are wanted of a kernel that has none."""
     if wants_gradients(*tensors):

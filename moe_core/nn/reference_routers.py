@@ -44,7 +44,9 @@ class OracleRouter(nn.Module):
     def forward(self, x_TD: Tensor, ids_T: Tensor | None = None) -> Routing:
         weights = self.moe[0].weights
         norms = [
-            wide(F.linear(activate(F.linear(x_TD, gate_up_GD), weights.gated), down_DF)).norm(dim=-1)
+            torch.linalg.vector_norm(
+                wide(F.linear(activate(F.linear(x_TD, gate_up_GD), weights.gated), down_DF)), dim=-1
+            )
             for gate_up_GD, down_DF in zip(weights.gate_up_EGD, weights.down_EDF, strict=True)
         ]
         return _unit_choice(torch.stack(norms, dim=1), self.top_k)

@@ -47,11 +47,12 @@ def capacity(tokens: int, experts: Experts) -> int:
 
 
 def drop_over(routing: Routing, limit: int) -> Routing:
-    """Keeps the first `limit` pairs of each expert, in token order. Waits for the device.
+    """Keeps the first `limit` pairs of each expert, in token order.
 
-    The weights that stay are not renormalised: what a dropped pair would have added is lost.
+    Waits for the device once, to know how many stay. The weights that stay are not renormalised: what
+    a dropped pair would have added is lost.
     """
-    kept_N = rank_within(routing.expert_ids_N, routing.experts) < limit
+    kept_N = (rank_within(routing.expert_ids_N, routing.experts) < limit).nonzero().squeeze(1)
     return routing._replace(
         token_ids_N=routing.token_ids_N[kept_N],
         expert_ids_N=routing.expert_ids_N[kept_N],

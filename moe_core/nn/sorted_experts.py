@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
-from moe_core.nn.numerics import refuse_gradients
+from moe_core.nn.numerics import refuse_gradients, refuse_other_than_cpu
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
 from moe_core.nn.sorted_layout import FEW, Layout, Run, arrange
@@ -47,8 +47,9 @@ _onednn_linear = (
 def sorted_experts(
     x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL
 ) -> Tensor:
-    """[T, D] -> [T, D]. On a CPU. Raises ConfigError where gradients are wanted: it has none."""
+    """[T, D] -> [T, D]. On a CPU, without gradients. Raises ConfigError elsewhere."""
     refuse_gradients("sorted", x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
+    refuse_other_than_cpu("sorted", x_TD.device)
     with torch.no_grad():
         with observer.span("dispatch"):
             layout = arrange(routing, weights, x_TD.dtype)

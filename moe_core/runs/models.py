@@ -11,9 +11,10 @@ import torch
 from moe_core.errors import ConfigError
 from moe_core.nn import calibration, carve, checkpoint
 from moe_core.nn.calibration import LayerCalibration
-from moe_core.nn.experts import KERNELS, choose
+from moe_core.nn.experts import KERNELS, ON_CPU_ONLY, choose
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
+from moe_core.nn.numerics import refuse_other_than_cpu
 from moe_core.nn.reference_routers import with_oracle_router, with_random_router, with_top_k
 from moe_core.nn.tuning import NEUTRAL, Tuning
 from moe_core.runs import tuning
@@ -80,10 +81,12 @@ def kernel_for(
 ) -> str:
     """The kernel that computes the experts of `moe` for `tokens` tokens at once: "auto" resolved.
 
-    Raises ConfigError when there is no such kernel.
+    Raises ConfigError when there is no such kernel, or not on this device.
     """
     if spec.kernel not in KERNELS:
         raise ConfigError(f"kernel ({spec.kernel}) must be one of {', '.join(KERNELS)}")
+    if spec.kernel in ON_CPU_ONLY:
+        refuse_other_than_cpu(spec.kernel, device)
     if spec.kernel != "auto":
         return spec.kernel
     with torch.device("meta"):

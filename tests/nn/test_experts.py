@@ -238,7 +238,7 @@ def test_a_token_of_no_expert_gets_zero(kernel: str) -> None:
 def test_padding_gives_way_when_one_expert_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     x_TD, routing, weights = build(Case(400, 64, 1, 8, 8, True, False, 1.0, 9.0, torch.float32, 0))
     seen = []
-    monkeypatch.setattr(experts, "grouped", lambda *a: seen.append(a) or experts.loop(*a))
+    monkeypatch.setattr(experts, "_grouped", lambda *a: seen.append(a) or experts.loop(*a[:3]))
     KERNELS["padded"](x_TD, routing, weights)
     assert len(seen) == 1  # else 64 x 400 places for 400 pairs
 
@@ -287,8 +287,9 @@ def test_auto_follows_device_dtype_shape_and_gradients(monkeypatch: pytest.Monke
     assert choice("cuda", 64, bf16) == "padded"
 
 
-def test_grouped_mm_is_the_gpu_path_from_ampere_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for capability, there in (((7, 5), False), ((8, 0), True), ((10, 0), True)):
+def test_grouped_mm_is_the_path_of_hopper_and_data_centre_blackwell(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = {(7, 5): False, (8, 0): False, (9, 0): True, (10, 0): True, (12, 0): False}
+    for capability, there in capabilities.items():
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         assert supports_grouped_mm(torch.device("cuda"), torch.bfloat16) == there
         assert not supports_grouped_mm(torch.device("cuda"), torch.float32)
