@@ -63,12 +63,12 @@ def execute(spec: RunSpec, context: Context) -> Path:
     question = questions.resolve(spec)
     wanted = need(question.device)
     admission.admit(wanted, question.device)
-    load = busy()
     with admission.memory_guarded(wanted):
         found, passes = calibrate(question.device, context)
     context.step("write", 0.98)
-    summary = {"decisions": 0, "calibration": found.model_dump(mode="json"), "passes": passes, "busy": load}
-    return answer.publish(question, context, {}, summary, {"cache_bytes": cache_bytes(question.device)})
+    summary = {"decisions": 0, "calibration": found.model_dump(mode="json"), "passes": passes}
+    rules = {"cache_bytes": cache_bytes(question.device)}
+    return answer.publish(question, context, {}, summary, rules, since="probe")
 
 
 def need(device: torch.device) -> admission.Need:

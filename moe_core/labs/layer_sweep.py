@@ -23,7 +23,6 @@ import torch
 
 from moe_core.device import Timer, synchronise
 from moe_core.errors import InfeasibleError
-from moe_core.labs.bank import busy
 from moe_core.labs.subjects import Real, Scale, Size, fitting, real_need, scale_need
 from moe_core.runs import admission, answer
 from moe_core.runs import question as questions
@@ -105,12 +104,11 @@ class Found(NamedTuple):
     rows: list[Row]
     sizes: list[Size]
     skipped: dict[str, str]
-    busy: float  # of the machine before, see `bank.busy`
 
 
 def sweep(subjects: list[Callable[[], Subject]], spec: RunSpec, context: Context) -> Found:
     """Every series over tokens, for every subject an equal share of the time."""
-    found = Found([], [], {}, busy())
+    found = Found([], [], {})
     limit = SHARE * spec.time_limit_s / len(subjects)
     for number, make in enumerate(subjects):
         subject = make()
@@ -221,14 +219,15 @@ def _publish(question: Question, context: Context, found: Found, missing: Mappin
         "decisions": 0,
         "subjects": [size.facts() for size in found.sizes],
         "skipped": found.skipped,
-        "busy": found.busy,
         "missing": dict(missing),
         "auto_s": {
             size.name: {str(tokens): _median(found.rows, size.name, tokens) for tokens in (1, 64, 1024)}
             for size in found.sizes
         },
     }
-    return answer.publish(question, context, {"layers": columns}, summary, {"series": list(KERNELS)})
+    return answer.publish(
+        question, context, {"layers": columns}, summary, {"series": list(KERNELS)}, since="sweep"
+    )
 
 
 def _median(rows: list[Row], subject: str, tokens: int) -> float | None:

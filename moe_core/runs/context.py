@@ -41,7 +41,7 @@ class Context:
         self._limit, self._report, self._check, self._clock = time_limit_s, report, check, clock
         self._settle, self._look, self.published = settle, look, published
         self._start = clock()
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, Look] = {"": look()}  # at the start, and at the start of each stage
         self._waits: dict[str, None] = {}  # how threads waited, in the order it was seen
         self._stage, self._stage_start = "", self._start
         self._reported = self._checked = -math.inf
@@ -70,8 +70,8 @@ class Context:
         return self._limit * share - self.elapsed_s
 
     def busy(self, since: str) -> Busy:
-        """How busy the machine was from the start of a stage until now."""
-        return pressure.between(self._looks[since], self._look())
+        """How busy the machine was from the start of a stage, or of the run, until now."""
+        return pressure.between(self._looks.get(since, self._looks[""]), self._look())
 
     @property
     def waiting(self) -> str:

@@ -109,7 +109,6 @@ class _Layers(_Part):
     subjects: Annotated[list[_Subject], Field(min_length=1)]
     skipped: dict[str, str]
     missing: dict[str, str]
-    busy: Amount = 0.0
 
 
 class _Rates(_Part):
@@ -120,7 +119,6 @@ class _Calibrated(_Part):
     tokens: Count
     decisions: Count
     calibration: _Rates
-    busy: Amount = 0.0
 
 
 SUMMARIES: dict[str, type[_Part]] = {
