@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_core.errors import ConfigError
 from moe_core.nn.initial import linear
 from moe_core.nn.layers import RMSNorm, Rotary
 from moe_core.specs import GQA
@@ -29,11 +30,25 @@ class LayerCache:
         return self.keys_BGLP.nbytes + self.values_BGLP.nbytes
 
     def append(self, keys_BGSP: Tensor, values_BGSP: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Write S positions from `start` and return everything up to them."""
+        """Write S positions from `start` and return everything up to them.
+
+        Raises ConfigError for another batch, other heads, or positions beyond the cache: assigning to a
+        slice would broadcast one sequence to all, or write nothing.
+        """
         stop = start + keys_BGSP.shape[2]
+        self._check(keys_BGSP, stop)
         self.keys_BGLP[:, :, start:stop] = keys_BGSP
         self.values_BGLP[:, :, start:stop] = values_BGSP
         return self.keys_BGLP[:, :, :stop], self.values_BGLP[:, :, :stop]
+
+    def _check(self, new_BGSP: Tensor, stop: int) -> None:
+        batch, kv_heads, positions, head_dim = self.keys_BGLP.shape
+        if stop > positions:
+            raise ConfigError(f"positions ({stop}): must be at most {positions}, the size of the cache")
+        sizes = zip(("batch", "kv_heads", "head_dim"), (0, 1, 3), (batch, kv_heads, head_dim), strict=True)
+        for name, axis, size in sizes:
+            if new_BGSP.shape[axis] != size:
+                raise ConfigError(f"{name} ({new_BGSP.shape[axis]}): must be {size}, that of the cache")
 
 
 class KVCache:
@@ -53,6 +68,7 @@ class KVCache:
 
     def rewind(self, filled: int) -> None:
         """Forget everything after `filled` positions, so that a step can be timed again."""
+        assert 0 <= filled <= self.filled, "a cache is rewound to positions it has"
         self.filled = filled
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_core.errors import ConfigError
 from moe_core.nn.initial import normal
 from moe_core.nn.numerics import ExactBuffers, wide
 
@@ -70,8 +71,10 @@ class Rotary(ExactBuffers):
         self.register_buffer("sin_SP", sin_SP, persistent=False)
 
     def forward(self, x_BHSP: Tensor, start: int) -> Tensor:
-        """Rotate positions start .. start + S - 1."""
+        """Rotate positions start .. start + S - 1. Raises ConfigError beyond the tables."""
         stop = start + x_BHSP.shape[2]
+        if stop > self.cos_SP.shape[0]:
+            raise ConfigError(f"positions ({stop}): must be at most {self.cos_SP.shape[0]}")
         cos_SP, sin_SP = self.cos_SP[start:stop], self.sin_SP[start:stop]
         first, second = x_BHSP.chunk(2, dim=-1)
         turned = torch.cat((-second, first), dim=-1)

@@ -43,8 +43,13 @@ class Decoder(nn.Module):
         self.head = None if arch.tied else linear(arch.hidden, arch.vocab, False, 0, "head")
 
     def forward(self, ids_BS: Tensor, cache: KVCache | None = None, observer: Observer = NULL) -> Tensor:
-        """Logits [B, S, V] for token ids [B, S]; with a cache, ids continue what is cached."""
+        """Logits [B, S, V] for token ids [B, S]; with a cache, ids continue what is cached.
+
+        Raises ConfigError for positions beyond the model's or the cache's, and for another batch than
+        the cache's.
+        """
         start = 0 if cache is None else cache.filled
+        assert cache is None or len(cache.layers) == len(self.blocks), "a cache is made by its own model"
         with observer.span("embed"):
             x_BSD = self.embedding(ids_BS)
         for layer, block in enumerate(self.blocks):

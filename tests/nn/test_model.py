@@ -29,6 +29,45 @@ def test_rewinding_the_cache_repeats_a_step_exactly():
         assert torch.equal(first, model(ids[:, 4:], cache))
 
 
+@pytest.mark.parametrize(
+    ("ids", "batch", "sentence"),
+    [
+        ((1, 5), 4, r"batch \(1\): must be 4, that of the cache"),
+        ((4, 1), 1, r"batch \(4\): must be 1, that of the cache"),
+        ((2, 9), 2, r"positions \(9\): must be at most 8, the size of the cache"),
+        ((2, 65), None, r"positions \(65\): must be at most 64"),
+    ],
+)
+def test_ids_that_do_not_fit_the_cache_are_refused(ids, batch, sentence):
+    model = decoder(MIXTURE)
+    cache = None if batch is None else model.new_cache(batch, 8)
+    with torch.no_grad(), pytest.raises(ConfigError, match=sentence):
+        model(torch.zeros(ids, dtype=torch.int64), cache)
+
+
+def test_a_full_cache_takes_no_further_token():
+    """One token more: assigning it to an empty slice would be no error and write nothing."""
+    model, ids = decoder(MIXTURE, max_positions=8), torch.zeros(2, 8, dtype=torch.int64)
+    for positions in (4, 8):
+        cache = model.new_cache(2, positions)
+        with torch.no_grad():
+            model(ids[:, :positions], cache)
+            with pytest.raises(
+                ConfigError, match=rf"positions \({positions + 1}\): must be at most {positions}"
+            ):
+                model(ids[:, :1], cache)
+        assert cache.filled == positions
+
+
+def test_a_cache_of_another_model_is_refused():
+    model, ids = decoder(MIXTURE), torch.zeros(2, 3, dtype=torch.int64)
+    heads = decoder(MIXTURE, attention=GQA(heads=4, kv_heads=1, head_dim=8))
+    with torch.no_grad(), pytest.raises(ConfigError, match=r"kv_heads \(1\): must be 2"):
+        heads(ids, model.new_cache(2, 8))
+    with torch.no_grad(), pytest.raises(AssertionError, match="made by its own model"):
+        decoder(MIXTURE, layers=1)(ids, model.new_cache(2, 8))
+
+
 def test_the_future_does_not_reach_the_past():
     model, ids = decoder(MIXTURE), torch.randint(0, 256, (1, 10))
     changed = ids.clone()
