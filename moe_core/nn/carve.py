@@ -82,15 +82,15 @@ def group(layer: LayerCalibration, experts: Experts, seed: int = 0) -> Grouping:
 
 
 def _fill_experts(moe: MoE, ffn: FFN, groups: Grouping) -> None:
-    gate_GD, up_GD = ffn.gate_up_GD.chunk(2)
+    parts = ffn.gate_up_GD.chunk(2 if ffn.gated else 1)  # gate and up, or up alone
     nowhere_EW = groups.routed_EW < 0
     picked_EW = groups.routed_EW.clamp_min(0)
-    moe.gate_up_EGD = nn.Parameter(torch.cat((gate_GD[picked_EW], up_GD[picked_EW]), dim=1))
+    moe.gate_up_EGD = nn.Parameter(torch.cat([part_FD[picked_EW] for part_FD in parts], dim=1))
     down_EWD = ffn.down_DF.T[picked_EW].masked_fill(nowhere_EW[..., None], 0.0)
     moe.down_EDF = nn.Parameter(down_EWD.transpose(1, 2).contiguous())
     if moe.shared is not None:
         shared_V = groups.shared_V
-        moe.shared.gate_up_GD = nn.Parameter(torch.cat((gate_GD[shared_V], up_GD[shared_V])))
+        moe.shared.gate_up_GD = nn.Parameter(torch.cat([part_FD[shared_V] for part_FD in parts]))
         moe.shared.down_DF = nn.Parameter(ffn.down_DF[:, shared_V].contiguous())
 
 

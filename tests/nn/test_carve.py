@@ -31,6 +31,17 @@ def test_all_experts_together_are_the_dense_model(experts, shared):
         torch.testing.assert_close(carved(IDS), DENSE(IDS), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("experts", "shared"), [(1, 0), (5, 0), (6, 2), (12, 1)])
+def test_an_ungated_model_is_carved_like_a_gated_one(experts, shared):
+    dense = decoder(seed=1, gated=False)
+    layers = calibration.calibrate(dense, [IDS])
+    with torch.no_grad():
+        carved = carve(dense, layers, experts, experts, shared)
+        assert carved.feed_forwards[0].gate_up_EGD.shape[1] == carved.arch.experts.width
+        torch.testing.assert_close(carved(IDS), dense(IDS), rtol=1e-4, atol=1e-5)
+        assert with_oracle_router(carve(dense, layers, experts, 1, shared))(IDS).isfinite().all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(experts=st.integers(1, 12), shared=st.integers(0, 4))
 def test_every_neuron_goes_to_exactly_one_place(experts, shared):
