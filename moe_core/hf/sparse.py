@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moe_core.hf.families import Parts, biased, gated_hybrid, gqa, local, no_partial_window, parts
-from moe_core.hf.reader import Fields, Unsupported
+from moe_core.hf.reader import Fields, Unsupported, short
 from moe_core.specs import MLA, Experts, Indexer, Router
 
 
@@ -82,12 +82,11 @@ def dbrx(f: Fields) -> Parts:
         "num_key_value_heads": attn.size("kv_n_heads"),
         "hidden_size": hidden,
     }
-    router = Router(renormalise=ffn.number("moe_normalize_expert_weights", 1.0) != 0)
     experts = Experts(
         count=ffn.size("moe_num_experts"),
         top_k=ffn.size("moe_top_k"),
         width=ffn.size("ffn_hidden_size"),
-        router=router,
+        router=_dbrx_router(ffn),
     )
     return {
         "hidden": hidden,
@@ -99,6 +98,16 @@ def dbrx(f: Fields) -> Parts:
         "rope_theta": attn.number("rope_theta", 10_000.0),
         "max_positions": f.maybe_size("max_seq_len") or 2048,
     }
+
+
+def _dbrx_router(ffn: Fields) -> Router:
+    """Weights are divided by their p-norm: 1 renormalises, null leaves them, 0 counts them."""
+    if "moe_normalize_expert_weights" in ffn.values and ffn.values["moe_normalize_expert_weights"] is None:
+        return Router(renormalise=False)
+    norm = ffn.number("moe_normalize_expert_weights", 1.0)
+    if norm not in (0.0, 1.0):
+        raise Unsupported(f"moe_normalize_expert_weights ({norm:g}): must be 1, 0 or null, no other norm")
+    return Router() if norm else Router(renormalise=False, scaling=1 / ffn.size("moe_top_k"))
 
 
 def gpt_oss(f: Fields) -> Parts:
@@ -157,7 +166,7 @@ def glm4_moe(f: Fields) -> Parts:
 
 def deepseek(f: Fields) -> Parts:
     """DeepSeekMoE, arXiv 2401.06066: ordinary attention. Its class ships with the weights."""
-    router = Router(renormalise=f.flag("norm_topk_prob", False))
+    router = Router(renormalise=_several(f) and f.flag("norm_topk_prob", False))
     return _deepseek_layers(f, gqa(f, every_head=True, **biased(f)), {}, router)
 
 
@@ -183,15 +192,33 @@ def no_bias(f: Fields) -> None:
 
 
 def deepseek_v2(f: Fields) -> Parts:
+    """DeepSeek-V2's own class renormalises or scales, never both (modeling_deepseek.py, MoEGate).
+
+    transformers 5.23 never renormalises, which makes no difference to the published checkpoints: none of V2
+    asks for it. DeepSeek-VL2 calls itself the same and routes like V3.
+    """
     no_bias(f)
-    grouped = f.text("topk_method") == "group_limited_greedy"
+    method, scoring = f.text("topk_method"), f.text("scoring_func", "softmax")
+    if (method, scoring) == ("noaux_tc", "sigmoid"):
+        return _deepseek_layers(f, mla(f), {})
+    if method == "noaux_tc" or scoring != "softmax":
+        raise Unsupported(
+            f"topk_method, scoring_func ({short(method)}, {short(scoring)}): have no router here"
+        )
+    grouped = method == "group_limited_greedy"
+    renormalise = _several(f) and f.flag("norm_topk_prob", False)
     router = Router(
-        renormalise=f.flag("norm_topk_prob", False),
-        scaling=f.number("routed_scaling_factor", 1.0),
+        renormalise=renormalise,
+        scaling=1.0 if renormalise else f.number("routed_scaling_factor", 1.0),
         groups=f.size("n_group") if grouped else 1,
         top_groups=f.size("topk_group") if grouped else 1,
     )
     return _deepseek_layers(f, mla(f), {}, router)
+
+
+def _several(f: Fields) -> bool:
+    """DeepSeek's own classes up to V2 renormalise only where a token has several experts."""
+    return f.size("num_experts_per_tok") > 1
 
 
 def _deepseek_layers(

@@ -142,6 +142,44 @@ def test_routers() -> None:
     assert router("deepseek_v2", 1).groups == 1
 
 
+def dbrx(**changes: Any) -> dict[str, Any]:
+    config = FAMILIES["dbrx"][0]
+    return config | {"ffn_config": config["ffn_config"] | changes}
+
+
+def router_of(config: dict[str, Any]) -> Router:
+    experts = architecture(config).experts
+    assert experts is not None
+    return experts.router
+
+
+def test_dbrx_divides_by_a_norm() -> None:
+    assert router_of(dbrx()) == router_of(dbrx(moe_normalize_expert_weights=1)) == Router()
+    assert router_of(dbrx(moe_normalize_expert_weights=None)) == Router(renormalise=False)
+    assert router_of(dbrx(moe_normalize_expert_weights=0.0)) == Router(renormalise=False, scaling=0.5)
+    for norm in (2, 2.0, 3, -1):
+        with pytest.raises(Unsupported, match=r"moe_normalize_expert_weights \(-?\d\): must be 1, 0 or null"):
+            architecture(dbrx(moe_normalize_expert_weights=norm))
+
+
+def test_deepseek_v2_renormalises_or_scales() -> None:
+    grouped, greedy = (config | {"routed_scaling_factor": 16.0} for config in FAMILIES["deepseek_v2"])
+    groups = {"groups": 2, "top_groups": 1}
+    off, on = {"norm_topk_prob": False}, {"norm_topk_prob": True}
+    assert router_of(grouped | off) == Router(renormalise=False, scaling=16.0, **groups)
+    assert router_of(grouped | on) == Router(**groups)
+    assert router_of(greedy | on) == Router()
+    assert router_of(greedy | on | {"num_experts_per_tok": 1}) == Router(renormalise=False, scaling=16.0)
+
+
+def test_deepseek_v2_scored_like_v3_is_routed_like_v3() -> None:
+    like_v3 = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True}
+    assert router_of(FAMILIES["deepseek_v2"][0] | like_v3) == router_of(FAMILIES["deepseek_v3"][0] | like_v3)
+    for mixed in ({"topk_method": "noaux_tc"}, {"scoring_func": "sigmoid"}, {"scoring_func": "tanh"}):
+        with pytest.raises(Unsupported, match="topk_method, scoring_func"):
+            architecture(FAMILIES["deepseek_v2"][0] | {"scoring_func": "softmax"} | mixed)
+
+
 def test_windows_by_layer_types() -> None:
     kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 2
     found = architecture(flat("olmo3", without=("head_dim",), sliding_window=16, layer_types=kinds))

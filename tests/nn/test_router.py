@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
+from moe_core.hf.config import architecture
 from moe_core.nn.balance import BiasUpdate
 from moe_core.nn.router import NOT_READ, ROUTERS, ExpertChoice, HashRouter, NoisyTopK, TokenChoice, build
 from moe_core.nn.routing import Routing
@@ -529,5 +530,21 @@ def test_routers_equal_those_of_transformers(kind: str) -> None:
     theirs, ours = reference(kind)
     x_TD, _ = inputs(64)
     _, weights_TK, chosen_TK = theirs(x_TD)
+    expected_TE = torch.zeros(64, 16).scatter(1, chosen_TK, weights_TK)
+    torch.testing.assert_close(by_token(ours(x_TD)), expected_TE)
+
+
+@pytest.mark.parametrize("norm", [1.0, 0.0, None])
+def test_the_norms_of_dbrx_equal_those_of_transformers(norm: float | None) -> None:
+    from transformers.models.dbrx import DbrxConfig
+    from transformers.models.dbrx.modeling_dbrx import DbrxFFN
+
+    ffn = {"moe_num_experts": 16, "moe_top_k": 4, "moe_normalize_expert_weights": norm, "ffn_hidden_size": 8}
+    theirs = DbrxFFN(DbrxConfig(d_model=HIDDEN, n_heads=2, ffn_config={**ffn, "hidden_size": HIDDEN}))
+    model = {"model_type": "dbrx", "d_model": HIDDEN, "n_heads": 2, "n_layers": 1, "vocab_size": 9}
+    read = architecture(model | {"attn_config": {"kv_n_heads": 2}, "ffn_config": ffn}).experts
+    ours = build(read, HIDDEN)
+    x_TD, _ = inputs(64)
+    weights_TK, chosen_TK = theirs.route_tokens_to_experts(x_TD @ ours.weight_ED.T)
     expected_TE = torch.zeros(64, 16).scatter(1, chosen_TK, weights_TK)
     torch.testing.assert_close(by_token(ours(x_TD)), expected_TE)
