@@ -34,7 +34,7 @@ from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.settings import MODELS, REFERENCE, Settings
 from moe_core.specs import Architecture, RunSpec
-from moe_core.store import ingest, queries, reviews, routing, text
+from moe_core.store import copies, ingest, queries, routing, text
 from moe_core.store.db import Store
 from moe_core.store.queries import Run
 from moe_core.version import question_id
@@ -81,7 +81,7 @@ def _open(_directory: str) -> Door:
     settings = Settings.load()
     store = Store.open(settings)
     report = ingest.refresh(store)
-    reviews.refill(store)
+    copies.refill(store)
     return Door(settings, store, JobQueue(settings), (*store.notices, *report.problems))
 
 

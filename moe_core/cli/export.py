@@ -112,7 +112,7 @@ def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[b
 def _saved(review_id: str, version: int | None) -> Any:
     from moe_core.store import shelf
 
-    return shelf.get(Settings.load().reviews_dir, review_id).saved(version)
+    return shelf.of_reviews(Settings.load()).get(review_id).saved(version)
 
 
 def _of_review(review_id: str, version: int | None) -> dict[str, Any]:

@@ -39,12 +39,21 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Bring the database up to date with the runs. (The web process does so by itself.)"""
-    from moe_core.store import ingest as into  # DuckDB: not for every command
+    from moe_core.store import copies  # DuckDB: not for every command
+    from moe_core.store import ingest as into
     from moe_core.store.db import Store
 
     store = Store.open(Settings.load())
     try:
-        report = into.rebuild(store) if rebuild else into.refresh(store)
+        try:
+            report = into.rebuild(store) if rebuild else into.refresh(store)
+        except StoreError:
+            if not rebuild:
+                raise
+            store.close()
+            store = Store.anew(store.settings)  # it could not even be emptied
+            report = into.refresh(store)
+        copies.refill(store)
         notices = [*store.notices, *report.problems]
     finally:
         store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,6 +12,7 @@ from duckdb import DuckDBPyConnection
 from moe_core.errors import ConfigError
 from moe_core.runs.layout import RUN_ID
 from moe_core.specs import Spec
+from moe_core.store.db import Store
 
 Table = Literal["scenarios", "reviews"]
 _KEYS: dict[Table, str] = {"scenarios": "scenario_id", "reviews": "review_id"}
@@ -54,6 +56,36 @@ def append(
         },
     )
     return base + 1
+
+
+def versions(store: Store, table: Table, identity: str) -> list[tuple[int, datetime, str, str]]:
+    """version, created, author, content of each, the oldest first."""
+    return store.rows(
+        f"SELECT version, created, author, content FROM {table} WHERE {_KEYS[table]} = $id ORDER BY version",
+        id=identity,
+    )
+
+
+def identities(store: Store, table: Table) -> set[str]:
+    """Everything of a kind that the database has."""
+    return {found for (found,) in store.rows(f"SELECT DISTINCT {_KEYS[table]} FROM {table}")}
+
+
+def restore(
+    cursor: DuckDBPyConnection, table: Table, identity: str, rows: Iterable[tuple[int, str, str, str]]
+) -> None:
+    """Bring back versions that are lacking, as (version, created, author, content); those there stay."""
+    for version, created, author, content in rows:
+        cursor.execute(
+            f"INSERT INTO {table} VALUES ($id, $version, $created, $author, $content) ON CONFLICT DO NOTHING",
+            {
+                "id": identity,
+                "version": version,
+                "created": datetime.fromisoformat(created),
+                "author": author,
+                "content": content,
+            },
+        )
 
 
 def erase(cursor: DuckDBPyConnection, table: Table, identity: str) -> None:

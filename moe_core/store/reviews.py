@@ -1,7 +1,7 @@
 """Reviews: every save is a new version, every decision a new line of the log; old ones stay readable.
 
 A copy of each review lies beside the database (`shelf`): the command line reads it while the web process
-holds the database, and `refill` brings it back when the database had to be made anew.
+holds the database, and `copies.refill` brings it back when the database had to be made anew.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+from duckdb import DuckDBPyConnection
 
 from moe_core.errors import ConfigError
 from moe_core.review import Decision, Review, Saved
 from moe_core.store import kept, shelf
 from moe_core.store.db import Store
-from moe_core.store.shelf import Copy, Line, Version
+from moe_core.store.shelf import Line, ReviewCopy, ReviewVersion
 
 
 def create(store: Store, review: Review, author: str = "") -> str:
@@ -29,7 +30,7 @@ def save(store: Store, review_id: str, review: Review, author: str = "", *, base
     """Save the version after `base`; its number. Raises ConfigError if `base` is not the newest."""
     with store.transaction() as cursor:
         version = kept.append(cursor, "reviews", kept.check_id(review_id), review, author, base)
-    shelf.put(store.settings.reviews_dir, _copy(store, review_id))
+    shelf.of_reviews(store.settings).put(copy(store, review_id))
     return version
 
 
@@ -44,12 +45,12 @@ def log(store: Store, review_id: str, decision: Decision) -> None:
             FROM review_log WHERE review_id = $id""",
             {"id": review_id, "version": newest.latest, "created": kept.now(), **decision.model_dump()},
         )
-    shelf.put(store.settings.reviews_dir, _copy(store, review_id))
+    shelf.of_reviews(store.settings).put(copy(store, review_id))
 
 
 def read(store: Store, review_id: str, version: int | None = None) -> Saved:
     """One version with the whole log, the newest unless one is named. Raises ConfigError."""
-    return _copy(store, kept.check_id(review_id)).saved(version)
+    return copy(store, kept.check_id(review_id)).saved(version)
 
 
 def listing(store: Store) -> pd.DataFrame:
@@ -73,55 +74,27 @@ def listing(store: Store) -> pd.DataFrame:
 def delete(store: Store, review_id: str) -> None:
     """Delete a review with all its versions, its log and its copy."""
     identity = kept.check_id(review_id)
-    shelf.remove(store.settings.reviews_dir, identity)
+    shelf.of_reviews(store.settings).remove(identity)
     with store.transaction() as cursor:
         kept.erase(cursor, "reviews", identity)
         cursor.execute("DELETE FROM review_log WHERE review_id = $id", {"id": identity})
 
 
-def refill(store: Store) -> tuple[str, ...]:
-    """Take in copies the database lacks, after it was lost or rebuilt; the identities taken in."""
-    known = {identity for (identity,) in store.rows("SELECT DISTINCT review_id FROM reviews")}
-    missing = [copy for copy in shelf.every(store.settings.reviews_dir) if copy.review_id not in known]
-    for copy in missing:
-        with store.transaction() as cursor:
-            for one in copy.versions:
-                cursor.execute(
-                    "INSERT INTO reviews VALUES ($id, $version, $created, $author, $content)",
-                    {
-                        "id": copy.review_id,
-                        "version": one.version,
-                        "created": _time(one.created),
-                        "author": one.author,
-                        "content": one.review.model_dump_json(),
-                    },
-                )
-            for line in copy.log:
-                values: dict[str, Any] = {"id": copy.review_id, **line.decision.model_dump()}
-                values |= {"entry": line.entry, "version": line.version, "created": _time(line.created)}
-                cursor.execute(
-                    "INSERT INTO review_log VALUES ($id, $entry, $version, $created, $who, $what, $why)",
-                    values,
-                )
-    return tuple(copy.review_id for copy in missing)
-
-
-def _copy(store: Store, review_id: str) -> Copy:
+def copy(store: Store, review_id: str) -> ReviewCopy:
     """All there is of a review. Raises ConfigError if there is none such."""
-    versions = store.rows(
-        "SELECT version, created, author, content FROM reviews WHERE review_id = $id ORDER BY version",
-        id=review_id,
-    )
+    versions = kept.versions(store, "reviews", review_id)
     if not versions:
         raise ConfigError(f"review ({review_id}): must be a review in the store")
     lines = store.rows(
         "SELECT entry, version, created, who, what, why FROM review_log WHERE review_id = $id ORDER BY entry",
         id=review_id,
     )
-    return Copy(
+    return ReviewCopy(
         review_id=review_id,
         versions=tuple(
-            Version(version=number, created=when.isoformat(), author=who, review=Review.parse_json(content))
+            ReviewVersion(
+                version=number, created=when.isoformat(), author=who, review=Review.parse_json(content)
+            )
             for number, when, who, content in versions
         ),
         log=tuple(
@@ -136,5 +109,15 @@ def _copy(store: Store, review_id: str) -> Copy:
     )
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def restore(cursor: DuckDBPyConnection, found: ReviewCopy) -> None:
+    """Bring back versions and lines of the log that the database lacks."""
+    rows = [(one.version, one.created, one.author, one.content.model_dump_json()) for one in found.versions]
+    kept.restore(cursor, "reviews", found.identity, rows)
+    for line in found.log:
+        values: dict[str, Any] = {"id": found.identity, **line.decision.model_dump()}
+        values |= {"entry": line.entry, "version": line.version}
+        cursor.execute(
+            "INSERT INTO review_log VALUES ($id, $entry, $version, $created, $who, $what, $why) "
+            "ON CONFLICT DO NOTHING",
+            {**values, "created": datetime.fromisoformat(line.created)},
+        )

@@ -1,15 +1,20 @@
-"""Scenarios that were given a name: saved, annotated, versioned. Nothing is overwritten."""
+"""Scenarios that were given a name: saved, annotated, versioned. Nothing is overwritten.
+
+A copy of each lies beside the database (`shelf`), and `copies.refill` brings it back, as with reviews.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import pandas as pd
+from duckdb import DuckDBPyConnection
 
 from moe_core.errors import ConfigError
 from moe_core.review import Case
-from moe_core.store import kept
+from moe_core.store import kept, shelf
 from moe_core.store.db import Store
+from moe_core.store.shelf import CaseCopy, CaseVersion
 
 
 class Named(NamedTuple):
@@ -27,6 +32,7 @@ def save(store: Store, case: Case, author: str = "", scenario_id: str | None = N
     identity = kept.check_id(scenario_id) if scenario_id else kept.new_id()
     with store.transaction() as cursor:
         version = kept.append(cursor, "scenarios", identity, case, author, base)
+    shelf.of_scenarios(store.settings).put(copy(store, identity))
     return Named(identity, version, version, author, case)
 
 
@@ -58,6 +64,28 @@ def listing(store: Store) -> pd.DataFrame:
 
 
 def delete(store: Store, scenario_id: str) -> None:
-    """Delete every version. Reviews keep their own copies."""
+    """Delete every version and the copy. Reviews keep their own copies."""
+    identity = kept.check_id(scenario_id)
+    shelf.of_scenarios(store.settings).remove(identity)
     with store.transaction() as cursor:
-        kept.erase(cursor, "scenarios", kept.check_id(scenario_id))
+        kept.erase(cursor, "scenarios", identity)
+
+
+def copy(store: Store, scenario_id: str) -> CaseCopy:
+    """All there is of a scenario. Raises ConfigError if there is none such."""
+    versions = kept.versions(store, "scenarios", scenario_id)
+    if not versions:
+        raise ConfigError(f"scenario ({scenario_id}): must be a saved scenario")
+    return CaseCopy(
+        scenario_id=scenario_id,
+        versions=tuple(
+            CaseVersion(version=number, created=when.isoformat(), author=who, case=Case.parse_json(content))
+            for number, when, who, content in versions
+        ),
+    )
+
+
+def restore(cursor: DuckDBPyConnection, found: CaseCopy) -> None:
+    """Bring back versions that the database lacks."""
+    rows = [(one.version, one.created, one.author, one.content.model_dump_json()) for one in found.versions]
+    kept.restore(cursor, "scenarios", found.identity, rows)
