@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -52,17 +53,24 @@ def load(run: Run, here: Source) -> None:
     domain = domain if domain in names else "all"
     figure = data.figure("load", run, domain=domain, click=True)
     panels.show(
-        figure, "cell", here, caveat="scale model; click a cell to see its expert", on_select=_clicked
+        figure,
+        "cell",
+        here,
+        caveat="scale model; click a cell to see its expert",
+        on_select=partial(_clicked, layers(run), experts(run)),
     )
     _expert(run, here)
 
 
-def _clicked() -> None:
-    """The clicked cell becomes the expert shown below the heatmap."""
-    cells = st.session_state["chart_cell"]["selection"].get("cell", [])
-    if cells:
-        st.session_state["layer"] = int(cells[0]["layer"])
-        st.session_state["expert"] = int(cells[0]["expert"])
+def _clicked(layers: list[int], experts: int) -> None:
+    """The clicked cell becomes the expert shown below the heatmap. What is no cell of it changes nothing."""
+    try:
+        cell = st.session_state["chart_cell"]["selection"]["cell"][0]
+        layer, expert = int(cell["layer"]), int(cell["expert"])
+    except (LookupError, TypeError, ValueError, OverflowError):  # nothing chosen; or a browser made it up
+        return
+    if layer in layers and 0 <= expert < experts:
+        st.session_state["layer"], st.session_state["expert"] = layer, expert
 
 
 def _expert(run: Run, here: Source) -> None:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     def devices_dir(self) -> Path:
         """What was measured to be fast on each device of this installation, one file each."""
         return self.data_dir / "devices"
+
+    @property
     def scenarios_dir(self) -> Path:
         """A copy of each saved scenario, one file each."""
         return self.data_dir / "scenarios"

@@ -8,6 +8,7 @@ Other processes share the state directory, so they see both.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -30,6 +31,10 @@ Phase = Literal["starting", "idle", "running", "stopping"]
 
 class TakenError(StoreError):
     """Another process of that name is alive."""
+
+
+class FullError(StoreError):
+    """The disk is full."""
 
 
 class Beat(Spec):
@@ -72,7 +77,7 @@ class Pulse:
     def __init__(self, directory: Path, beat: Beat) -> None:
         self._path, self._beat = directory / f"{beat.name}.json", beat
         self._done = threading.Event()
-        self.say()
+        self._write()
 
     @property
     def name(self) -> str:
@@ -85,11 +90,25 @@ class Pulse:
         return self._beat.code_version
 
     def say(self, **changes: object) -> None:
-        """Replace fields of the description: at once and as a whole."""
+        """Replace fields of the description: at once and as a whole.
+
+        On a full disk the old description stays: what is being computed does not end for it, and
+        whoever writes the answer says that the disk is full.
+        """
         self._beat = Beat.parse({**dict(self._beat), **changes})
+        with suppress(FullError):
+            self._write()
+
+    def _write(self) -> None:
         draft = self._path.with_suffix(f".{self._beat.pid}.tmp")
-        draft.write_text(self._beat.model_dump_json())
-        draft.replace(self._path)
+        try:
+            draft.write_text(self._beat.model_dump_json())
+            draft.replace(self._path)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else StoreError
+            raise kind(f"{self._path} cannot be written: {error.strerror}") from error
 
     def beat(self) -> None:
         """Say: still here. A state directory deleted meanwhile is noticed by what writes there."""
@@ -114,8 +133,12 @@ class Pulse:
 
 @contextmanager
 def hold(directory: Path, name: str, code_version: str, *, supervised: bool = False) -> Iterator[Pulse]:
-    """Be the one process called `name`. Raises TakenError when another is alive."""
-    lock = os.open(_lock_path(directory, name), os.O_RDWR | os.O_CREAT, 0o600)
+    """Be the one process called `name`. Raises TakenError when another is alive, StoreError when the disk
+    refuses."""
+    try:
+        lock = os.open(_lock_path(directory, name), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"{_lock_path(directory, name)} cannot be made: {error.strerror}") from error
     try:
         if not _grab(lock):
             vital = read(directory, name)

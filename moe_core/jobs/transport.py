@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,6 +26,11 @@ from moe_core.errors import ConfigError, StoreError
 from moe_core.settings import Settings
 
 SECRET = "queue.key"
+_NOTHING = "\0 \t\r\n"  # what a power cut leaves of a file
+_REMEDY = (
+    "; stop MoEScope and its workers, delete queue.db in the data directory and start again: "
+    "runs are not in it, only questions that still wait"
+)
 
 
 def open_huey(settings: Settings, *, immediate: bool) -> Huey:
@@ -50,7 +56,8 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except _storage_errors() as error:
-        raise StoreError(f"the queue cannot be used: {error}") from error
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        raise StoreError(f"the queue cannot be used: {error}{_REMEDY if damaged else ''}") from error
 
 
 @cache
@@ -82,14 +89,14 @@ class _Sqlite(SqliteStorage):
 def _secret(directory: Path) -> str:
     """The installation's signing secret, made once. Two first processes agree: a link is never replaced."""
     path = directory / SECRET
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError):
+        return _read(path)
     draft = directory / f".{SECRET}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves a key that is empty
         os.link(draft, path)
     except FileExistsError:
         pass
@@ -97,4 +104,20 @@ def _secret(directory: Path) -> str:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
-    return path.read_text()
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    """The secret; an empty one is filled, by one of those who find it so: the others wait and read it."""
+    if not (found := path.read_text(errors="replace").strip(_NOTHING)):
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            found = file.read().strip(_NOTHING)
+            if not found:
+                found = secrets.token_hex(32)
+                file.seek(0)
+                file.truncate()
+                file.write(found)
+                file.flush()
+                os.fsync(file.fileno())
+    return found

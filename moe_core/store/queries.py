@@ -44,13 +44,23 @@ def key(store: Store, run_id: str) -> int:
     """The short key of a run in the tables. Raises ConfigError if the store does not have it."""
     found = store.rows("SELECT run FROM runs WHERE run_id = $run_id", run_id=run_id)
     if not found:
-        raise ConfigError(f"run_id ({run_id[:40]}): must be a run in the store")
+        raise _unknown(run_id)
     return int(found[0][0])
 
 
+def _unknown(run_id: str) -> ConfigError:
+    return ConfigError(f"run_id ({run_id[:40]}): must be a run in the store")
+
+
 def for_run(store: Store, sql: str, run_id: str, **parameters: Any) -> pd.DataFrame:
-    """`sql` with `$run` set to the key of `run_id`: a constant, so that other runs' blocks are skipped."""
-    return store.frame(sql, run=key(store, run_id), **parameters)
+    """`sql` with `$run` set to the key of `run_id`: a constant, so that other runs' blocks are skipped.
+
+    Raises ConfigError also for a run that is deleted meanwhile.
+    """
+    frame = store.frame(sql, run=key(store, run_id), **parameters)
+    if frame.empty:
+        key(store, run_id)
+    return frame
 
 
 def history(store: Store, lab: str | None = None, limit: int = 1_000) -> pd.DataFrame:
@@ -81,9 +91,11 @@ def history(store: Store, lab: str | None = None, limit: int = 1_000) -> pd.Data
 
 def run(store: Store, run_id: str) -> Run:
     """Everything about one run that is not a table. Raises ConfigError if the store does not have it."""
-    sql = f"SELECT {', '.join(Run._fields)} FROM runs WHERE run = $run"
-    values = store.rows(sql, run=key(store, run_id))[0]
-    plain, parsed = values[:6], (json.loads(value) for value in values[6:])
+    sql = f"SELECT {', '.join(Run._fields)} FROM runs WHERE run_id = $run_id"  # one query: it may be deleted
+    rows = store.rows(sql, run_id=run_id)
+    if not rows:
+        raise _unknown(run_id)
+    plain, parsed = rows[0][:6], (json.loads(value) for value in rows[0][6:])
     return Run(*plain, *parsed)
 
 
@@ -172,7 +184,10 @@ def diff(store: Store, run_id_a: str, run_id_b: str) -> pd.DataFrame:
     Sections: timings (median), memory (measured, else predicted), quality (per domain) and balance
     (mean over layers). A measurement that one run lacks is NaN there.
     """
-    return store.frame(_DIFF, a=key(store, run_id_a), b=key(store, run_id_b))
+    frame = store.frame(_DIFF, a=key(store, run_id_a), b=key(store, run_id_b))
+    for run_id in (run_id_a, run_id_b):
+        key(store, run_id)  # deleted meanwhile, it would look like a run that measured nothing
+    return frame
 
 
 _DIFF = """

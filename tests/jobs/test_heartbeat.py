@@ -1,9 +1,11 @@
 """Liveness is the kernel's word; the beat is the process's own."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,42 @@ def test_a_foreign_description_is_no_description(tmp_path: Path):
     (tmp_path / "worker.json").write_text('{"pid": "none of ours"}')
     assert heartbeat.read(tmp_path) is None
     assert heartbeat.workers(tmp_path) == []
+
+
+def refuse(number: int) -> Callable[..., int]:
+    def write(self: Path, *_: object) -> int:
+        self.touch()  # a full disk still makes a name
+        raise OSError(number, os.strerror(number))
+
+    return write
+
+
+def test_a_full_disk_does_not_end_a_worker_and_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with heartbeat.hold(tmp_path, "worker", "v1") as pulse:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", refuse(errno.ENOSPC))
+            pulse.say(phase="running", job_id="j")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["worker.json", "worker.lock"]
+        vital = heartbeat.read(tmp_path)
+        assert vital is not None
+        assert vital.beat.phase == "starting"
+        pulse.say(device="cpu")  # there is room again: nothing said meanwhile is lost
+        vital = heartbeat.read(tmp_path)
+        assert vital is not None
+        assert (vital.beat.phase, vital.beat.job_id, vital.beat.device) == ("running", "j", "cpu")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_worker_that_cannot_say_that_it_lives_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    monkeypatch.setattr(Path, "write_text", refuse(number))
+    with (
+        pytest.raises(StoreError, match=rf"worker\.json cannot be written: {os.strerror(number)}"),
+        heartbeat.hold(tmp_path, "worker", "v1"),
+    ):
+        pytest.fail("held")
+    assert [path.name for path in tmp_path.iterdir()] == ["worker.lock"]
+    assert not heartbeat.held(tmp_path, "worker")

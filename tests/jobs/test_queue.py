@@ -354,8 +354,32 @@ def test_first_processes_at_once_agree_on_the_secret(tmp_path: Path):
 
 def test_a_queue_that_is_no_database_is_one_sentence(settings: Settings):
     settings.queue_file.write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="the queue cannot be used: file is not a database"):
+    with pytest.raises(StoreError, match=r"file is not a database; stop MoEScope.*delete queue\.db"):
         JobQueue(settings)
+    settings.queue_file.unlink()  # the remedy
+    JobQueue(settings).close()
+
+
+@pytest.mark.parametrize("left", [b"", b"\n", bytes(64)])
+def test_an_empty_secret_is_made_anew_and_all_agree(settings: Settings, left: bytes):
+    """As a power cut leaves it."""
+    path = settings.data_dir / transport.SECRET
+    path.write_bytes(left)
+    barrier, found = threading.Barrier(8), []
+
+    def first() -> None:
+        barrier.wait()
+        found.append(transport._secret(settings.data_dir))
+
+    threads = [threading.Thread(target=first) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert set(found) == {path.read_text()}
+    assert len(path.read_text()) == 64
+    JobQueue(settings).close()
 
 
 def test_redis_without_its_client_is_one_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch):

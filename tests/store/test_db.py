@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -240,4 +241,31 @@ def test_a_full_disk_is_a_sentence_and_the_run_is_not_lost(settings: Settings):
     store = Store.open(settings)
     assert store.notices == ()
     assert len(ingest.refresh(store, Path("/nowhere")).added) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 10_000])
+@pytest.mark.parametrize("before", [None, b"", b"not a database" * 1000])
+def test_a_full_disk_at_the_start_is_a_sentence_and_no_damage(
+    settings: Settings, limit: int, before: bytes | None
+):
+    """The first start, the second after it, and one that finds a file which it must make again."""
+    if before is not None:
+        settings.database.write_bytes(before)
+    code = (
+        "import resource; from moe_core.settings import Settings; from moe_core.store.db import Store\n"
+        "from moe_core.errors import StoreError\n"
+        "settings = Settings.load()\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "for _ in range(2):\n"
+        "    try: Store.open(settings)\n"
+        "    except StoreError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert all(re.search("cannot be (opened|made again): .*File too large", line) for line in said)
+    store = Store.open(settings)
+    assert store.notices == ()
     store.close()

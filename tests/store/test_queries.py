@@ -10,7 +10,7 @@ import pytest
 from moe_core.errors import ConfigError
 from moe_core.runs import bundle
 from moe_core.specs import RunSpec
-from moe_core.store import ingest, queries
+from moe_core.store import ingest, queries, routing
 from moe_core.store.db import Store
 from moe_core.version import question_id
 from tests import synthetic
@@ -146,3 +146,53 @@ def test_diff_sets_two_runs_side_by_side(store: Store, bundle_dir: Write, nothin
     mirrored = queries.diff(store, b, a).set_index(index)
     np.testing.assert_allclose(mirrored.ratio, 1 / rows.ratio, rtol=1e-9)
     assert (queries.diff(store, a, a).ratio == 1).all()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        queries.timings,
+        queries.memory,
+        queries.quality,
+        routing.load,
+        routing.balance,
+        lambda store, run_id: queries.diff(store, run_id, run_id),
+    ],
+)
+def test_a_run_deleted_between_two_queries_is_one_sentence(
+    store: Store,
+    bundle_dir: Write,
+    nothing: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[..., object],
+):
+    """Somebody deletes it right after its key was looked up."""
+    path = bundle_dir(SMALL)
+    ingest.refresh(store, nothing)
+    key = queries.key
+
+    def looked_up(of: Store, run_id: str) -> int:
+        found = key(of, run_id)
+        ingest.delete(of, run_id)
+        return found
+
+    monkeypatch.setattr(queries, "key", looked_up)
+    with pytest.raises(ConfigError, match="must be a run in the store"):
+        ask(store, path.name)
+
+
+def test_a_run_deleted_before_its_row_is_read_is_one_sentence(
+    store: Store, bundle_dir: Write, nothing: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = bundle_dir(SMALL)
+    ingest.refresh(store, nothing)
+    rows = store.rows
+
+    def late(sql: str, **values: object) -> list[tuple[object, ...]]:
+        if "summary" in sql:
+            ingest._forget(store, path.name)
+        return rows(sql, **values)
+
+    monkeypatch.setattr(store, "rows", late)
+    with pytest.raises(ConfigError, match="must be a run in the store"):
+        queries.run(store, path.name)
