@@ -7,9 +7,11 @@ imported. And hypothesis sets nobody a time limit.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
@@ -42,3 +44,25 @@ def bundle_dir(settings: Settings) -> Callable[..., Path]:
         return synthetic.write_bundle(settings.runs_dir, *args, **options)  # type: ignore[arg-type]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def drawn_once() -> Iterator[None]:
+    """The renderer draws each picture once: a report of several formats, or of several texts, shares them."""
+    import vl_convert
+
+    known: dict[str, Any] = {}
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn(picture: Any, **options: Any) -> Any:
+            key = json.dumps([draw.__name__, picture, options], sort_keys=True)
+            if key not in known:
+                known[key] = draw(picture, **options)
+            return known[key]
+
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("vegalite_to_svg", "svg_to_pdf", "svg_to_png"):
+            patch.setattr(vl_convert, name, once(getattr(vl_convert, name)))
+        yield

@@ -19,6 +19,8 @@ from moe_core.store.db import Store
 from tests import synthetic
 from tests.report.reviewed import review, verdict
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
+
 
 @pytest.fixture
 def kept(settings: Settings) -> str:

@@ -30,6 +30,8 @@ from moe_core.review import Case, Decision, Review
 from tests.report.examples import ATTACKS, anything
 from tests.report.reviewed import kept, review, saved, verdict
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
+
 
 @pytest.fixture(scope="module", params=["somebody's own", "decided here"])
 def told(request: pytest.FixtureRequest) -> Story:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache as once
-
 import pytest
 
 from moe_core.silicon import constants, endtoend, samples, serving
@@ -12,20 +10,22 @@ from moe_core.silicon.endtoend import score
 MOST_TPOT, LEAST_RANK = 0.20, 0.90
 
 
-@once
-def known():
-    return endtoend.cases()
+pytestmark = pytest.mark.xdist_group("silicon")
 
 
-@once
-def findings():
-    """Of predictions made now, not of those that ship."""
-    cases, _ = known()
-    return endtoend.report([endtoend.row(one) for one in endtoend.outcomes(cases)])
+@pytest.fixture(scope="module")
+def fresh(served):
+    """Predictions made now, not those that ship."""
+    return [endtoend.row(one) for one in endtoend.outcomes(served[0])]
 
 
-def test_every_row_is_used_or_left_out_for_a_reason():
-    cases, left = known()
+@pytest.fixture(scope="module")
+def findings(fresh):
+    return endtoend.report(fresh)
+
+
+def test_every_row_is_used_or_left_out_for_a_reason(served):
+    cases, left = served
     assert len(cases) + sum(left.values()) == 3619
     assert len(cases) >= 3300
     assert set(left) == {
@@ -43,54 +43,52 @@ def test_a_squared_device_count_is_taken_at_its_root():
 
 
 @pytest.mark.slow
-def test_time_per_output_token_of_models_left_out():
+def test_time_per_output_token_of_models_left_out(findings):
     for rows in ("all", "all but queued"):
-        found = findings()["scores"][rows]["tpot_held"]
+        found = findings["scores"][rows]["tpot_held"]
         assert found["mape"] <= MOST_TPOT
         assert found["spearman"] >= LEAST_RANK
 
 
 @pytest.mark.slow
-def test_dense_and_mixture_are_told_apart_and_neither_hides_the_other():
+def test_dense_and_mixture_are_told_apart_and_neither_hides_the_other(findings):
     for kind in ("dense", "mixture"):
-        found = findings()["scores"][kind]["tpot_held"]
+        found = findings["scores"][kind]["tpot_held"]
         assert found["mape"] <= 0.21
         assert found["spearman"] >= LEAST_RANK
         assert found["rows"] > 1000
 
 
 @pytest.mark.slow
-def test_the_error_of_the_first_token_is_known_and_stated():
+def test_the_error_of_the_first_token_is_known_and_stated(findings):
     """It is no target; a change that makes it much worse is noticed."""
-    found = findings()["scores"]["all"]["ttft_held"]
+    found = findings["scores"]["all"]["ttft_held"]
     assert found["mape"] <= 0.6
     assert found["spearman"] >= 0.8
 
 
 @pytest.mark.slow
-def test_intervals_hold_what_they_claim_and_failures_are_named():
-    report = findings()
-    assert 0.75 <= report["coverage"] <= 0.85
-    assert len(report["worst"]) == 20
-    assert all(row["id"] for row in report["worst"])
-    assert report["groups"][0]["tpot_held"]["mape"] > report["groups"][-1]["tpot_held"]["mape"]
+def test_intervals_hold_what_they_claim_and_failures_are_named(findings):
+    assert 0.75 <= findings["coverage"] <= 0.85
+    assert len(findings["worst"]) == 20
+    assert all(row["id"] for row in findings["worst"])
+    assert findings["groups"][0]["tpot_held"]["mape"] > findings["groups"][-1]["tpot_held"]["mape"]
 
 
 @pytest.mark.slow
-def test_what_ships_is_what_the_constants_say_now():
-    cases, left = known()
-    fresh = {row.id: row for row in (endtoend.row(one) for one in endtoend.outcomes(cases))}
+def test_what_ships_is_what_the_constants_say_now(served, fresh):
+    now = {row.id: row for row in fresh}
     old = endtoend.shipped()
-    assert {row.id for row in old} == set(fresh)
-    assert endtoend.report()["left_out"] == left
+    assert {row.id for row in old} == set(now)
+    assert endtoend.report()["left_out"] == served[1]
     for field in ("tpot", "tpot_predicted", "tpot_held", "ttft_predicted", "ttft_held"):
-        far = [abs(getattr(row, field) / getattr(fresh[row.id], field) - 1) for row in old]
+        far = [abs(getattr(row, field) / getattr(now[row.id], field) - 1) for row in old]
         assert sum(far) / len(far) < 0.01, field
 
 
 @pytest.mark.slow
-def test_shipped_constants_are_those_of_a_new_fit():
-    cases, _ = known()
+def test_shipped_constants_are_those_of_a_new_fit(served):
+    cases, _ = served
     for framework, left_out in (("vllm", None), ("sglang", None), ("vllm", "minimax-m2.5")):
         mine = [case for case in cases if case.sample.framework == framework]
         fresh = endtoend.fit([case for case in mine if case.sample.name != left_out], framework)

@@ -10,6 +10,7 @@ import pytest
 
 from moe_core.silicon import error_tables, layer_accuracy
 from moe_core.silicon.error_tables import CUTS, EDGES, GROUP
+from tests.silicon.conftest import Everything
 
 ONE = ("h100_sxm", "vllm", "bf16")
 
@@ -106,9 +107,9 @@ def test_a_computation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_all_of_it_from_what_ships() -> None:
-    heard: list[float] = []
-    found = error_tables.compute(lambda share, words: heard.append(share))
+@pytest.mark.xdist_group("silicon")
+def test_all_of_it_from_what_ships(everything: Everything) -> None:
+    found, heard = everything.tables, everything.shares
     assert heard == sorted(heard)
     assert heard[-1] < 1
     assert set(found) == set(error_tables.TABLES)
@@ -116,3 +117,10 @@ def test_all_of_it_from_what_ships() -> None:
     served = found["served"]
     assert set(served["kind"]) == {"dense", "mixture"}
     assert (served[["tpot", "tpot_predicted", "ttft", "ttft_predicted"]] > 0).all().all()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("silicon")
+def test_groups_have_the_scores_of_the_summary(everything: Everything) -> None:
+    columns = list(everything.summary.columns)
+    pd.testing.assert_frame_equal(everything.tables["groups"][columns], everything.summary)

@@ -71,10 +71,12 @@ def test_shipped_loads_are_what_their_definition_draws():
         assert np.allclose(again, row[len(keys) :])
 
 
-def test_every_group_is_in_the_summary():
-    found = layer_accuracy.summary()
-    assert len(found) == len(layer_tables.groups())
-    many = found[found["architectures"] >= 8]
+@pytest.mark.slow
+@pytest.mark.xdist_group("silicon")
+def test_every_group_is_in_the_summary(everything):
+    summary = everything.summary
+    assert len(summary) == len(layer_tables.groups())
+    many = summary[summary["architectures"] >= 8]
     assert len(many) > 20
     assert many["coverage"].between(0.72, 0.88).all()
     assert (many["median"] < many["mape"]).all()
