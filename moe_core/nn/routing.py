@@ -64,7 +64,8 @@ class Routing(NamedTuple):
     def probabilities_TE(self) -> Tensor:
         """Scores as shares of each token's total, rows summing to 1 (DeepSeek-V3, eq 19).
 
-        Softmax scores are shares already. Scores below zero (carved models) count as none.
+        Softmax scores are shares already. Scores below zero (carved models) count as none; a token without
+        a score above zero has no probabilities, its row is zero.
         """
         positive_TE = self.scores_TE.clamp_min(0.0)
         return positive_TE / positive_TE.sum(-1, keepdim=True).clamp_min(1e-20)

@@ -1,7 +1,8 @@
 """Record: every router decision of a pass, and how probable the router found each expert.
 
 Where a router's scores are not probabilities (sigmoid, carved), an expert's share of the token's total
-stands in for one (DeepSeek-V3, eq 19).
+stands in for one (DeepSeek-V3, eq 19). A token without a score above zero has no probabilities: it counts in
+the decisions and not in their mean.
 
 Legend: L MoE layers, T tokens, E experts, K top-k, N = T * K pairs, M domains.
 """
@@ -24,7 +25,7 @@ class Decisions(NamedTuple):
     layers_L: tuple[int, ...]
     expert_LTK: np.ndarray  # int16
     weight_LTK: np.ndarray  # float32
-    share_LME: np.ndarray  # float64, mean router probability
+    share_LME: np.ndarray  # float64, mean router probability of the tokens that have one
 
     def columns(self) -> dict[str, Any]:
         """The table `decisions`, by layer, token, slot."""
@@ -84,8 +85,11 @@ class Recorder(Null):
 
     def decisions(self) -> Decisions:
         """Everything collected."""
-        count_M1 = torch.bincount(self._domain_T, minlength=self._domains).double().numpy()[:, None]
-        share_LME = np.sum(np.stack(self._sums).astype(np.float64), axis=0) / count_M1
+        sum_LME = np.sum(np.stack(self._sums).astype(np.float64), axis=0)
+        # A token's probabilities sum to one, or to nothing where no score is above zero: then it has none,
+        # and no part in the mean.
+        tokens_LM1 = sum_LME.sum(-1, keepdims=True)
+        share_LME = sum_LME / np.maximum(tokens_LM1, 1e-20)
         return Decisions(
             self._layers, np.concatenate(self._experts, 1), np.concatenate(self._weights, 1), share_LME
         )

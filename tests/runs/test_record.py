@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from moe_core.nn.model import Decoder, initialise
-from moe_core.nn.router import build
+from moe_core.nn.router import build, from_choice
+from moe_core.nn.routing import Routing
 from moe_core.runs.record import Recorder
 from moe_core.specs import GQA, Architecture, Experts, Router
 
@@ -94,10 +95,30 @@ def test_probabilities_are_means_over_the_tokens_of_a_domain(model: Decoder, ids
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "sqrt_softplus", "unit", "hash"])
 def test_every_router_has_probabilities_that_sum_to_one(kind: str):
     router = build(Experts(count=EXPERTS, top_k=TOP_K, width=8, router=Router(kind=kind)), 16)  # type: ignore[arg-type]
-    recorder = Recorder([0], 1, 5)
-    recorder.routing(0, router(torch.randn(5, 16), torch.arange(5)))
+    for seed in range(20):  # some have a token whose every score is below zero
+        drawn = torch.Generator().manual_seed(seed)
+        if kind != "hash":
+            router.weight_ED.data.normal_(generator=drawn)
+        share_LME = recorded(router(torch.randn(5, 16, generator=drawn), torch.arange(5)))
+        assert share_LME.sum() == pytest.approx(1.0)
+        assert (share_LME >= 0).all()
+
+
+def test_a_token_without_a_score_above_zero_has_no_part_in_the_mean():
+    scores_TE = torch.tensor([[3.0, 1.0, -2.0], [-1.0, -2.0, -3.0]])
+    routing = from_choice(torch.tensor([[0], [0]]), torch.ones(2, 1), scores_TE)
+    assert recorded(routing)[0, 0].tolist() == pytest.approx([0.75, 0.25, 0.0])
+
+
+def test_a_domain_of_such_tokens_has_no_probabilities():
+    routing = from_choice(torch.tensor([[0], [2]]), torch.ones(2, 1), torch.full((2, 3), -1.0))
+    assert recorded(routing)[0, 0].tolist() == [0.0, 0.0, 0.0]
+
+
+def recorded(routing: Routing) -> np.ndarray:
+    """share_LME of one layer, its tokens one sequence of one domain."""
+    recorder = Recorder([0], 1, routing.tokens)
+    recorder.routing(0, routing)
     with torch.no_grad():
         recorder.collect()
-    share_LME = recorder.decisions().share_LME
-    assert share_LME.sum() == pytest.approx(1.0)
-    assert (share_LME >= 0).all()
+    return recorder.decisions().share_LME
