@@ -1,7 +1,8 @@
 """A worker whose labs are fakes: real process, real queue, real bundles, no torch.
 
 What a run does is written in its text: `steps` steps of `each` seconds, then `then`, one of
-"done", "infeasible", "bug", "memory", "store". Run it as `python -m tests.jobs.fake [--supervised]`.
+"done", "infeasible", "bug", "memory", "store". A run that is `held` stays in its stage "measure" until
+`release`. Run it as `python -m tests.jobs.fake [--supervised]`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ ENDS: dict[str, Exception] = {
 }
 
 
-def question(steps: int = 1, each: float = 0.02, then: str = "done", **fields: object) -> RunSpec:
+def question(
+    steps: int = 1, each: float = 0.02, then: str = "done", held: bool = False, **fields: object
+) -> RunSpec:
     """A spec whose fake run does as told. `then` "suicide": kill -9 itself halfway."""
-    text = json.dumps({"steps": steps, "each": each, "then": then})
+    text = json.dumps({"steps": steps, "each": each, "then": then, "held": held})
     return RunSpec.parse({"text": text, "batch": 1, "seq": 16, **fields})
 
 
@@ -45,10 +48,22 @@ def lab(spec: RunSpec, context: Context) -> Path:
         time.sleep(plan.get("each", 0.02))
         if plan.get("then") == "suicide" and step == steps // 2:
             os.kill(os.getpid(), signal.SIGKILL)
+    while plan.get("held") and not _gate(Settings.load()).exists():
+        context.step("measure", 0.5)
+        time.sleep(0.01)
     if plan.get("then", "done") in ENDS:
         raise ENDS[plan["then"]]
     context.step("record", 0.99)
     return synthetic.write_bundle(Settings.load().runs_dir, spec, layers=1)
+
+
+def release(settings: Settings) -> None:
+    """Let held runs of this installation go on, those to come as well."""
+    _gate(settings).touch()
+
+
+def _gate(settings: Settings) -> Path:
+    return settings.data_dir / "released"
 
 
 def labs() -> Labs:
@@ -56,8 +71,8 @@ def labs() -> Labs:
     return Labs({"bench": lab, "topk_sweep": lab}, "Fake CPU", "cpu-fake")
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Poll until `condition` holds."""
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+    """Poll until `condition` holds; so long only where something is wrong."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"waited {seconds} s for {what}"

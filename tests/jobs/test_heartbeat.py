@@ -12,6 +12,7 @@ import pytest
 
 from moe_core.errors import StoreError
 from moe_core.jobs import heartbeat
+from tests.jobs.fake import wait_for
 
 HOLDER = """
 import sys, time
@@ -83,10 +84,7 @@ def test_the_thread_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
     with heartbeat.hold(tmp_path, "worker", "v1") as pulse, pulse.beating():
         os.utime(tmp_path / "worker.json", (0, 0))
-        until = time.monotonic() + 5
-        while (tmp_path / "worker.json").stat().st_mtime == 0:
-            assert time.monotonic() < until, "no beat"
-            time.sleep(0.01)
+        wait_for(lambda: (tmp_path / "worker.json").stat().st_mtime > 0, "a beat")
 
 
 def test_a_job_past_its_deadline_is_overdue(tmp_path: Path):

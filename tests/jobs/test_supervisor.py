@@ -18,15 +18,25 @@ from moe_core.jobs.queue import JobQueue
 from moe_core.jobs.supervisor import Supervisor, cap, supervise
 from moe_core.settings import Settings
 from moe_core.version import code_version
-from tests.jobs.fake import question
+from tests.jobs.fake import question, release
 
 FAKE = (sys.executable, "-m", "tests.jobs.fake", "--supervised")
 BROKEN = (sys.executable, "-c", "import os; print('cannot start', flush=True); os._exit(3)")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Quick looks; one entry for each that was taken."""
+    taken: list[None] = []
+    tick = Supervisor.tick
+
+    def look(self: Supervisor) -> None:
+        tick(self)
+        taken.append(None)
+
     monkeypatch.setattr(supervisor, "TICK_S", 0.02)
+    monkeypatch.setattr(Supervisor, "tick", look)
+    return taken
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +48,13 @@ def no_stray_workers(settings: Settings) -> Iterator[None]:
         pytest.fail("a worker was left behind")
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+async def more(looks: list[None], count: int = 10) -> None:
+    """Wait until the supervisor has looked so many times more."""
+    end = len(looks) + count
+    await until(lambda: len(looks) >= end, f"{count} looks")
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
@@ -81,9 +97,10 @@ def test_a_killed_worker_is_back_and_its_run_is_done(settings: Settings):
         queue = JobQueue(settings)
         async with supervise(settings, FAKE):
             first = await idle_worker(settings)
-            job = queue.submit(question(steps=20))
+            job = queue.submit(question(held=True))
             await until(lambda: getattr(queue.get(job.job_id), "stage", "") == "measure", "a run")
             os.kill(first.beat.pid, signal.SIGKILL)
+            release(settings)
             await until(lambda: getattr(queue.get(job.job_id), "status", "") == "done", "the answer")
             found = queue.get(job.job_id)
             assert found is not None
@@ -93,12 +110,12 @@ def test_a_killed_worker_is_back_and_its_run_is_done(settings: Settings):
     run(body)
 
 
-def test_it_adopts_the_worker_of_a_web_process_that_died(settings: Settings):
+def test_it_adopts_the_worker_of_a_web_process_that_died(settings: Settings, looks: list[None]):
     async def body() -> None:
         before = await asyncio.create_subprocess_exec(*FAKE, stderr=asyncio.subprocess.DEVNULL)
         orphan = await idle_worker(settings)
         async with supervise(settings, FAKE):
-            await asyncio.sleep(0.3)
+            await more(looks)
             vital = heartbeat.read(settings.data_dir)
             assert vital is not None
             assert vital.beat.pid == orphan.beat.pid == before.pid
@@ -107,12 +124,12 @@ def test_it_adopts_the_worker_of_a_web_process_that_died(settings: Settings):
     run(body)
 
 
-def test_a_worker_started_by_hand_outlives_it(settings: Settings):
+def test_a_worker_started_by_hand_outlives_it(settings: Settings, looks: list[None]):
     async def body() -> None:
         own = await asyncio.create_subprocess_exec(*FAKE[:-1], stderr=asyncio.subprocess.DEVNULL)
         await idle_worker(settings)
         async with supervise(settings, FAKE):
-            await asyncio.sleep(0.2)
+            await more(looks)
         assert heartbeat.held(settings.data_dir, "worker")
         own.kill()
         await own.wait()
@@ -132,13 +149,14 @@ def test_a_worker_of_older_code_is_replaced(settings: Settings, monkeypatch: pyt
     run(body)
 
 
-def test_a_stuck_worker_is_killed_and_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(heartbeat, "HUNG_S", 2.5)
-
+def test_a_stuck_worker_is_killed_and_replaced(settings: Settings):
     async def body() -> None:
         async with supervise(settings, FAKE):
             stuck = await idle_worker(settings)
             os.kill(stuck.beat.pid, signal.SIGSTOP)
+            process = psutil.Process(stuck.beat.pid)
+            await until(lambda: process.status() == psutil.STATUS_STOPPED, "a stuck worker")
+            os.utime(settings.data_dir / "worker.json", (0, 0))  # silent for long
             await until(lambda: not psutil.pid_exists(stuck.beat.pid), "the end of the stuck worker")
             assert (await idle_worker(settings)).beat.pid != stuck.beat.pid
 
@@ -146,15 +164,15 @@ def test_a_stuck_worker_is_killed_and_replaced(settings: Settings, monkeypatch: 
 
 
 def test_a_worker_that_cannot_start_is_tried_ever_more_slowly(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, looks: list[None]
 ):
-    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0, 0.2, 60.0))
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0, 0.2, 3600.0))
 
     async def body() -> None:
         log = settings.data_dir / "worker.log"
         async with supervise(settings, BROKEN):
             await until(lambda: log.exists() and log.read_text().count("cannot start") == 3, "three tries")
-            await asyncio.sleep(0.5)
+            await more(looks)
         assert log.read_text().count("cannot start") == 3  # at once, at once again, and after 0.2 s
 
     run(body)
@@ -173,7 +191,7 @@ def test_a_second_web_process_is_refused(settings: Settings):
 def test_an_external_worker_is_nobodys_business_here(settings: Settings):
     async def body() -> None:
         async with supervise(settings.model_copy(update={"worker": "external"}), FAKE):
-            await asyncio.sleep(0.2)
+            assert "supervisor" not in {task.get_name() for task in asyncio.all_tasks()}
             assert not heartbeat.held(settings.data_dir, "worker")
             assert not (settings.data_dir / "worker.log").exists()
 

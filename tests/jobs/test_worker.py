@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +20,9 @@ from moe_core.runs import bundle
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from moe_core.threads import Waiting
-from tests.jobs.fake import labs, question, wait_for
+from tests.jobs.fake import labs, question, release, wait_for
+
+PATIENCE_S = 120  # so long only where something is wrong
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -135,13 +139,13 @@ def test_every_end_is_one_sentence(settings: Settings, then: str, status: str, s
 
 
 def test_a_run_out_of_time_is_stopped_between_steps(settings: Settings):
-    job = finish_here(settings, question(steps=500, time_limit_s=0.2))
+    told: list[tuple[str, float]] = []
+    worker = Worker(settings, load=labs, on_progress=lambda stage, done, _: told.append((stage, done)))
+    job = worker.run_one(question(held=True, time_limit_s=0.2))
     assert job.status == "cancelled"
     assert job.error is not None
     assert "time_limit_s (0.2) ran out" in job.error
-    assert job.finished is not None
-    assert job.started is not None
-    assert job.finished - job.started < 2
+    assert "record" not in {stage for stage, _ in told}
 
 
 def test_progress_is_told_to_the_one_who_waits(settings: Settings):
@@ -178,9 +182,12 @@ def test_a_worker_of_other_code_does_not_answer_under_a_wrong_name(
 
 
 def test_an_interrupt_from_the_keyboard_cancels(settings: Settings, queue: JobQueue):
-    threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    def interrupt(stage: str, *_: object) -> None:
+        if stage == "measure":
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
-        finish_here(settings, question(steps=500))
+        Worker(settings, load=labs, on_progress=interrupt).run_one(question(held=True))
     assert queue.list_jobs()[0].status == "cancelled"
 
 
@@ -188,12 +195,13 @@ def test_an_interrupt_from_the_keyboard_cancels(settings: Settings, queue: JobQu
 
 
 def test_killed_in_mid_run_it_is_tried_once_more_and_done(settings: Settings, queue: JobQueue, start: Start):
-    job = queue.submit(question(steps=30))
+    job = queue.submit(question(held=True))
     first = start()
     reach(queue, job, stage="measure")
     first.kill()
     first.wait()
     assert bundle.published(settings.runs_dir) == []
+    release(settings)
     start()
     done = reach(queue, job, status="done")
     assert done.attempts == 2
@@ -222,22 +230,23 @@ def test_a_run_that_kills_its_worker_twice_fails_with_a_sentence(queue: JobQueue
 
 def test_cancel_reaches_a_running_job_and_the_worker_goes_on(queue: JobQueue, start: Start):
     start()
-    job = queue.submit(question(steps=1000))
+    job = queue.submit(question(held=True))
     reach(queue, job, stage="measure")
     queue.cancel(job.job_id)
     assert reach(queue, job, status="cancelled").error == "cancelled on request"
     reach(queue, queue.submit(question()), status="done")
 
 
-def test_asked_to_end_it_gives_its_run_back_uncounted(queue: JobQueue, start: Start):
+def test_asked_to_end_it_gives_its_run_back_uncounted(settings: Settings, queue: JobQueue, start: Start):
     process = start()
-    job = queue.submit(question(steps=40))
+    job = queue.submit(question(held=True))
     reach(queue, job, stage="measure")
     process.terminate()
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     back = now(queue, job)
     assert (back.status, back.attempts) == ("queued", 0)
+    release(settings)
     start()
     assert reach(queue, job, status="done").attempts == 1
 
@@ -251,7 +260,7 @@ def test_a_second_worker_says_so_and_leaves(settings: Settings, start: Start):
 
 def test_its_heartbeat_tells_device_and_job(settings: Settings, queue: JobQueue, start: Start):
     process = start()
-    job = queue.submit(question(steps=30, time_limit_s=50.0))
+    job = queue.submit(question(held=True, time_limit_s=1000.0))
     reach(queue, job, stage="measure")
     vital = heartbeat.read(settings.data_dir)
     assert vital is not None
@@ -268,23 +277,49 @@ def test_its_heartbeat_tells_device_and_job(settings: Settings, queue: JobQueue,
 
 
 def test_abandoned_it_finishes_its_run_and_then_ends(settings: Settings, queue: JobQueue, start: Start):
-    job = queue.submit(question(steps=40))
+    job = queue.submit(question(held=True))
     with heartbeat.hold(settings.data_dir, "web", "v1"):
         process = start("--supervised", FAKE_GRACE_S="0.3")
         reach(queue, job, stage="measure")
-    output, _ = process.communicate(timeout=20)
+    release(settings)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert now(queue, job).status == "done"
     assert "performed 1" in output
     assert process.returncode == 0
 
 
-def test_claimed_in_time_it_stays(settings: Settings, queue: JobQueue, start: Start):
-    process = start("--supervised", FAKE_GRACE_S="1.5")
-    wait_for(lambda: heartbeat.held(settings.data_dir, "worker"), "the worker")
-    with heartbeat.hold(settings.data_dir, "web", "v1"):
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2.5)
-        assert process.poll() is None
+class Clock:
+    """Time as the worker sees it: ten seconds a pause, and what happens then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, happens: Callable[[float], None]) -> None:
+        self.now, self._happens = 0.0, happens
+        seen = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep, time=time.time)
+        monkeypatch.setattr("moe_core.jobs.worker.time", seen)
+
+    def sleep(self, _seconds: float) -> None:
+        self.now += 10.0
+        self._happens(self.now)
+
+
+def test_claimed_in_time_it_stays(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    worker = Worker(settings, supervised=True, grace_s=30.0, load=labs)
+    with ExitStack() as web:
+
+        def happens(seconds: float) -> None:
+            if seconds == 20.0:
+                web.enter_context(heartbeat.hold(settings.data_dir, "web", "v1"))
+            if seconds == 1000.0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        clock = Clock(monkeypatch, happens)
+        worker.serve()
+    assert clock.now == 1000.0
+
+
+def test_unclaimed_it_ends_after_its_grace(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch, lambda seconds: None)
+    Worker(settings, supervised=True, grace_s=30.0, load=labs).serve()
+    assert clock.now == 40.0
 
 
 def test_started_by_hand_it_needs_no_web_process(queue: JobQueue, start: Start):
@@ -298,6 +333,6 @@ def test_after_a_bug_a_supervised_worker_ends_to_come_back_fresh(
 ):
     job = queue.submit(question(then="bug"))
     with heartbeat.hold(settings.data_dir, "web", "v1"):
-        output, _ = start("--supervised").communicate(timeout=20)
+        output, _ = start("--supervised").communicate(timeout=PATIENCE_S)
     assert now(queue, job).status == "failed"
     assert "device-side assert" in output
