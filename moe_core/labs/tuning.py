@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -25,10 +26,10 @@ from moe_core.nn.tuning import NEUTRAL, Timing, Tuning, What
 from moe_core.units import MIB
 
 BUDGET_S = 0.95
-SHARES: dict[What, float] = {"linear": 0.12, "expert": 0.45, "bank": 0.94, "training": 1.0}  # done by then
-TINY, SMALL, LARGE = (256, 64), (512, 256), (1024, 1024)  # hidden, width
+SHARES: dict[What, float] = {"linear": 0.25, "expert": 0.55, "bank": 0.95, "training": 1.0}  # done by then
+TINY, SMALL, LARGE = (256, 64), (512, 512), (1024, 1024)  # hidden, width
 SIZES: dict[What, tuple[tuple[int, int], ...]] = {
-    "linear": (TINY, (512, 512)),
+    "linear": (TINY, SMALL),
     "expert": (SMALL, LARGE),
     "bank": (TINY, SMALL),
     "training": (TINY,),
@@ -40,11 +41,12 @@ ROWS: dict[What, tuple[float, ...]] = {
     "training": (4, 64),
 }
 LARGE_ROWS = 16  # of large weights: with more it is products, not reading, that takes the time
-EXPERTS, TOP_K = 8, 2  # of a bank
+EXPERTS = {TINY: 8, SMALL: 4}  # of a bank
+TOP_K = 2
 MEMORY = 64 * MIB  # of weights taken in turn
-BEHIND = 2.5  # times the fastest, and not catching up: not asked again at more rows
+BEHIND = 3.0  # times the fastest, and falling back further: not asked again at more rows
 CALLS = 3  # the least of so many counts, the first one to warm up
-LONG_S = 0.001  # a call that takes longer is made twice
+LONG_S = 0.0007  # a call that takes longer is made twice
 CANDIDATES: dict[What, tuple[str, ...]] = {
     "bank": ("sorted", "each", "grouped", "padded"),
     "training": ("grouped", "padded"),
@@ -65,9 +67,14 @@ class Place(NamedTuple):
         return 3 * self.hidden * self.width
 
     @property
+    def experts(self) -> int:
+        """How many there are of these weights."""
+        return EXPERTS.get((self.hidden, self.width), 1) if self.what in ("bank", "training") else 1
+
+    @property
     def work(self) -> float:
         """How long it takes beside others, roughly."""
-        return _work(self.what, self.elements, self.rows)
+        return self.experts * _work(self.what, self.elements, self.rows)
 
 
 def measure(device: torch.device, budget_s: float = BUDGET_S) -> Tuning:
@@ -82,7 +89,7 @@ class Bench:
 
     def __init__(self, budget_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock, self._budget, self._start = clock, budget_s, clock()
-        half = Pool.filled(MEMORY // 2, torch.bfloat16, torch.device("cpu"))
+        half = Pool(torch.full((MEMORY // 2,), 0.01, dtype=torch.bfloat16))
         self._pools = {"bf16": half, "fp32": half.viewed(torch.float32)}
         self._timings: list[Timing] = []
         self._behind: set[tuple[Place, str]] = set()
@@ -99,7 +106,7 @@ class Bench:
         return self._tuning(load)
 
     def _tuning(self, load: float = 0.0) -> Tuning:
-        return Tuning(source="probe", timings=tuple(self._timings), bank_experts=EXPERTS, busy=load)
+        return Tuning(source="probe", timings=tuple(self._timings), busy=load)
 
     def _visit(self, place: Place, until: float) -> None:
         """Times the candidates at one place, if they will be done in time."""
@@ -111,10 +118,10 @@ class Bench:
                 return
             seconds = self._race(calls, until)
         self._fall_behind(ladder, seconds)
+        each = {name: taken / place.experts for name, taken in seconds.items()}
+        size = place.elements
         self._timings.append(
-            Timing(
-                what=place.what, dtype=place.dtype, elements=place.elements, rows=place.rows, seconds=seconds
-            )
+            Timing(what=place.what, dtype=place.dtype, elements=size, rows=place.rows, seconds=each)
         )
 
     def _fall_behind(self, ladder: Place, seconds: Mapping[str, float]) -> None:
@@ -122,9 +129,9 @@ class Bench:
         least = min(seconds.values())
         for name, taken in seconds.items():
             before, ratio = self._ratios.get((ladder, name), 1.0), taken / least
-            if ratio > BEHIND and ratio >= before > 1.0:
+            if ratio > BEHIND and ratio > 1.1 * before and (ladder, name) in self._ratios:
                 self._behind.add((ladder, name))
-            self._ratios[ladder, name] = max(ratio, 1.001)
+            self._ratios[ladder, name] = ratio
 
     def _foreseen(self, place: Place, names: Iterable[str]) -> float:
         """Seconds of one call of all candidates: those of the nearest place with less work, in proportion.
@@ -135,7 +142,9 @@ class Bench:
         for lower in self._timings:
             if (lower.what, lower.dtype) == kind:
                 known = [lower.seconds.get(name, min(lower.seconds.values())) for name in names]
-                found = sum(known) * place.work / _work(lower.what, lower.elements, lower.rows)
+                found = (
+                    sum(known) * place.work / _work(lower.what, lower.elements, lower.rows)
+                )  # of an expert
         return found
 
     def _race(self, calls: Mapping[str, Callable[[], object]], until: float) -> dict[str, float]:
@@ -157,16 +166,16 @@ class Bench:
         if place.what in ("bank", "training"):
             return self._banks(place)
         rows = int(place.rows)
-        x_PD = torch.ones(rows, place.hidden).to(dtype)
+        x_SD = torch.ones(rows + each_expert.SPARE, place.hidden).to(dtype)
         if place.what == "linear":
-            return {"linear": lambda: pool.dense(place.hidden, place.width)(x_PD)}
+            return {"linear": lambda: pool.dense(place.hidden, place.width)(x_SD[:rows])}
         sample = pool.experts(place.hidden, place.width, 1)._replace(tuning=self._tuning())
-        buffer_W, y_PD = x_PD.new_empty(rows * 2 * place.width), torch.empty_like(x_PD)
+        buffer_W, y_PD = x_SD.new_empty(rows * 2 * place.width), torch.empty_like(x_SD[:rows])
 
         def one(way: each_expert.Way) -> Callable[[], object]:
             def call() -> None:
                 taken = pool.experts(place.hidden, place.width, 1)
-                way(x_PD, Expert(taken.gate_up_EGD[0], taken.down_EDF[0], True), buffer_W, y_PD)
+                way(x_SD, Expert(taken.gate_up_EGD[0], taken.down_EDF[0], True), buffer_W, y_PD)
 
             return call
 
@@ -174,18 +183,22 @@ class Bench:
 
     def _banks(self, place: Place) -> dict[str, Callable[[], object]]:
         pool, dtype = self._pools[place.dtype], DTYPES[place.dtype]
-        tokens = max(1, round(place.rows * EXPERTS / TOP_K))
+        tokens = max(1, round(place.rows * place.experts / TOP_K))
         x_TD = torch.ones(tokens, place.hidden).to(dtype)
-        routing = random_routing(tokens, EXPERTS, TOP_K, 0, x_TD.device)
+        routings = [random_routing(tokens, place.experts, TOP_K, seed, x_TD.device) for seed in range(CALLS)]
         tuning = self._tuning()
 
         def one(kernel: str) -> Callable[[], object]:
+            turns = cycle(
+                routings
+            )  # new numbers of rows every time, as in use: some libraries compile for each
+
             def call() -> None:
-                taken = pool.experts(place.hidden, place.width, EXPERTS)._replace(tuning=tuning)
+                taken = pool.experts(place.hidden, place.width, place.experts)._replace(tuning=tuning)
                 if place.what == "training":
-                    _step(kernel, x_TD, routing, taken)
+                    _step(kernel, x_TD, next(turns), taken)
                 else:
-                    KERNELS[kernel](x_TD, routing, taken)
+                    KERNELS[kernel](x_TD, next(turns), taken)
 
             return call
 
@@ -203,7 +216,7 @@ def _work(what: What, elements: int, rows: float) -> float:
     """Multiplications; of few rows what reading the weights is worth in them."""
     if what in ("linear", "expert"):
         return elements * max(rows, 8.0)
-    return EXPERTS * elements * max(rows, 8.0 * min(1.0, rows)) * (3 if what == "training" else 1)
+    return elements * max(rows, 8.0 * min(1.0, rows)) * (3 if what == "training" else 1)
 
 
 def _places(what: What) -> Iterator[Place]:

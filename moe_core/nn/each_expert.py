@@ -1,7 +1,7 @@
 """The `each` kernel: one expert that is hit after another, in the way this device does its rows fastest.
 
 Legend: T tokens, D model, F ffn, G rows of gate_up (2F or F), E experts, N routed pairs, P pairs of one
-expert, W elements of a buffer.
+expert, S the same and spare ones, W elements of a buffer.
 
 On a CPU, without gradients. Which way is fastest at how many rows differs between processors and libraries
 by factors, so it is measured (`moe_core.nn.tuning`, "expert"); without a measurement it is `right`.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moe_core.nn.experts import ExpertWeights
 
 MOST_ROWS = 1024  # of one product: bounds the buffers
+SPARE = 7  # rows of whoever comes next, behind those of an expert: some ways round up
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -38,7 +39,8 @@ class Expert(NamedTuple):
     gated: bool
 
 
-Way = Callable[[Tensor, Expert, Tensor, Tensor], None]  # x_PD, expert, buffer_W for hidden values, y_PD
+# x_SD (the rows of the expert, and spare ones), expert, buffer_W for hidden values, y_PD to be written
+Way = Callable[[Tensor, Expert, Tensor, Tensor], None]
 
 
 def each_expert(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Observer = NULL) -> Tensor:
@@ -48,7 +50,8 @@ def each_expert(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer
     with torch.no_grad():
         with observer.span("dispatch"):
             load, place_N, source_N = _order(routing)
-            x_ND = x_TD.index_select(0, source_N)
+            spare_N = source_N.new_zeros(SPARE if source_N.numel() else 0)
+            x_ND = x_TD.index_select(0, torch.cat((source_N, spare_N)))  # the last rows only fill products up
             if weights.scale_input:
                 x_ND[place_N] *= routing.weights_N[:, None].to(x_TD.dtype)
         with observer.span("experts"):
@@ -70,14 +73,14 @@ def _order(routing: Routing) -> tuple[list[int], Tensor, Tensor]:
 
 def _compute(x_ND: Tensor, load: list[int], weights: ExpertWeights) -> Tensor:
     """[N, D]: every pair through its expert."""
-    find, y_ND = _finder(weights, x_ND.dtype), torch.empty_like(x_ND)
+    find, y_ND = _finder(weights, x_ND.dtype), x_ND.new_empty(sum(load), x_ND.shape[1])
     most, start = min(max(load, default=0), MOST_ROWS), 0
     buffer_W = x_ND.new_empty(most * weights.gate_up_EGD.shape[1])
     for number, pairs in enumerate(load):
         for done in range(0, pairs, MOST_ROWS):
             stop = start + min(MOST_ROWS, pairs - done)
             expert = Expert(weights.gate_up_EGD[number], weights.down_EDF[number], weights.gated)
-            find(stop - start)(x_ND[start:stop], expert, buffer_W, y_ND[start:stop])
+            find(stop - start)(x_ND[start : stop + SPARE], expert, buffer_W, y_ND[start:stop])
             start = stop
     return y_ND
 
@@ -104,34 +107,44 @@ def ways(weights: ExpertWeights, dtype: torch.dtype) -> dict[str, Way]:
     return found
 
 
-def _right(x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+def _right(x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
     """x @ W^T."""
+    x_PD = x_SD[: y_PD.shape[0]]
     h_PG = _view(buffer_W, x_PD.shape[0], expert.gate_up_GD.shape[0])
     torch.mm(x_PD, expert.gate_up_GD.t(), out=h_PG)
     torch.mm(_activated(h_PG, expert.gated, 1), expert.down_DF.t(), out=y_PD)
 
 
-def _left(x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+def _left(x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
     """(W @ x^T)^T: libraries that repack their right factor then repack the small one."""
+    x_PD = x_SD[: y_PD.shape[0]]
     h_GP = _view(buffer_W, expert.gate_up_GD.shape[0], x_PD.shape[0])
     torch.mm(expert.gate_up_GD, x_PD.t(), out=h_GP)
     y_PD.copy_(torch.mm(expert.down_DF, _activated(h_GP, expert.gated, 0)).t())
 
 
-def _onednn(x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+def _onednn(x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
     """x @ W^T by oneDNN, where `torch.mm` calls MKL or OpenBLAS."""
-    h_PG = _product(x_PD, expert.gate_up_GD)
-    y_PD.copy_(_product(_activated(h_PG, expert.gated, 1), expert.down_DF))
+    h_SG = _product(_rounded(x_SD, y_PD), expert.gate_up_GD)
+    y_PD.copy_(_product(_activated(h_SG, expert.gated, 1), expert.down_DF)[: y_PD.shape[0]])
 
 
-def _onednn_left(x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+def _onednn_left(x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
     """(W @ x^T)^T by oneDNN."""
-    h_GP = _product(expert.gate_up_GD, x_PD)
-    y_PD.copy_(_product(expert.down_DF, _activated(h_GP, expert.gated, 0).t()).t())
+    h_GS = _product(expert.gate_up_GD, _rounded(x_SD, y_PD))
+    y_DS = _product(expert.down_DF, _activated(h_GS, expert.gated, 0).t())
+    y_PD.copy_(y_DS.t()[: y_PD.shape[0]])
 
 
-def _blocks(x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+def _rounded(x_SD: Tensor, y_PD: Tensor) -> Tensor:
+    """The rows of the expert and some spare ones: oneDNN compiles a kernel for each number it has not met."""
+    rows = y_PD.shape[0]
+    return x_SD[: 1 << (rows - 1).bit_length() if rows <= 8 else -(-rows // 8) * 8]
+
+
+def _blocks(x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
     """x @ W^T as one batched product over blocks of rows of W."""
+    x_PD = x_SD[: y_PD.shape[0]]
     h_PG = _view(buffer_W, x_PD.shape[0], expert.gate_up_GD.shape[0])
     blocked(x_PD, expert.gate_up_GD, h_PG)
     blocked(_activated(h_PG, expert.gated, 1), expert.down_DF, y_PD)
@@ -144,11 +157,11 @@ class _Widened:
         self._find = find
         self._rooms: dict[torch.Size, Tensor] = {}
 
-    def __call__(self, x_PD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
+    def __call__(self, x_SD: Tensor, expert: Expert, buffer_W: Tensor, y_PD: Tensor) -> None:
         wide = Expert(self._wide(expert.gate_up_GD), self._wide(expert.down_DF), expert.gated)
-        hidden_W = self._room(torch.Size((x_PD.shape[0] * expert.gate_up_GD.shape[0],)))
-        found_PD = self._room(y_PD.shape)
-        self._find(x_PD.shape[0])(x_PD.float(), wide, hidden_W, found_PD)
+        found_PD, rows = torch.empty(y_PD.shape), y_PD.shape[0]
+        hidden_W = found_PD.new_empty(rows * expert.gate_up_GD.shape[0])
+        self._find(rows)(x_SD.float(), wide, hidden_W, found_PD)
         y_PD.copy_(found_PD)
 
     def _wide(self, weight: Tensor) -> Tensor:

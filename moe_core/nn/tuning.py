@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -27,7 +27,7 @@ class Timing(Spec):
 
     linear    a gated network of `elements` weights as layers compute it, the only candidate: "linear".
     expert    one such network as the `each` kernel computes an expert, by its ways.
-    bank      a small bank of them, by kernel; seconds of all its experts together.
+    bank      a small bank of them, by kernel; seconds an expert, idle ones included.
     training  the same with gradients.
     """
 
@@ -47,6 +47,11 @@ class Timing(Spec):
                 found = name
         return found
 
+    def among(self, names: Collection[str]) -> Timing | None:
+        """Only these candidates; None when none of them was timed."""
+        seconds = {name: taken for name, taken in self.seconds.items() if name in names}
+        return self.model_copy(update={"seconds": seconds}) if seconds else None
+
 
 class Ladder(NamedTuple):
     """The fastest candidates over rows: `names[i]` up to `bounds[i]`, the last one beyond."""
@@ -60,18 +65,18 @@ class Ladder(NamedTuple):
 
 
 Key = tuple[What, str]
+BEYOND = 2.0  # times the largest bank
+CHOOSING = ("sorted", "each")
 
 
 class Tuning(Spec):
     """Everything the probe found. `source`: "probe", or "default" where nothing was measured.
 
-    bank_experts  how many experts the measured banks have.
-    busy          the load of the machine at that time, in multiples of what it can do.
+    busy  the load of the machine at that time, in multiples of what it can do.
     """
 
     source: Literal["default", "probe"] = "default"
     timings: tuple[Timing, ...] = ()
-    bank_experts: int = 1
     busy: float = 0.0
 
     @cached_property
@@ -85,18 +90,45 @@ class Tuning(Spec):
 
     @cached_property
     def _ladders(self) -> Mapping[Key, tuple[Ladder, ...]]:
-        """Of every size, in the order of `_curves`."""
-        return {key: tuple(map(_ladder, sizes.values())) for key, sizes in self._curves.items()}
+        """Of every size, in the order of `_curves`. Where one ends, the one of the size below goes on."""
+        found = {}
+        for key, sizes in self._curves.items():
+            ladders, below = [], list[Timing]()
+            for points in sizes.values():
+                below = points + [timing for timing in below if timing.rows > points[-1].rows]
+                ladders.append(_ladder(below))
+            found[key] = tuple(ladders)
+        return found
 
     def ladder(self, what: What, dtype: str, elements: int) -> Ladder | None:
-        """The fastest candidates at the measured size that is nearest; None where nothing was measured."""
+        """The fastest candidates at the measured size that is nearest; None where nothing was measured.
+
+        How many rows there are says more than how large the weights are: beyond the rows measured at a
+        size, those of the next smaller one decide.
+        """
         sizes = self._curves.get((what, dtype))
         return None if sizes is None else self._ladders[what, dtype][_nearest(list(sizes), elements)]
 
     def best(self, what: What, dtype: str, elements: int, rows: float) -> str | None:
-        """The fastest candidate; None where nothing was measured."""
+        """The fastest candidate; None where nothing was measured.
+
+        Of experts well above the largest bank the products take the time, and starting them none: what
+        saves starts by doing more (`padded`) or by a fixed way (`grouped`) is then no candidate.
+        """
         found = self.ladder(what, dtype, elements)
+        if what == "bank" and elements > BEYOND * max(self._curves.get((what, dtype), {0: []})):
+            found = self._beyond.get(dtype, found)
         return None if found is None else found.at(rows)
+
+    @cached_property
+    def _beyond(self) -> Mapping[str, Ladder]:
+        """By dtype, the largest bank's ladder among the kernels that choose a way for every expert."""
+        found = {}
+        for (what, dtype), sizes in self._curves.items():
+            points = [only for timing in sizes[max(sizes)] if (only := timing.among(CHOOSING)) is not None]
+            if what == "bank" and points:
+                found[dtype] = _ladder(points)
+        return found
 
     def seconds(self, what: What, dtype: str, elements: int, rows: float) -> float | None:
         """Seconds of the fastest candidate; None where nothing was measured.

@@ -69,7 +69,7 @@ def _layer_s(known: Tuning, dtype: str, arch: Architecture, tokens: int) -> floa
     if found is None or bank is None:
         return found
     experts = known.seconds("bank", dtype, each * arch.hidden * bank.width, tokens * bank.top_k / bank.count)
-    return None if experts is None else found + experts * bank.count / known.bank_experts
+    return None if experts is None else found + experts * bank.count
 
 
 def valid_for(device: torch.device) -> dict[str, Any]:

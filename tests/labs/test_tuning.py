@@ -109,6 +109,7 @@ def test_a_gpu_is_not_asked():
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "SIZES", dict.fromkeys(tuning.SIZES, ((16, 8),)))
+    monkeypatch.setattr(tuning, "EXPERTS", {(16, 8): 4})
     monkeypatch.setattr(tuning, "ROWS", {what: rows[:2] for what, rows in tuning.ROWS.items()})
 
 

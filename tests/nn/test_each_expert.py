@@ -63,8 +63,8 @@ def test_every_way_is_the_loop(dtype: str, way: str, gated: bool) -> None:
 def test_the_way_a_tuning_names_is_the_one_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
-    def note(x_PD: Tensor, *others: object) -> None:
-        taken.append(x_PD.shape[0])
+    def note(x_SD: Tensor, expert: object, buffer_W: Tensor, y_PD: Tensor) -> None:
+        taken.append(y_PD.shape[0])
 
     monkeypatch.setattr(each_expert, "_left", note)
     x_TD, routing, weights = layer([3, 0, 7], torch.float32)

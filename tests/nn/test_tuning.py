@@ -47,6 +47,26 @@ def test_the_nearest_place_decides_as_ratios_go(elements: int, rows: float, expe
     assert KNOWN.best("bank", "fp32", elements, rows) == expected
 
 
+def test_well_above_the_largest_bank_only_kernels_that_choose_their_products_are_taken() -> None:
+    points = (
+        timing("bank", 1.0, padded=1.0, sorted=3.0, each=2.0),
+        timing("bank", 16.0, padded=1.0, each=9.0),
+    )
+    known = Tuning(timings=points)
+    assert known.best("bank", "fp32", 2000, 1.0) == "padded"
+    assert known.best("bank", "fp32", 2001, 1.0) == "each"
+    assert known.best("bank", "fp32", 10**9, 1e6) == "each"
+
+
+def test_beyond_the_rows_of_a_size_the_size_below_decides() -> None:
+    few, many = timing("expert", 1, elements=100, left=1.0), timing("expert", 64, elements=100, right=1.0)
+    large = timing("expert", 2, elements=10_000, blocked=1.0)
+    known = Tuning(timings=(few, many, large))
+    assert known.best("expert", "fp32", 10_000, 1) == "blocked"
+    assert known.best("expert", "fp32", 10_000, 64) == "right"
+    assert known.best("expert", "fp32", 100, 1) == "left"
+
+
 def test_what_was_not_measured_is_none() -> None:
     assert KNOWN.best("bank", "bf16", 1000, 1.0) is None
     assert KNOWN.seconds("expert", "fp32", 1000, 1.0) is None

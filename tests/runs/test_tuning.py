@@ -105,7 +105,7 @@ def zen4() -> Tuning:
         for dtype, curve in (("fp32", {1: 1.0, 256: 100.0}), ("bf16", {1: 6.0, 256: 50.0}))
         for rows, seconds in curve.items()
     ]
-    return Tuning(source="probe", timings=tuple(found), bank_experts=8)
+    return Tuning(source="probe", timings=tuple(found))
 
 
 def test_dtype_auto_is_chosen_for_the_passes_of_the_question():
