@@ -42,6 +42,8 @@ RESULTS = Path(__file__).parent / "results"
 THEIRS = ("eager", "grouped_mm", "batched_mm")
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096)
 MOST_COLUMNS = 32_768
+PROBE_S = 1.0  # of one product of the roofline
+DEAR_S = 10.0  # of a call of a dense network: dearer ones are absent
 TILE = 1 << 22  # random numbers made once and repeated: weights are filled in seconds, not minutes
 
 
@@ -157,7 +159,7 @@ def dense(shape: Shape, copies: list[ExpertWeights], experts: int) -> Contestant
 
 
 def contestants(
-    shape: Shape, copies: list[ExpertWeights], tokens: int, device: torch.device
+    shape: Shape, copies: list[ExpertWeights], tokens: int, device: torch.device, peak_flops: float
 ) -> tuple[dict[str, Contestant], dict[str, str]]:
     """Who runs, and who does not and why."""
     who: dict[str, Contestant] = {"auto": lambda copy, given: auto(given.x_TD, given.routing, copies[copy])}
@@ -172,7 +174,7 @@ def contestants(
         del who["batched_mm"]
         absent["batched_mm"] = f"would copy {copied / GIGA:.1f} GB of weights"
     flops = 2 * tokens * shape.experts * shape.expert_count
-    if device.type == "cpu" and flops > 2 * TERA:
+    if flops > DEAR_S * peak_flops:
         del who["dense_total"]
         absent["dense_total"] = f"{flops / TERA:.1f} TFLOP a call"
     return who, absent
@@ -227,7 +229,7 @@ def point(
     g = torch.Generator().manual_seed(0)
     x_TD = torch.randn(tokens, shape.hidden, generator=g).to(device, dtype)
     given = make_input(x_TD, shape, seed=0)
-    who, absent = contestants(shape, copies, tokens, device)
+    who, absent = contestants(shape, copies, tokens, device, peaks["flops"])
     check(who, given)
     times = time_rounds(who, x_TD, shape, len(copies), seconds)
     medians = {who: statistics.median(seconds) for who, seconds in times.items()}
@@ -260,10 +262,14 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """This machine's roofline: the best matrix product found, and reading memory beyond the last cache."""
-    best = 0.0
-    for size in (1024, 2048, 4096):
+    best, taken = 0.0, 0.0
+    for size in (512, 1024, 2048, 4096):
+        if 8 * taken > PROBE_S:  # no such products here: twice the size takes eight times as long
+            break
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in "ab")
-        best = max(best, *(2 * size**3 / once(lambda: left @ right, device) for _ in range(6)))  # noqa: B023
+        taken = min(once(lambda: left @ right.t(), device) for _ in range(6))  # noqa: B023
+        wide = min(once(lambda: left.float() @ right.float().t(), device) for _ in range(6))  # noqa: B023
+        best = max(best, 2 * size**3 / min(taken, wide))  # where a dtype is emulated, converting is faster
     words = min(int(2 * dev.cache_bytes(device)), int(dev.free_memory(device) / 3)) // 4
     buffer = torch.ones(words, device=device)
     read = max(4 * words / once(buffer.sum, device) for _ in range(6))
@@ -319,7 +325,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="aimed at for each point")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between points, to share a machine")
     parser.add_argument("--quick", action="store_true", help="a smoke run: one shape, two sizes, no file")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a file; slices of the grid are joined in it")
     options = parser.parse_args()
     if options.quick:
         options.shapes, options.tokens, options.seconds = ["fine"], [1, 64], 0.2
@@ -351,8 +357,23 @@ def main() -> None:
     }  # fmt: skip
     path = options.out or RESULTS / f"kernels-{info.key}-{now:%Y%m%d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(joined(report, path), indent=1) + "\n")
     print(path)
+
+
+def joined(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The report, and the points that a file of the same code and hardware holds already: slices of a grid."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if any(before.get(name) != report[name] for name in ("commit", "hardware", "versions")):
+        return report
+    timed = {(point["shape"], point["dtype"], point["tokens"]) for point in report["points"]}
+    kept = [p for p in before["points"] if (p["shape"], p["dtype"], p["tokens"]) not in timed]
+    points = kept + report["points"]
+    return report | {
+        "points": points,
+        "summary": summarise(points),
+        "roofline": before["roofline"] | report["roofline"],
+    }
 
 
 if __name__ == "__main__":

@@ -90,12 +90,13 @@ class Tuning(Spec):
 
     @cached_property
     def _ladders(self) -> Mapping[Key, tuple[Ladder, ...]]:
-        """Of every size, in the order of `_curves`. Where one ends, the one of the size below goes on."""
+        """Of every size, in the order of `_curves`, each drawn on beyond its last rows."""
         found = {}
         for key, sizes in self._curves.items():
             ladders, below = [], list[Timing]()
             for points in sizes.values():
-                below = points + [timing for timing in below if timing.rows > points[-1].rows]
+                further = [timing for timing in below if timing.rows > points[-1].rows]
+                below = points + (_products(points[-1]) if key[0] == "bank" else further)
                 ladders.append(_ladder(below))
             found[key] = tuple(ladders)
         return found
@@ -103,8 +104,8 @@ class Tuning(Spec):
     def ladder(self, what: What, dtype: str, elements: int) -> Ladder | None:
         """The fastest candidates at the measured size that is nearest; None where nothing was measured.
 
-        How many rows there are says more than how large the weights are: beyond the rows measured at a
-        size, those of the next smaller one decide.
+        Beyond the rows measured at a size: for one expert those of the next smaller size, as rows say more
+        than weights. For a bank products take the time then, and starting them none: see `best`.
         """
         sizes = self._curves.get((what, dtype))
         return None if sizes is None else self._ladders[what, dtype][_nearest(list(sizes), elements)]
@@ -166,6 +167,12 @@ NEUTRAL = Tuning()
 def _ladder(points: list[Timing]) -> Ladder:
     bounds = tuple(math.sqrt(low.rows * high.rows) for low, high in pairwise(points))
     return Ladder(bounds, tuple(timing.best for timing in points))
+
+
+def _products(last: Timing) -> list[Timing]:
+    """What follows the last rows of a bank: only kernels that choose a way for every expert."""
+    further = last.among(CHOOSING)
+    return [] if further is None else [further.model_copy(update={"rows": 4 * last.rows})]
 
 
 def _nearest(sizes: list[int], elements: int) -> int:

@@ -40,7 +40,7 @@ KNOWN = Tuning(
         (1000, 1e6, "sorted"),
         (9_000, 1.0, "grouped"),  # 10,000 stands as far from 1,000 as from 100,000
         (11_000, 1.0, "padded"),
-        (10**12, 99.0, "padded"),
+        (10**12, 1.0, "padded"),  # no other was measured there
     ],
 )
 def test_the_nearest_place_decides_as_ratios_go(elements: int, rows: float, expected: str) -> None:
@@ -56,6 +56,8 @@ def test_well_above_the_largest_bank_only_kernels_that_choose_their_products_are
     assert known.best("bank", "fp32", 2000, 1.0) == "padded"
     assert known.best("bank", "fp32", 2001, 1.0) == "each"
     assert known.best("bank", "fp32", 10**9, 1e6) == "each"
+    assert known.best("bank", "fp32", 1000, 31.0) == "padded"
+    assert known.best("bank", "fp32", 1000, 33.0) == "each"  # so many rows are well above as well
 
 
 def test_beyond_the_rows_of_a_size_the_size_below_decides() -> None:
