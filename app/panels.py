@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import controls, data, exports
 from app.charts.figure import Figure
-from app.words import escape, measured_here
+from app.words import busy_words, escape, measured_here
 from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
@@ -34,11 +34,15 @@ Drawn = tuple[Figure, "Source", Mapping[str, Resolved] | None]
 
 
 class Source(NamedTuple):
-    """Where a number comes from, the tooltip that says it in full, and the run it was read from."""
+    """Where a number comes from, the tooltip that says it in full, and the run it was read from.
+
+    busy: what else the machine did meanwhile, in words; empty where that did not matter.
+    """
 
     kind: Kind
     detail: str
     run: str | None = None
+    busy: str = ""
 
 
 class Number(NamedTuple):
@@ -52,13 +56,18 @@ class Number(NamedTuple):
 
 def source_of(run: Run) -> Source:
     """A run made here was measured here; a shipped one elsewhere."""
-    return Source("measured elsewhere" if run.reference else "measured here", measured_here(run), run.run_id)
+    busy = "" if run.busy is None or run.busy.quiet else busy_words(run.busy)
+    kind: Kind = "measured elsewhere" if run.reference else "measured here"
+    return Source(kind, measured_here(run), run.run_id, busy)
 
 
 def badge(source: Source) -> None:
     """The provenance badge; its tooltip gives device, versions, date, error."""
     color, icon = _BADGE[source.kind]
     st.badge(source.kind, icon=icon, color=color, help=escape(source.detail))
+    if source.busy:
+        words = f"Measured while {source.busy}: times are longer and less even than on an idle machine."
+        st.badge("busy machine", icon=":material/hourglass_top:", color="red", help=escape(words))
 
 
 def mark(kind: Kind) -> str:

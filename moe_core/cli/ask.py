@@ -159,6 +159,7 @@ def summary(found: Bundle, spec: RunSpec, *, reused: bool) -> dict[str, Any]:
         **values,
         "duration_s": manifest.duration_s,
         "stages": manifest.stages,
+        **{name: manifest.provenance.get(name) for name in ("busy", "waiting")},
         "created": manifest.created.isoformat(),
         "bundle": str(found.path),
         "reused": reused,
@@ -182,6 +183,9 @@ def describe(found: Bundle, spec: RunSpec, *, reused: bool) -> list[str]:
     lines += _line("prefill", values.get("prefill_s"), lambda seconds: quantity(seconds, "s"))
     lines += _line("decode", values.get("decode_s"), lambda seconds: f"{quantity(seconds, 's')} a step")
     lines += _line("memory", values.get("peak_bytes"), lambda size: f"{quantity(size, 'B')} at the peak")
+    if values.get("busy"):
+        others, cores = values["busy"]["others"], values["busy"]["cores"]
+        lines.append(f"machine   other programs used {others:.2g} of {cores} cores meanwhile")
     recorded = f"{values.get('decisions', 0):,} router decisions over {values.get('tokens', 0):,} tokens"
     return [*lines, f"recorded  {recorded}", f"bundle    {values['bundle']}"]
 
