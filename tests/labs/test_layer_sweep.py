@@ -1,6 +1,7 @@
 """The layer sweep, end to end at tiny sizes: every series, honest gaps, refusals with numbers."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ TINY = Architecture(
     name="Tiny", hidden=64, layers=2, vocab=256, attention=GQA(heads=2, kv_heads=2, head_dim=32),
     experts=Experts(count=8, top_k=2, width=32, shared=1),
 )  # fmt: skip
+LIMITS = {name: getattr(layer_sweep, name) for name in ("SHARE", "DEAR", "LONG_S")}
 HUGE = TINY.model_copy(
     update={"name": "Huge", "hidden": 65536, "experts": Experts(count=1024, top_k=2, width=65536)}
 )
@@ -28,10 +30,12 @@ HUGE = TINY.model_copy(
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Few tokens, few calls."""
+    """Few tokens, few calls; however slow the machine is, nothing counts as too dear, late or long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layer_sweep, "TOKENS", (1, 8, 64))
         patch.setattr(layer_sweep, "POINT_S", 0.001)
+        for limit in LIMITS:
+            patch.setattr(layer_sweep, limit, 1e9)
         patch.setattr(subjects, "TOKENS", 64)
         patch.setattr(subjects, "REAL", ("tiny", "huge"))
         patch.setattr(subjects, "_architecture", {"tiny": TINY, "huge": HUGE}.__getitem__)
@@ -130,7 +134,10 @@ class Slow:
 
 def test_what_would_take_too_long_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch):
     clock = [0.0]
+    for name, limit in LIMITS.items():
+        monkeypatch.setattr(layer_sweep, name, limit)
     monkeypatch.setattr("moe_core.device.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(layer_sweep, "time", SimpleNamespace(monotonic=lambda: 0.0))
     monkeypatch.setattr(layer_sweep, "TOKENS", tuple(2**i for i in range(13)))
     found = layer_sweep.sweep(
         [lambda: Slow(clock)], REAL.model_copy(update={"time_limit_s": 20.0}), Context()
