@@ -164,6 +164,14 @@ def test_requirements_are_pinned():
                 assert "==" in line, f"{file}: {line}"
 
 
+def test_the_tree_stays_below_60_mb():
+    """So that it can be handed to a machine with a GPU and no network (`make gpu`)."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
+    assert len(sizes) > 500
+    assert sum(sizes.values()) < 60 * 10**6, sorted(sizes.items(), key=lambda item: -item[1])[:5]
+
+
 def test_top_level_is_the_floor_plan():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     top = {line.split("/")[0] for line in tracked}

