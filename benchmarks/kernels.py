@@ -362,7 +362,7 @@ def main() -> None:
 
 
 def joined(report: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The report, and the points a file of the same code and hardware holds already: slices of a grid."""
+    """The report, and the points that a file of the same code and hardware holds already."""
     before = json.loads(path.read_text()) if path.exists() else {}
     if any(before.get(name) != report[name] for name in ("commit", "hardware", "versions")):
         return report

@@ -46,9 +46,9 @@ BUDGET_S = 42.0  # of filling the pool and all passes; starting the program take
 BUSY_S = 70.0  # the same on a machine that has as much to do already as it can, and gives a share of itself
 FIRST = 0.6  # of what is left of it once the pool is filled, for the first pass, which warms up
 PASSES = 5  # at most
-LONGEST_S = 2.0  # of one call
+LONGEST_S = 0.3  # of one call; what would take longer is drawn on from what does not
 CALL_S = 0.03  # short probes are called several times a pass, about so long
-LONG_S = 0.05  # a probe that takes longer is warmed up by one call
+LONG_S = 0.05  # a probe that takes longer is not warmed up
 SEEDS = 4  # routings that repeat: products of new sizes are compiled once, as in use
 
 Samples = defaultdict[Probe, list[float]]
@@ -115,14 +115,11 @@ class Probing:
             spent = (time.monotonic() - start) / max(deadline - start, 0.01)
             context.step("probe", min(0.97, 0.02 + 0.95 * spent))
 
-        whole = 0
-        for number in range(PASSES):
-            until = start + FIRST * (deadline - start) if number == 0 else deadline
-            if not self.sweep(samples, number == 0, step, until):
-                whole = max(number, 1)
-                break
-            whole = number + 1
-        return samples, whole
+        self.sweep(samples, True, step, start + FIRST * (deadline - start))
+        for number in range(1, PASSES):
+            if not self.sweep(samples, False, step, deadline):
+                return samples, number
+        return samples, PASSES
 
     def sweep(
         self,
@@ -140,14 +137,16 @@ class Probing:
         in_time, rungs = True, dict[Probe, Probe]()
         for place, probe in enumerate(found):
             step(place / len(found))
-            lower = rungs.get(probe.ladder) if warm else probe
+            lower, seconds = rungs.get(probe.ladder) if warm else probe, 0.0
             if lower is not None:
                 seconds = probes.foreseen(probe, lower, min(samples[lower]))
-                late = time.monotonic() + (2 * seconds if warm else max(seconds, CALL_S)) > until
-                in_time = in_time and not late
-                if late or (warm and seconds > LONGEST_S):
+                calls = 1 + SEEDS if warm and seconds <= LONG_S else 1
+                if time.monotonic() + max(calls * seconds, CALL_S) > until:
+                    in_time = False
                     continue
-            samples[probe] += self._time(probe, warm)
+                if warm and seconds > LONGEST_S:
+                    continue
+            samples[probe] += self._time(probe, warm and seconds <= LONG_S)
             rungs[probe.ladder] = probe
         return in_time
 
