@@ -43,10 +43,10 @@ from moe_core.specs import Experts, RunSpec
 from moe_core.units import MIB
 
 BUDGET_S = 42.0  # of filling the pool and all passes; starting the program takes some seconds more
-BUSY_S = 70.0  # the same on a machine that has as much to do already as it can, and gives a share of itself
+BUSY_S = 65.0  # the same on a machine that has as much to do already as it can, and gives a share of itself
 FIRST = 0.6  # of what is left of it once the pool is filled, for the first pass, which warms up
 PASSES = 5  # at most
-LONGEST_S = 0.3  # of one call; what would take longer is drawn on from what does not
+LONGEST_S = 0.5  # of one call; what would take longer is drawn on from what does not
 CALL_S = 0.03  # short probes are called several times a pass, about so long
 LONG_S = 0.05  # a probe that takes longer is not warmed up
 SEEDS = 4  # routings that repeat: products of new sizes are compiled once, as in use
