@@ -122,7 +122,7 @@ def beside(run: Run, here: Source) -> None:
     own = on_demand(
         question(),
         "Calibrate this device",
-        "Measures products, memory and overheads for half a minute.",
+        "Measures products, memory and overheads for a minute at most, two where the machine is busy.",
     )
     by = _calibrated(run)
     if by is None:

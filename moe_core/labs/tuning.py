@@ -36,7 +36,7 @@ SIZES: dict[What, tuple[tuple[int, int], ...]] = {
 }
 ROWS: dict[What, tuple[float, ...]] = {
     "linear": (1, 16, 256),
-    "expert": (1, 2, 4, 8, 16, 64, 256),
+    "expert": (1, 2, 4, 16, 64, 256),
     "bank": (0.5, 2, 8, 32, 128),  # pairs an expert
     "training": (4, 64),
 }

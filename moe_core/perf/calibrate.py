@@ -162,7 +162,7 @@ class Calibration(Spec):
 
 
 def question(device: Device = "auto") -> RunSpec:
-    """What is asked to calibrate a device: half a minute where it is idle, patience where it is not."""
+    """What is asked to calibrate a device: a minute where it is idle, two where it is not, and patience."""
     return RunSpec(lab="calibrate", device=device, time_limit_s=PATIENCE_S)
 
 
