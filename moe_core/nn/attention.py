@@ -67,8 +67,8 @@ class KVCache:
         self.filled += tokens
 
     def rewind(self, filled: int) -> None:
-        """Forget everything after `filled` positions, so that a step can be timed again."""
-        assert 0 <= filled <= self.filled, "a cache is rewound to positions it has"
+        """Go on from `filled` positions, so that a step can be timed again, or before there is a prompt."""
+        assert 0 <= filled <= self.positions, "a cache is rewound to positions it has"
         self.filled = filled
 
 
