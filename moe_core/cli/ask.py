@@ -38,7 +38,9 @@ def run(
     lab: Annotated[str, typer.Option(help="bench, topk_sweep, layer_sweep, real_layers, calibrate")] = _D.lab,
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = _D.dtype,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = _D.device,
-    kernel: Annotated[str, typer.Option(help="auto, loop, grouped, padded, gather, sorted or each.")] = _D.kernel,
+    kernel: Annotated[
+        str, typer.Option(help="auto, loop, grouped, padded, gather, sorted or each.")
+    ] = _D.kernel,
     repeats: Annotated[int, typer.Option(help="Timed repetitions.")] = _D.repeats,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = _D.seed,
     time_limit_s: Annotated[float, typer.Option(help="Seconds after which the run stops.")] = _D.time_limit_s,

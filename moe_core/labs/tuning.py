@@ -22,7 +22,7 @@ from moe_core.nn import each_expert
 from moe_core.nn.each_expert import Expert
 from moe_core.nn.experts import KERNELS, ExpertWeights
 from moe_core.nn.routing import Routing
-from moe_core.nn.tuning import NEUTRAL, Timing, Tuning, What
+from moe_core.nn.tuning import CHOOSING, MANY, NEUTRAL, Timing, Tuning, What
 from moe_core.units import MIB
 
 BUDGET_S = 0.95
@@ -37,7 +37,7 @@ SIZES: dict[What, tuple[tuple[int, int], ...]] = {
 ROWS: dict[What, tuple[float, ...]] = {
     "linear": (1, 16, 256),
     "expert": (1, 2, 4, 16, 64, 256),
-    "bank": (0.5, 2, 8, 32, 128),  # pairs an expert
+    "bank": (0.5, 2, 8, 32, 256),  # pairs an expert
     "training": (4, 64),
 }
 LARGE_ROWS = 16  # of large weights: with more it is products, not reading, that takes the time
@@ -202,7 +202,8 @@ class Bench:
 
             return call
 
-        return {name: one(name) for name in CANDIDATES[place.what]}
+        many = place.what == "bank" and (place.hidden, place.width) != TINY and place.rows > MANY
+        return {name: one(name) for name in (CHOOSING if many else CANDIDATES[place.what])}
 
 
 def _step(kernel: str, x_TD: Tensor, routing: Routing, taken: ExpertWeights) -> None:

@@ -96,7 +96,9 @@ class Tuning(Spec):
             ladders, below = [], list[Timing]()
             for points in sizes.values():
                 further = [timing for timing in below if timing.rows > points[-1].rows]
-                below = points + (_products(points[-1]) if key[0] == "bank" else further)
+                if key[0] == "bank":
+                    further = _choosing(further) or _products(points[-1])
+                below = points + further
                 ladders.append(_ladder(below))
             found[key] = tuple(ladders)
         return found
@@ -123,11 +125,17 @@ class Tuning(Spec):
 
     @cached_property
     def _beyond(self) -> Mapping[str, Ladder]:
-        """By dtype, the largest bank's ladder among the kernels that choose a way for every expert."""
+        """By dtype, the largest bank's ladder among the kernels that choose a way for every expert.
+
+        Where it ends the smaller one's goes on: a bank of which little was measured says little.
+        """
         found = {}
         for (what, dtype), sizes in self._curves.items():
-            points = [only for timing in sizes[max(sizes)] if (only := timing.among(CHOOSING)) is not None]
-            if what == "bank" and points:
+            points = list[Timing]()
+            for timings in sizes.values() if what == "bank" else ():
+                own = _choosing(timings)
+                points = own + [timing for timing in points if not own or timing.rows > own[-1].rows]
+            if points:
                 found[dtype] = _ladder(points)
         return found
 
@@ -167,6 +175,11 @@ NEUTRAL = Tuning()
 def _ladder(points: list[Timing]) -> Ladder:
     bounds = tuple(math.sqrt(low.rows * high.rows) for low, high in pairwise(points))
     return Ladder(bounds, tuple(timing.best for timing in points))
+
+
+def _choosing(timings: list[Timing]) -> list[Timing]:
+    """Where kernels that choose a way for every expert were timed, and only those."""
+    return [only for timing in timings if (only := timing.among(CHOOSING)) is not None]
 
 
 def _products(last: Timing) -> list[Timing]:
