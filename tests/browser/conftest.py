@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
@@ -30,16 +30,15 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_S = 60  # for a server to answer, on a busy machine
+PATIENCE_S = 600  # for a server to answer or a page to be drawn: one core, and that busy
 SPECS = (RunSpec(), RunSpec(batch=2), RunSpec(experts=32), RunSpec(lab="topk_sweep"))
 
 
 class Server(NamedTuple):
-    """A running dashboard: where it listens, its data directory, and seconds until it answered."""
+    """A running dashboard: where it listens, and its data directory."""
 
     address: str
     data_dir: Path
-    started_s: float
 
 
 @contextmanager
@@ -49,12 +48,11 @@ def serve(data_dir: Path, worker: str) -> Iterator[Server]:
     environment = {**os.environ, "MOE_DATA_DIR": str(data_dir), "MOE_WORKER": worker}
     command = [sys.executable, "-m", "moe_core", "serve", "--port", str(port)]
     log = (data_dir.parent / f"{data_dir.name}.log").open("wb")
-    begun = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(f"{address}/_stcore/health", process, Path(log.name))
-        yield Server(address, data_dir, time.monotonic() - begun)
+        yield Server(address, data_dir)
     finally:
         process.terminate()
         try:
@@ -96,6 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_S * 1000)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=find(), args=list(ARGUMENTS))
         yield found
@@ -122,11 +121,29 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 def settle(page: Page) -> None:
-    """Wait until the script has run and every chart is drawn."""
+    """Wait until the script has run, every chart is drawn, and nothing moves from one frame to the next."""
     page.wait_for_selector("[data-testid=stMain] h1")
-    page.wait_for_function(
-        """() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')
+    page.wait_for_function(STILL)
+
+
+# Vega lays out once more when its container has its width: boxes and pictures must be the same in ten
+# frames one after the other, however long a frame takes here.
+STILL = """() => new Promise(done => {
+    const drawn = () => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')
+        && document.querySelector('[data-testid=stMain] h1')
         && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
-           .every(chart => chart.querySelector('svg, canvas'))"""
-    )
-    page.wait_for_timeout(300)  # Vega lays out once more when its container has its width
+           .every(chart => chart.querySelector('svg, canvas'));
+    const box = one => { const at = one.getBoundingClientRect();
+        return [at.x, at.y, at.width, at.height, one.innerHTML.length].join(); };
+    const seen = 'h1, [data-testid=stVegaLiteChart] :is(svg, canvas)';
+    const shape = () => [...document.querySelectorAll(seen)].map(box).join(';');
+    let before = null, same = 0;
+    const look = () => {
+        if (!drawn()) return done(false);
+        const now = shape();
+        same = now === before ? same + 1 : 0;
+        before = now;
+        same >= 10 ? done(true) : requestAnimationFrame(look);
+    };
+    look();
+})"""

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.app.test_subjects import CONFIG
 from tests.browser.conftest import Server, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 Visit = Callable[..., Page]
 
@@ -27,8 +27,7 @@ def test_a_config_is_imported_and_its_experts_edited(server: Server, visit: Visi
 
     page.get_by_role("tab", name="Edit").click()
     experts = page.get_by_role("spinbutton", name="Experts", exact=True)
-    experts.wait_for()
-    assert experts.input_value() == "8"
+    expect(experts).to_have_value("8")
     experts.fill("16")
     experts.press("Enter")
     page.wait_for_url("**changes=experts*")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_the_address_is_the_comparison(server: Server, visit: Callable[..., Page]) -> None:
@@ -17,13 +17,11 @@ def test_the_address_is_the_comparison(server: Server, visit: Callable[..., Page
     page.get_by_role("heading", name="Scenario A writes a token in").wait_for()
     page.get_by_role("button", name="Add a scenario").click()
     page.get_by_role("button", name="Add the sidebar's scenario").click()
-    page.get_by_role("heading", name="faster than").wait_for()
+    answer = page.get_by_role("heading", name="faster than", level=1)
+    answer.wait_for()
+    page.wait_for_url("**b=architecture%3DQwen3-30B-A3B**")
     settle(page)
-    assert "b=architecture%3DQwen3-30B-A3B" in page.url
     there = visit(server, page.url.removeprefix(f"{server.address}/"), theme="dark", width=900)
-    there.get_by_role("heading", name="faster than").wait_for()
-    assert (
-        there.get_by_role("heading", level=1).inner_text()
-        == page.get_by_role("heading", level=1).inner_text()
-    )
-    assert there.get_by_role("table").count() == 1
+    heading = there.get_by_role("heading", name="faster than", level=1)
+    expect(heading).to_have_text(answer.inner_text())
+    expect(there.get_by_role("table")).to_have_count(1)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from app.theme import PALETTES
-from tests.browser.conftest import ARGUMENTS, Server
+from tests.browser.conftest import ARGUMENTS, Server, settle
 from tests.install_browser import find
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 EXPERTS = "input[type=range][aria-label='Experts, scale model']"
 COMPARED = "compare?a=architecture%3DMixtral-8x7B&b=architecture%3DLlama-2-70B&c=architecture%3DDeepSeek-V3"
@@ -60,8 +60,7 @@ def test_no_request_leaves_the_machine(server: Server, visit: Visit) -> None:
     page.on("request", lambda request: requests.append(request.url))
     for path in (*PAGES, "routing?view=Text", "routing?view=Flow", "routing?view=Price"):
         page.goto(f"{server.address}/{path}")
-        page.wait_for_selector("[data-testid=stMain] h1")
-        page.wait_for_timeout(1_000)
+        settle(page)
     local = (server.address, server.address.replace("http", "ws"), "data:", "blob:")
     assert len(requests) > 20
     assert [url for url in requests if not url.startswith(local)] == []
@@ -98,7 +97,7 @@ def test_a_foreign_name_for_this_machine_shows_one_sentence(server: Server, brow
 
 def test_a_hostile_url_loads_nothing_and_says_so(server: Server, visit: Visit) -> None:
     page = visit(server, "?hardware=![x](https://example.org/x.png)&experts=<img src=x onerror=alert(1)>")
-    assert page.locator("[data-testid=stSidebar] [data-testid=stAlert]").count() == 2
+    expect(page.locator("[data-testid=stSidebar] [data-testid=stAlert]")).to_have_count(2)
     assert page.locator("img[src*='example.org'], [data-testid=stSidebar] img[src=x]").count() == 0
 
 
@@ -118,8 +117,7 @@ def test_a_slider_moves_by_keyboard_and_the_url_follows(server: Server, visit: V
     page.keyboard.press("ArrowRight")
     page.wait_for_function("location.search.includes('experts=32')")
     page.goto(f"{server.address}/memory{page.evaluate('location.search')}")
-    page.wait_for_selector("[data-testid=stMain] h1")
-    assert page.locator(EXPERTS).get_attribute("aria-valuetext") == "32"
+    expect(page.locator(EXPERTS)).to_have_attribute("aria-valuetext", "32")
 
 
 def test_clicking_a_cell_opens_its_expert(server: Server, visit: Visit) -> None:
