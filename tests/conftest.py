@@ -26,6 +26,24 @@ hypothesis_settings.load_profile("any machine")
 from moe_core.settings import Settings  # noqa: E402
 from tests import synthetic  # noqa: E402
 
+# What takes longest begins first, so that no process is left alone with it at the end.
+FIRST = (
+    *("browser/test_dashboard", "docs/test_extending", "silicon/", "runs/test_execute", "report/test_story"),
+    *("nn/test_checkpoint", "browser/", "runs/", "pages/test_economics", "pages/", "cli/test_export"),
+    *("test_cli", "hf/"),
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist loadfile a file stays in one process; files are dealt out in this order."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    file = item.nodeid.removeprefix("tests/")
+    return next((at for at, start in enumerate(FIRST) if file.startswith(start)), len(FIRST))
+
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

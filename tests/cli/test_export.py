@@ -19,7 +19,7 @@ from moe_core.store.db import Store
 from tests import synthetic
 from tests.report.reviewed import review, verdict
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drawn_once")]
 
 
 @pytest.fixture

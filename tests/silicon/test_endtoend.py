@@ -10,9 +10,6 @@ from moe_core.silicon.endtoend import score
 MOST_TPOT, LEAST_RANK = 0.20, 0.90
 
 
-pytestmark = pytest.mark.xdist_group("silicon")
-
-
 @pytest.fixture(scope="module")
 def fresh(served):
     """Predictions made now, not those that ship."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from moe_core.silicon import error_tables, layer_accuracy
+from moe_core.silicon import endtoend, error_tables, layer_accuracy, layer_tables
 from moe_core.silicon.error_tables import CUTS, EDGES, GROUP
-from tests.silicon.conftest import Everything
 
 ONE = ("h100_sxm", "vllm", "bf16")
 
@@ -106,8 +107,40 @@ def test_a_computation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+class Everything(NamedTuple):
+    """The score of every group of layers, every table made of their errors, and what was told meanwhile."""
+
+    summary: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    shares: list[float]
+
+
+@pytest.fixture(scope="module")
+def everything(served: tuple[list[endtoend.Case], dict[str, int]]) -> Everything:
+    """A million errors of layers are computed once for the summary and the tables."""
+    shares: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endtoend, "cases", lambda: served)
+        patch.setattr(layer_accuracy, "errors", _kept(layer_accuracy.errors))
+        summary = layer_accuracy.summary()
+        tables = error_tables.compute(lambda share, words: shares.append(share))
+    return Everything(summary, tables, shares)
+
+
+def _kept(of: Any) -> Callable[..., pd.DataFrame]:
+    """Like `of`, and what it answered stays until the end."""
+    known: dict[tuple[str, ...], pd.DataFrame] = {}
+
+    def ask(*group: str) -> pd.DataFrame:
+        if group not in known:
+            known[group] = of(*group)
+        return known[group]
+
+    ask.cache_clear = of.cache_clear  # type: ignore[attr-defined]
+    return ask
+
+
 @pytest.mark.slow
-@pytest.mark.xdist_group("silicon")
 def test_all_of_it_from_what_ships(everything: Everything) -> None:
     found, heard = everything.tables, everything.shares
     assert heard == sorted(heard)
@@ -120,7 +153,16 @@ def test_all_of_it_from_what_ships(everything: Everything) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("silicon")
 def test_groups_have_the_scores_of_the_summary(everything: Everything) -> None:
     columns = list(everything.summary.columns)
     pd.testing.assert_frame_equal(everything.tables["groups"][columns], everything.summary)
+
+
+@pytest.mark.slow
+def test_every_group_is_in_the_summary(everything: Everything) -> None:
+    summary = everything.summary
+    assert len(summary) == len(layer_tables.groups())
+    many = summary[summary["architectures"] >= 8]
+    assert len(many) > 20
+    assert many["coverage"].between(0.72, 0.88).all()
+    assert (many["median"] < many["mape"]).all()

@@ -71,17 +71,6 @@ def test_shipped_loads_are_what_their_definition_draws():
         assert np.allclose(again, row[len(keys) :])
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("silicon")
-def test_every_group_is_in_the_summary(everything):
-    summary = everything.summary
-    assert len(summary) == len(layer_tables.groups())
-    many = summary[summary["architectures"] >= 8]
-    assert len(many) > 20
-    assert many["coverage"].between(0.72, 0.88).all()
-    assert (many["median"] < many["mape"]).all()
-
-
 def test_shipped_intervals_are_those_of_the_errors():
     shipped, here = layer_accuracy.intervals(*H100), layer_accuracy.measure(*H100)
     assert np.allclose(shipped, here, atol=1e-3)
