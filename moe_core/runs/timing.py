@@ -159,6 +159,8 @@ def measure(
 
 def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
     """Untimed: a decode step of each model, then whole rounds where they are short."""
+    for rotation in rotations.values():
+        rotation.cache.advance(work.start)  # zeros stand for the prompt: nobody reads these logits
     spent = sum(work.first(1).decode(rotation, NULL) for rotation in rotations.values())
     for _ in range(100):
         if spent > WARM_UP_S:
