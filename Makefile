@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test fast lint bench clean
+.PHONY: app test fast lint bench gpu clean
 
 app: $(VENV)/.app
 	@$(BIN)/python -m moe_core serve --port $(PORT)
@@ -25,6 +25,10 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.app
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/store.py
+
+# On a machine with a CUDA device: no network, no browser; .venv where there is one, else PYTHON as it is.
+gpu:
+	@if test -x $(BIN)/python; then $(BIN)/python -m benchmarks.gpu; else $(PYTHON) -m benchmarks.gpu; fi
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -316,7 +316,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
@@ -326,15 +326,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between points, to share a machine")
     parser.add_argument("--quick", action="store_true", help="a smoke run: one shape, two sizes, no file")
     parser.add_argument("--out", type=Path, help="a file; slices of the grid are joined in it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.quick:
         options.shapes, options.tokens, options.seconds = ["fine"], [1, 64], 0.2
     options.peaks = {}
     return options
 
 
-def main() -> None:
-    options = parse()
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Run what `arguments` (or the command line) ask for: the summary and, unless quick, a result file."""
+    options = parse(arguments)
     device = dev.pick(options.device)
     options.tuning = measure(device)
     with torch.inference_mode():
@@ -342,7 +343,7 @@ def main() -> None:
     summary = summarise(rows)
     print(json.dumps(summary, indent=1))
     if options.quick:
-        return
+        return summary
     now = datetime.now(UTC)
     info = dev.describe(device)
     report = {
@@ -352,13 +353,14 @@ def main() -> None:
             "moescope": __version__, "torch": torch.__version__, "transformers": transformers.__version__,
             "python": sys.version.split()[0],
         },
-        "command": sys.argv[1:], "roofline": options.peaks,
+        "command": sys.argv[1:] if arguments is None else arguments, "roofline": options.peaks,
         "tuning": options.tuning.model_dump(mode="json"), "summary": summary, "points": rows,
     }  # fmt: skip
     path = options.out or RESULTS / f"kernels-{info.key}-{now:%Y%m%d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(joined(report, path), indent=1) + "\n")
     print(path)
+    return summary
 
 
 def joined(report: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from moe_core.device import pick, synchronise
+from moe_core.device import Timer, pick, synchronise
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL
 from moe_core.runs import allocator, models, text, tuning
@@ -37,8 +37,10 @@ QUESTIONS = (
 
 
 class Cost(NamedTuple):
-    """Seconds of one pass: wall and CPU, up to the end of the pass and with the decisions on the host."""
+    """Seconds of one pass: by the device's clock (events on CUDA), then wall and CPU up to its end, then both
+    with the decisions on the host."""
 
+    timed: float
     wall: float
     cpu: float
     collected_wall: float
@@ -50,10 +52,10 @@ def once(model: Decoder, ids_BS: torch.Tensor, recorder: Recorder | None) -> Cos
     device = ids_BS.device
     synchronise(device)
     wall, cpu = time.perf_counter(), time.process_time()
-    with torch.inference_mode():
+    with torch.inference_mode(), Timer(device) as timer:
         model(ids_BS, observer=recorder or NULL)
     synchronise(device)
-    middle = time.perf_counter() - wall, time.process_time() - cpu
+    middle = timer.seconds, time.perf_counter() - wall, time.process_time() - cpu
     if recorder:
         with torch.inference_mode():
             recorder.collect()
@@ -93,7 +95,7 @@ def measure(spec: RunSpec, device: torch.device, pairs: int) -> dict[str, Any]:
         "spec": {name: getattr(spec, name) for name in ("experts", "top_k", "shared", "batch", "seq")},
         "decisions": spec.batch * spec.seq * spec.top_k * len(model.arch.moe_layers),
         "plain_wall_s": float(np.median(before.wall)),
-        "pass_wall": overhead(before.wall, after.wall),
+        "pass_wall": overhead(before.timed, after.timed),
         "pass_cpu": overhead(before.cpu, after.cpu),
         "collected_wall": overhead(before.wall, after.collected_wall),
         "collected_cpu": overhead(before.cpu, after.collected_cpu),
