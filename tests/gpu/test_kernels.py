@@ -8,7 +8,7 @@ from torch import Tensor
 
 from moe_core.errors import ConfigError
 from moe_core.nn import experts
-from moe_core.nn.experts import KERNELS, ExpertWeights, choose
+from moe_core.nn.experts import KERNELS, ON_CPU_ONLY, ExpertWeights, choose
 from moe_core.nn.routing import Routing
 from tests.gpu.conftest import Pretend
 from tests.gpu.fake_device import CAPABILITIES, NATIVE_GROUPED_MM, values
@@ -90,11 +90,14 @@ def test_skewed_loads_cost_one_wait_too(
     assert waits == ["tolist"]
 
 
-def test_sorted_is_refused_with_a_sentence(pretended: Pretend) -> None:
+@pytest.mark.parametrize("kernel", sorted(ON_CPU_ONLY))
+def test_a_kernel_for_cpus_is_refused_with_a_sentence(pretended: Pretend, kernel: str) -> None:
     with pretended() as device:
         there = moved(case("fp32"), device.torch)
-        with pytest.raises(ConfigError, match=r"^kernel \(sorted\) computes on a CPU only: device \(cuda\)"):
-            KERNELS["sorted"](*there)
+        with pytest.raises(
+            ConfigError, match=rf"^kernel \({kernel}\) computes on a CPU only: device \(cuda\)"
+        ):
+            KERNELS[kernel](*there)
 
 
 # pairs -> kernel; one expert of this shape weighs 12.6 MB in bf16, twice that in fp32.
