@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -39,11 +40,15 @@ log = logging.getLogger(__name__)
 
 
 class Labs(NamedTuple):
-    """What a worker can run, once it is warm: lab name -> function; name and identity of its device."""
+    """What a worker can run, once it is warm: lab name -> function; name and identity of its device.
+
+    tune: learns what is fast on the device, unless that is known from a quiet machine.
+    """
 
     table: Mapping[str, Lab]
     device: str
     device_key: str
+    tune: Callable[[], object] = lambda: None
 
 
 def load_labs() -> Labs:
@@ -54,10 +59,12 @@ def load_labs() -> Labs:
     from moe_core.labs.tuning import measure
     from moe_core.runs import execute, tuning
 
-    tuning.ensure(pick("auto"), measure)
+    device = pick("auto")
+    tune = partial(tuning.ensure, device, measure)
+    tune()
     execute.warm()
-    info = describe(pick("auto"))
-    return Labs(LABS, info.name, info.key)
+    info = describe(device)
+    return Labs(LABS, info.name, info.key, tune)
 
 
 class Stopping(CancelledError):
@@ -86,6 +93,7 @@ class Worker:
         self._labs = Labs({}, "", "")
         self._waiting: Waiting | None = None  # of this worker's threads for one another
         self._parked: list[Ticket] = []  # jobs that wait for a machine with nothing else to do
+        self._tuned = False  # since the machine was first quiet
         self._stopping = False
 
     def serve(self) -> int:
@@ -125,6 +133,9 @@ class Worker:
         self._waiting.settle()
         calm = self._waiting.calm_s >= CALM_S
         ticket = queue.take()
+        if ticket is None and calm and not self._tuned:  # what was found beside other work is found again
+            self._tuned = True
+            self._labs.tune()
         if ticket is None:
             return self._parked.pop(0) if self._parked and calm else None
         job = queue.get(ticket.job_id)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Self
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -91,11 +90,6 @@ def pool_elements(least: int, itemsize: int, device: torch.device) -> int:
     """Elements that overflow the last cache, within a third of the free memory; at least `least`."""
     wish = min(OVERFLOW * cache_bytes(device), free_memory(device) / 3)
     return max(least, int(wish / itemsize))
-
-
-def busy() -> float:
-    """The work this machine had in the last minute, in multiples of what it can do."""
-    return psutil.getloadavg()[0] / (psutil.cpu_count() or 1)
 
 
 def random_routing(

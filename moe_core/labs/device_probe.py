@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from moe_core import pressure
 from moe_core.device import (
     DTYPES,
     Timer,
@@ -29,7 +30,7 @@ from moe_core.device import (
     synchronise,
 )
 from moe_core.labs import probes
-from moe_core.labs.bank import Pool, busy, pool_elements, random_routing
+from moe_core.labs.bank import Pool, pool_elements, random_routing
 from moe_core.nn.experts import GATHER_BYTES_GROUPED, GATHER_BYTES_PADDED, KERNELS
 from moe_core.nn.router import build
 from moe_core.nn.routing import Routing
@@ -78,10 +79,10 @@ def need(device: torch.device) -> admission.Need:
 
 def calibrate(device: torch.device, context: Context | None = None) -> tuple[Calibration, int]:
     """What the device does in every dtype it computes in, and how many passes that was measured over."""
-    start, load = time.monotonic(), busy()
+    start, quiet = time.monotonic(), pressure.now().quiet
     probing = Probing(device, known(device))
     with torch.inference_mode():
-        samples, passes = probing.run(context or Context(), start + (BUDGET_S if load < 1.0 else BUSY_S))
+        samples, passes = probing.run(context or Context(), start + (BUDGET_S if quiet else BUSY_S))
     return probing.assemble(samples), passes
 
 

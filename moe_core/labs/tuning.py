@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from moe_core import pressure
 from moe_core.device import DTYPES
-from moe_core.labs.bank import Pool, busy, random_routing
+from moe_core.labs.bank import Pool, random_routing
 from moe_core.nn import each_expert
 from moe_core.nn.each_expert import Expert
 from moe_core.nn.experts import KERNELS, ExpertWeights
@@ -97,16 +98,16 @@ class Bench:
 
     def run(self) -> Tuning:
         """Every place there is time for, by what is found on the way."""
-        load = busy()
+        before = pressure.look()
         for what in SHARES:
             places = sorted(_places(what), key=lambda place: place.work)
             until = self._start + SHARES[what] * self._budget
             for place in places:
                 self._visit(place, until)
-        return self._tuning(load)
+        return self._tuning(pressure.between(before, pressure.look()).share)
 
-    def _tuning(self, load: float = 0.0) -> Tuning:
-        return Tuning(source="probe", timings=tuple(self._timings), busy=load)
+    def _tuning(self, busy: float = 0.0) -> Tuning:
+        return Tuning(source="probe", timings=tuple(self._timings), busy=busy)
 
     def _visit(self, place: Place, until: float) -> None:
         """Times the candidates at one place, if they will be done in time."""

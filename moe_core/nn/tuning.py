@@ -20,6 +20,12 @@ What = Literal["linear", "expert", "bank", "training"]
 TIE = 0.97  # a candidate must be so much faster than the one named before it
 EMULATED = 1.5  # times as long as fp32, with many rows: the device has no such products
 MANY = 64  # rows from which products, not reading, are what takes the time
+ENOUGH: dict[What, float] = {
+    "linear": MANY,
+    "expert": MANY,
+    "bank": 8,
+    "training": 4,
+}  # a bank's rows are few
 
 
 class Timing(Spec):
@@ -72,7 +78,7 @@ CHOOSING = ("sorted", "each")
 class Tuning(Spec):
     """Everything the probe found. `source`: "probe", or "default" where nothing was measured.
 
-    busy  the load of the machine at that time, in multiples of what it can do.
+    busy  the share of the cores that other programs used at that time.
     """
 
     source: Literal["default", "probe"] = "default"
@@ -140,15 +146,18 @@ class Tuning(Spec):
         return found
 
     def seconds(self, what: What, dtype: str, elements: int, rows: float) -> float | None:
-        """Seconds of the fastest candidate; None where nothing was measured.
+        """Seconds of the fastest candidate; None where nothing was measured, or too little.
 
-        Linear between rows and in proportion beyond the last; in proportion to the weights.
+        Linear between rows and in proportion beyond the last, if that has enough rows for products to be
+        what takes the time: a probe that came no further says nothing of them. In proportion to the weights.
         """
         sizes = self._curves.get((what, dtype))
         if sizes is None:
             return None
         size = list(sizes)[_nearest(list(sizes), elements)]
         points = [(timing.rows, min(timing.seconds.values())) for timing in sizes[size]]
+        if rows > points[-1][0] and points[-1][0] < ENOUGH[what]:
+            return None
         return _at(points, rows) * elements / size
 
     def emulates(self, dtype: str) -> bool:

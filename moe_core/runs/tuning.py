@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
+from moe_core import pressure
 from moe_core.device import describe
 from moe_core.errors import ConfigError
 from moe_core.nn.tuning import NEUTRAL, Tuning
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import Architecture, RunSpec
 
-QUIET = 0.5  # of what the machine can do: a tuning found beside more work is looked for again
 SOURCES = ("moe_core/nn", "moe_core/labs/tuning.py", "moe_core/device.py")
 
 
@@ -31,7 +31,7 @@ def known(device: torch.device) -> Tuning:
 def ensure(device: torch.device, measure: Callable[[torch.device], Tuning]) -> Tuning:
     """What is known of this device, measured now where nothing is, or where the machine was busy then."""
     kept = _read(device)
-    if kept is not None and kept.busy <= QUIET:
+    if kept is not None and kept.busy <= pressure.QUIET:
         return kept
     found = measure(device)
     if kept is not None and found.busy >= kept.busy:

@@ -81,6 +81,13 @@ def test_of_two_alike_the_one_named_first_stays() -> None:
     assert timing("bank", 1.0, sorted=1.0, grouped=TIE - 0.01).best == "grouped"
 
 
+def test_a_probe_that_came_no_further_than_few_rows_says_nothing_of_many() -> None:
+    """bf16 that a device only converts is fast with one row: on a busy machine the probe ended there."""
+    few = Tuning(timings=tuple(timing("linear", rows, dtype="bf16", linear=1.0) for rows in (1, 16)))
+    assert few.seconds("linear", "bf16", 1000, 8) is not None
+    assert few.seconds("linear", "bf16", 1000, 2048) is None
+
+
 def test_seconds_are_linear_in_rows_and_in_proportion_beyond_and_to_the_weights() -> None:
     assert KNOWN.seconds("linear", "fp32", 1000, 0.5) == 1.0
     assert KNOWN.seconds("linear", "fp32", 1000, 128.5) == pytest.approx(1.5)
