@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from app.theme import PALETTES
 from tests.browser.conftest import ARGUMENTS, Server, settle
@@ -123,10 +124,14 @@ def test_a_slider_moves_by_keyboard_and_the_url_follows(server: Server, visit: V
 def test_clicking_a_cell_opens_its_expert(server: Server, visit: Visit) -> None:
     page = visit(server, "routing")
     chart = page.locator(".st-key-chart_cell").first
-    box = chart.bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.45)
-    page.wait_for_url(re.compile("(layer|expert)="))
+    for _ in range(100):  # a click on a chart that does not listen yet goes nowhere
+        settle(page)
+        box = chart.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.45)
+        with suppress(TimeoutError):
+            page.wait_for_url(re.compile("(layer|expert)="), timeout=3_000)
+            break
     query = page.evaluate("location.search")
     layer, expert = (_number(query, name) for name in ("layer", "expert"))
     page.get_by_text(f"Text that went to expert {expert} of layer {layer}").wait_for()

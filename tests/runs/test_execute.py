@@ -209,7 +209,7 @@ def test_any_text_can_be_run(settings: Settings, own: str):
 def test_bf16_and_the_longest_sequence_run_too(settings: Settings, dtype: str, seq: int):
     """Not both at once: a processor without bf16 takes minutes for that."""
     found = ask(small(dtype=dtype, batch=1, seq=seq, decode_steps=4))
-    assert found.manifest.provenance["decode_from"] == seq - 4
+    assert found.manifest.provenance["decode_from"] == min(seq, 1024 - 4)
     assert found.manifest.provenance["dtype"] == dtype
 
 
