@@ -1,7 +1,7 @@
 """Timing: seconds of prefill and of a decode step, whole and by component, dense and mixture in turn.
 
 The total is timed without spans; the components in passes of their own, so that the sum of the
-parts can be held against a total that nobody watched. A pass that takes long is watched and timed at
+parts can be held against a total that nobody watched. A prompt that takes long is watched and timed at
 once: its spans cost a few thousandths of it. Every pass runs on another copy of the weights, so that what
 the last pass left in a cache does not flatter the next. Repeats end when enough time was spent.
 
@@ -14,7 +14,7 @@ import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import cycle
 from typing import Any, NamedTuple, cast
@@ -27,9 +27,9 @@ from moe_core.nn.attention import KVCache
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL, Null, Observer
 
-WARM_UP_S = 0.1  # of untimed rounds, after the passes that measured quality and memory on the same shapes
+WARM_UP_S = 0.1  # of untimed steps, after the passes that measured quality and memory on the same shapes
 WATCHED_STEPS = 4  # of a decode, at most, that are timed by component
-LONG_S = 0.05  # a pass so long is watched and timed at once: two hundred spans take 0.4 ms
+LONG_S = 0.05  # a prompt so long is watched and timed at once: two hundred spans take 0.4 ms
 LEAST_REPEATS = 3
 BUDGET_S = 2.5  # of repeats beyond the third
 
@@ -147,43 +147,32 @@ def measure(
     while not patience.enough(repeat, time.monotonic() - start):
         for number, name in enumerate(rotations):
             step(min(0.99, (repeat + number / len(rotations)) / patience.wish))
-            long = {
-                row.phase
-                for row in rows
-                if row.model == name and row.component == "total" and row.seconds > LONG_S
-            }
-            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat, long)]
+            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat)]
         repeat += 1
     return rows
 
 
 def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
-    """Untimed: a decode step of each model, then whole rounds where they are short."""
+    """Untimed decode steps, of each model in turn. Prompts of this shape were read a moment ago."""
     for rotation in rotations.values():
         rotation.cache.advance(work.start)  # zeros stand for the prompt: nobody reads these logits
-    spent = sum(work.first(1).decode(rotation, NULL) for rotation in rotations.values())
-    for _ in range(100):
-        if spent > WARM_UP_S:
-            return
-        for rotation in rotations.values():
-            spent += work.prefill(rotation, NULL) + work.decode(rotation, NULL)
+    spent = 0.0
+    while spent < WARM_UP_S:
+        spent += sum(work.first(1).decode(rotation, NULL) for rotation in rotations.values())
 
 
-def _one(
-    rotation: Rotation, work: Work, repeat: int, long: Container[str]
-) -> Iterator[tuple[str, str, int, float]]:
+def _one(rotation: Rotation, work: Work, repeat: int) -> Iterator[tuple[str, str, int, float]]:
     """Both phases of one repeat. Prefill comes first: it fills the cache that decode reads."""
-    watched = work.first(WATCHED_STEPS)
-    for phase, plain, spied in (
-        ("prefill", work.prefill, work.prefill),
-        ("decode", work.decode, watched.decode),
-    ):
-        spans, steps = Spans(work.device), work.answer_BK.shape[1] if phase == "decode" else 1
-        yield phase, "total", repeat, plain(rotation, spans if phase in long else NULL)
-        if phase not in long:
-            spied(rotation, spans)
-            steps = min(steps, WATCHED_STEPS)
-        yield from ((phase, part, repeat, seconds / steps) for part, seconds in spans.seconds().items())
+    spans = Spans(work.device)
+    watched_s = work.prefill(rotation, spans)
+    plain_s = watched_s if watched_s > LONG_S else work.prefill(rotation, NULL)
+    yield "prefill", "total", repeat, plain_s
+    yield from (("prefill", part, repeat, seconds) for part, seconds in spans.seconds().items())
+    yield "decode", "total", repeat, work.decode(rotation, NULL)
+    watched, spans = work.first(WATCHED_STEPS), Spans(work.device)
+    watched.decode(rotation, spans)
+    steps = watched.answer_BK.shape[1]
+    yield from (("decode", part, repeat, seconds / steps) for part, seconds in spans.seconds().items())
 
 
 def columns(rows: list[Row]) -> dict[str, list[Any]]:

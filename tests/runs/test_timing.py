@@ -120,26 +120,22 @@ def test_repeats_follow_the_time_there_is(each_s: float, left_s: float, repeats:
     assert done == repeats
 
 
-def test_a_long_pass_is_watched_and_timed_at_once(
-    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("long_s", "prompts"), [(0.0, 1), (float("inf"), 2)])
+def test_a_long_prompt_is_watched_and_timed_at_once(
+    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch, long_s: float, prompts: int
 ):
-    """From the second repeat on: every pass of both kinds is long to a clock without patience."""
-    monkeypatch.setattr(timing, "LONG_S", 0.0)
+    monkeypatch.setattr(timing, "LONG_S", long_s)
     monkeypatch.setattr(timing, "WARM_UP_S", 0.0)
-    passes: list[int] = []
-    rotation = Rotation(pair["moe"], 1, work)
+    rotation, passes = Rotation(pair["moe"], 1, work), []
     monkeypatch.setattr(rotation, "next", lambda: passes.append(1) or pair["moe"])
-    rows = timing.measure({"moe": rotation}, work, Patience(2), lambda share: passes.append(0))
-    marks = [number for number, kind in enumerate(passes) if kind == 0]
-    first, second = marks[1:3]  # the first mark stands before the warm-up
-    assert second - first - 1 == 2 + 2 * work.answer_BK.shape[1]
-    assert len(passes) - second - 1 == 1 + work.answer_BK.shape[1]
-    for repeat in (0, 1):
-        for phase in ("prefill", "decode"):
-            here = {row.component: row.seconds for row in rows if (row.phase, row.repeat) == (phase, repeat)}
-            assert {"total", "attention", "router", "experts", "head"} <= set(here)
-            if repeat:
-                assert sum(here.values()) - here["total"] <= here["total"]
+    rows = timing.measure({"moe": rotation}, work, Patience(1), lambda share: None)
+    assert len(passes) == prompts + 2 * work.answer_BK.shape[1]
+    for phase in ("prefill", "decode"):
+        here = {row.component: row.seconds for row in rows if row.phase == phase}
+        assert {"total", "attention", "router", "experts", "head"} <= set(here)
+    if prompts == 1:
+        prefill = {row.component: row.seconds for row in rows if row.phase == "prefill"}
+        assert sum(prefill.values()) <= 2 * prefill["total"]
 
 
 def test_the_median_is_of_plain_totals_only():
