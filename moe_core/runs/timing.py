@@ -28,7 +28,7 @@ from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL, Null, Observer
 
 WARM_UP_S = 0.1  # of untimed steps, after the passes that measured quality and memory on the same shapes
-WATCHED_STEPS = 4  # of a decode, at most, that are timed by component
+WATCHED_STEPS = 2  # of a decode, at most, that are timed by component
 LONG_S = 0.05  # a prompt so long is watched and timed at once: two hundred spans take 0.4 ms
 LEAST_REPEATS = 3
 BUDGET_S = 2.5  # of repeats beyond the third
