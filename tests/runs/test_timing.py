@@ -129,7 +129,7 @@ def test_a_long_prompt_is_watched_and_timed_at_once(
     rotation, passes = Rotation(pair["moe"], 1, work), []
     monkeypatch.setattr(rotation, "next", lambda: passes.append(1) or pair["moe"])
     rows = timing.measure({"moe": rotation}, work, Patience(1), lambda share: None)
-    assert len(passes) == prompts + 2 * work.answer_BK.shape[1]
+    assert len(passes) == prompts + work.answer_BK.shape[1] + timing.WATCHED_STEPS
     for phase in ("prefill", "decode"):
         here = {row.component: row.seconds for row in rows if row.phase == phase}
         assert {"total", "attention", "router", "experts", "head"} <= set(here)
