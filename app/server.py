@@ -25,7 +25,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moe_core.errors import MoEScopeError
-from moe_core.jobs.supervisor import supervise
+from moe_core.jobs.supervisor import HEAD_START_S, supervise
 
 _POLICY = (
     "default-src 'self' data: blob:",
@@ -54,7 +54,7 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
     try:
         opened = await anyio.to_thread.run_sync(data.door)
         await anyio.to_thread.run_sync(_settle)
-        async with supervise(opened.settings):
+        async with supervise(opened.settings, head_start_s=HEAD_START_S):
             yield {}
     except MoEScopeError as error:
         print(f"MoEScope cannot start: {error}", file=sys.stderr, flush=True)

@@ -30,16 +30,19 @@ HEALTHY_S = 60.0  # a worker that lived so long starts the back-off anew
 STRIKES = 6  # ticks in a row a worker must look stuck: a machine that slept shows one or two
 STOP_S = 10.0  # from "please end" to SIGKILL
 LOG_BYTES = 5_000_000  # of worker.log; as much again is kept in worker.log.1
+HEAD_START_S = 2.0  # of the web process: the first page is drawn while no worker loads torch beside it
 
 
 @asynccontextmanager
-async def supervise(settings: Settings, command: Sequence[str] = COMMAND) -> AsyncIterator[None]:
+async def supervise(
+    settings: Settings, command: Sequence[str] = COMMAND, head_start_s: float = 0.0
+) -> AsyncIterator[None]:
     """Keep a worker alive while the body runs. Raises StoreError if another web process does already."""
     if settings.worker == "external":
         yield
         return
     with heartbeat.hold(settings.data_dir, WEB, code_version()) as pulse:
-        supervisor = Supervisor(settings, pulse, command)
+        supervisor = Supervisor(settings, pulse, command, head_start_s)
         task = asyncio.create_task(supervisor.watch(), name="supervisor")
         try:
             yield
@@ -53,10 +56,12 @@ async def supervise(settings: Settings, command: Sequence[str] = COMMAND) -> Asy
 class Supervisor:
     """One worker, kept alive. `pulse` is the web process's own heartbeat."""
 
-    def __init__(self, settings: Settings, pulse: Pulse, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, settings: Settings, pulse: Pulse, command: Sequence[str] = COMMAND, head_start_s: float = 0.0
+    ) -> None:
         self._settings, self._pulse, self._command = settings, pulse, command
         self._child: subprocess.Popen[bytes] | None = None
-        self._started = self._not_before = 0.0
+        self._started, self._not_before = 0.0, time.monotonic() + head_start_s
         self._failures = self._strikes = 0
         self._asked: int | None = None
         self._log = settings.data_dir / "worker.log"

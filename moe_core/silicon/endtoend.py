@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.optimize import least_squares
-from scipy.stats import spearmanr
 
 from moe_core.errors import InfeasibleError
 from moe_core.silicon import constants, serving, tables
@@ -188,6 +187,8 @@ def shipped() -> list[Row]:
 
 def score(predicted: Sequence[float], measured: Sequence[float], keys: Sequence[object]) -> Score:
     """Errors over rows; ranks over configurations, repeated runs of one at their medians."""
+    from scipy.stats import spearmanr  # half a second to load: not for a page that ranks nothing
+
     guess, truth = np.asarray(predicted), np.asarray(measured)
     errors = guess / truth - 1
     groups: dict[object, list[int]] = {}
