@@ -34,9 +34,22 @@ FIRST = (
 )
 
 
+# What opens the app, runs models or starts processes, test after test: all of it is left to `make test`.
+SLOW = (
+    *("pages", "jobs/test_worker.py", "jobs/test_supervisor.py", "test_cli.py", "cli/test_calibrate.py"),
+    *("runs/test_execute.py", "runs/test_admission.py", "gpu/test_bench.py", "gpu/test_benchmark.py"),
+    *("store/test_routing.py", "store/test_db.py", "store/test_reviews.py", "silicon/test_endtoend.py"),
+    *("report/test_story.py", "report/test_decided.py", "report/test_formats.py", "report/test_compare.py"),
+)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadfile a file stays in one process; files are dealt out in this order."""
+    """Slow places marked; files in the order in which they are dealt out: each stays in one process."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=_rank)
 
 
