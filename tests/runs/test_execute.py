@@ -175,6 +175,16 @@ def test_a_run_that_ends_early_leaves_its_routing(settings: Settings):
     assert ask(SMALL).manifest.complete  # and asked again it is whole
 
 
+def test_references_are_left_out_where_there_is_no_time_for_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(execute, "QUALITY_ENDS", 0.0)
+    found = ask(SMALL, Context(time_limit_s=10_000))
+    assert set(frame(found, "quality").model) == {"dense", "moe"}
+    assert set(found.manifest.summary["bits_per_byte"]) == {"dense", "moe"}
+    assert found.manifest.complete
+
+
 def test_how_busy_the_machine_was_is_kept(done: Bundle):
     busy = Busy.parse(done.manifest.provenance["busy"])
     assert busy.processor_s > 0
