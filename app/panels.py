@@ -61,6 +61,11 @@ def source_of(run: Run) -> Source:
     return Source(kind, measured_here(run), run.run_id, busy)
 
 
+def recorded(run: Run) -> Source:
+    """The same for what a router decided and how good a model is: neither depends on what else ran."""
+    return source_of(run)._replace(busy="")
+
+
 def badge(source: Source) -> None:
     """The provenance badge; its tooltip gives device, versions, date, error."""
     color, icon = _BADGE[source.kind]

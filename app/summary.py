@@ -28,13 +28,13 @@ def _quality(run: Run) -> Number:
         "Bits per byte, scale model",
         f"{'+' if more >= 0 else '−'}{percent(abs(more))}",
         f"{bits['moe']:.3f} against {bits['dense']:.3f} dense",
-        panels.source_of(run),
+        panels.recorded(run),
     )
 
 
 def recorded(run: Run) -> None:
     """The load that the scale model recorded, in sight."""
-    panels.show(data.figure("load", run, compact=True), "load", panels.source_of(run), caveat="scale model")
+    panels.show(data.figure("load", run, compact=True), "load", panels.recorded(run), caveat="scale model")
 
 
 def measured(run: Run) -> None:
@@ -81,12 +81,12 @@ def routing(run: Run) -> tuple[str, Source]:
     return (
         f"The busiest quarter of the experts does {percent(share)} of the work, where an even load would "
         f"give it {percent(fair)}; layer {int(worst['layer'])} has the busiest one"
-    ), panels.source_of(run)
+    ), panels.recorded(run)
 
 
 def routing_numbers(run: Run) -> tuple[Number, ...]:
     """Entropy, variation, busiest over mean and dead experts, over all layers."""
-    stats, here = data.frame("balance", run), panels.source_of(run)
+    stats, here = data.frame("balance", run), panels.recorded(run)
     worst, dead = stats.nlargest(1, "max_over_mean").to_dict("records")[0], int(stats["dead"].sum())
     many = int(stats["experts"].sum())
     bits = float(stats["entropy_bits"].mean())

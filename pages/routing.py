@@ -11,7 +11,7 @@ if answer.routing is None:
     panels.nothing_yet(answer.problem is None)
     st.stop()
 
-run, here = answer.routing, panels.source_of(answer.routing)
+run, here = answer.routing, panels.recorded(answer.routing)
 with live.routing(answer):
     panels.lead(*summary.routing(run))
     panels.numbers(summary.routing_numbers(run))

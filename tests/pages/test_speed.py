@@ -157,6 +157,7 @@ def test_a_sweep_of_a_busy_machine_says_so(app: AppTest, bundle_dir: Callable[..
     bundle_dir(RunSpec(lab="layer_sweep"), others=1.37)
     open_page(app, "speed")
     assert "other programs used 1.4 of 2 cores" in app.warning[0].value
+    assert "busy machine" in words(app)
 
 
 def test_the_shipped_sweep_paints_first_and_is_predicted(
