@@ -109,9 +109,16 @@ def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
 
 
 def _take_in_part(job: Job) -> None:
-    """The routing of a run that goes on."""
-    if job.run_id and data.routing_of(job.spec) is None:
-        data.take_in_quietly(job.run_id)
+    """The routing of a run that goes on: tried once, or an unreadable one would be asked for ever."""
+    if _part_waits(job):
+        st.session_state["live_part"] = (job.run_id, job.started)
+        data.take_in_quietly(str(job.run_id))
+
+
+def _part_waits(job: Job) -> bool:
+    """Whether there is a part of this run that this session has neither seen nor failed to read."""
+    tried = st.session_state.get("live_part") == (job.run_id, job.started)
+    return job.run_id is not None and not tried and data.routing_of(job.spec) is None
 
 
 def _withdrawn(job: Job) -> bool:
@@ -175,7 +182,7 @@ def _stand_in_words(answer: Answer) -> str:
 
 def _progress(job_id: str) -> None:
     job = data.job(job_id)
-    if job is None or not job.active or (job.run_id and data.routing_of(job.spec) is None):
+    if job is None or not job.active or _part_waits(job):
         st.rerun()
     if job.status == "queued" and not job.when_idle and data.nobody_answers(job):
         waited = ago(job.submitted).removesuffix(" ago")

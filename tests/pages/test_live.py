@@ -115,6 +115,16 @@ def test_the_routing_is_shown_while_the_rest_is_measured(
     assert "was recorded here a moment ago" not in words(filled)
 
 
+def test_a_part_that_cannot_be_read_is_tried_once(filled: AppTest, queue: JobQueue) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    queue.report(take(queue), "time", 0.5, 3.0, "0123456789abcdef")  # there is no such bundle
+    filled.run()
+    assert not filled.exception
+    assert "50%" in str(filled.progress[0].text)
+    assert "was recorded here a moment ago" not in words(filled)
+
+
 def test_a_busy_measurement_says_so_and_is_made_again_on_request(
     app: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
 ) -> None:
