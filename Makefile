@@ -23,8 +23,8 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.app
-	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/store.py
+	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.store
 
 # On a machine with a CUDA device: no network, no browser; .venv where there is one, else PYTHON as it is.
 gpu:

@@ -1,6 +1,6 @@
 """How long the shipped dense model takes to become a mixture: seconds, and seconds of one processor.
 
-    python benchmarks/carve.py [--store]
+    python -m benchmarks.carve [--store]
 
 The work is fixed: three assignment problems a layer, each over all routed neurons (tests/nn/test_carve.py).
 """
@@ -11,10 +11,7 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SHAPES = ((4, 1, 0), (16, 4, 1), (64, 8, 1))  # experts, top-k, shared
 LIMIT_S, REPEATS = 4.0, 5  # of one processor, for sixteen experts; 1.5 s where nothing else runs
@@ -49,7 +46,8 @@ def main() -> None:
     print(f"sixteen experts within {LIMIT_S:g} s of one processor: {'yes' if met else 'NO'}")
     if "--store" in sys.argv:
         import torch
-        from machine import environment, store
+
+        from benchmarks.machine import environment, store
 
         store("carve", {"environment": environment(torch.device("cpu")), "limit_s": LIMIT_S, "shapes": found})
     sys.exit(not met)

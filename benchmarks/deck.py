@@ -1,6 +1,6 @@
 """How long a review takes to become a deck, HTML and PDF: in a new process, and again in the same one.
 
-    python benchmarks/deck.py [--store]
+    python -m benchmarks.deck [--store]
 
 Four published models on one device. The first time includes imports, the predictor's tables and fonts;
 its processor time says what another machine's load has added.
@@ -14,10 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 MODELS = ("Mixtral-8x7B", "Llama-2-70B", "DeepSeek-V3", "Qwen3-30B-A3B")
 LIMIT_S, REPEATS = 5.0, 5
@@ -79,7 +76,8 @@ def main() -> None:
     print(f"a deck within {LIMIT_S:g} s, from a new process: {'yes' if met else 'NO'}")
     if "--store" in sys.argv:
         import torch
-        from machine import environment, store
+
+        from benchmarks.machine import environment, store
 
         store("deck", {"environment": environment(torch.device("cpu")), "limit_s": LIMIT_S, **found})
     sys.exit(not met)

@@ -30,6 +30,7 @@ from torch.nn import functional
 from transformers import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
+from benchmarks import machine
 from moe_core import device as dev
 from moe_core.labs.tuning import measure
 from moe_core.nn.experts import ExpertWeights, auto, choose
@@ -293,6 +294,7 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
         for name in options.shapes:
             copies = make_weights(SHAPES[name], dtype, device, options.tuning)
             for tokens in options.tokens:
+                machine.settle()
                 row = point(name, tokens, dtype, device, copies, peaks, options.seconds)
                 times = " ".join(f"{who} {s['median'] * 1e3:.2f}" for who, s in row["seconds"].items())
                 where, ratio = f"{name:8}{row['dtype']:5}{tokens:5}", f"x{row['ratio_to_best']:.2f}"
@@ -353,7 +355,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             "moescope": __version__, "torch": torch.__version__, "transformers": transformers.__version__,
             "python": sys.version.split()[0],
         },
-        "command": sys.argv[1:] if arguments is None else arguments, "roofline": options.peaks,
+        "waiting": machine.WAITING.policy, "roofline": options.peaks,
+        "command": sys.argv[1:] if arguments is None else arguments,
         "tuning": options.tuning.model_dump(mode="json"), "summary": summary, "points": rows,
     }  # fmt: skip
     path = options.out or RESULTS / f"kernels-{info.key}-{now:%Y%m%d}.json"

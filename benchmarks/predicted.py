@@ -2,7 +2,7 @@
 
     python -m benchmarks.predicted [--device auto] [--rounds 4] [--quick] [--shapes ...] [--tokens ...]
 
-The grid of benchmarks/kernels.py: every point predicted by `moe_core.perf.device_model` from probes of
+The grid of `benchmarks.kernels`: every point predicted by `moe_core.perf.device_model` from probes of
 other shapes. Rounds alternate: all probes once, then every point of the grid; so what disturbs the
 machine for a while disturbs both. A time is the least over the rounds, for a mixture the median over
 routings of that. Writes benchmarks/results/predicted-<device kind>-<date>.json.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.kernels import SHAPES, TOKENS, Shape
-from benchmarks.machine import environment, store
+from benchmarks.machine import environment, settle, store
 from moe_core import device as dev
 from moe_core.labs.bank import random_routing
 from moe_core.labs.device_probe import Probing, Samples
@@ -152,9 +152,10 @@ def run(options: argparse.Namespace, device: torch.device) -> tuple[Samples, Pro
     samples, times = defaultdict[Probe, list[float]](list), {point: {} for point in grid}
     for number in range(options.rounds):
         start = time.monotonic()
-        probing.sweep(samples, warm=number == 0)
+        probing.sweep(samples, number == 0, lambda share: settle())
         between = time.monotonic()
         for point in grid:
+            settle()
             measure(probing, point, times[point])
         ended = time.monotonic()
         print(f"round {number + 1}: probes {between - start:.0f} s, grid {ended - between:.0f} s", flush=True)

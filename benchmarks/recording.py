@@ -112,6 +112,7 @@ def main() -> None:
     allocator.keep_pages()
     found: dict[str, Any] = {"environment": machine.environment(device), "questions": []}
     for spec in QUESTIONS:
+        machine.settle()
         row = measure(spec, device, options.pairs)
         found["questions"].append(row)
         shown = "  ".join(

@@ -117,6 +117,25 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def threads() -> int:
+    """Threads that torch computes with on the host."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def computing_with(wanted: int | None) -> Iterator[None]:
+    """Inside the block torch computes with so many threads of the host; None leaves their number as it is."""
+    before = threads()
+    if wanted in (None, before):
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextmanager
 def waits_forbidden(device: torch.device) -> Iterator[None]:
     """Inside the block CUDA raises RuntimeError when the host waits for the device. Others cannot tell."""
@@ -263,11 +282,11 @@ def describe(device: torch.device) -> DeviceInfo:
     if device.type == "cuda":
         name, driver = torch.cuda.get_device_name(device), _cuda_driver()
         level = ".".join(str(part) for part in capability(device))
-    threads = torch.get_num_threads()
-    parts = [device.type, name] + ([f"{threads} threads"] if device.type == "cpu" else [])
+    team = threads()
+    parts = [device.type, name] + ([f"{team} threads"] if device.type == "cpu" else [])
     key = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
     cuda = torch.version.cuda if device.type == "cuda" else None
-    return DeviceInfo(device.type, name, key, threads, total_memory(device), level, driver, cuda)
+    return DeviceInfo(device.type, name, key, team, total_memory(device), level, driver, cuda)
 
 
 def _cpu_name() -> str:

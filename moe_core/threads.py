@@ -48,6 +48,18 @@ def count() -> int:
     return max(1, pressure.cores() * min(physical, logical) // logical)
 
 
+def smaller_teams(most: int) -> list[int]:
+    """Numbers of threads to try for work that may be too small for all: `most`, halved again and again, to 1.
+
+    Ascending, so that of two that are alike the smaller one is named first.
+    """
+    found = []
+    while most >= 1:
+        found.append(most)
+        most //= 2
+    return found[::-1]
+
+
 class Waiting:
     """How this process's threads wait, kept right by calling `settle` between pieces of work.
 

@@ -24,7 +24,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("any machine")
 
 from moe_core.settings import Settings  # noqa: E402
-from tests import synthetic  # noqa: E402
+from tests import skips, synthetic  # noqa: E402
 
 # What takes longest begins first, so that no process is left alone with it at the end.
 FIRST = (
@@ -51,6 +51,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.relative_to(here).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=_rank)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test that could have run fails the run. In the process that hears of all tests only."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(session.config, "workerinput"):
+        return
+    skipped = [
+        (report.nodeid, report.longrepr[2].removeprefix("Skipped: "))
+        for report in reporter.stats.get("skipped", [])
+    ]
+    for line in skips.unfounded(skipped):
+        reporter.write_line(line, red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _rank(item: pytest.Item) -> int:

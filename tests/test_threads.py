@@ -109,6 +109,13 @@ def test_a_thread_for_each_physical_core_that_may_be_used(
     assert threads.count() == threads_used
 
 
+@pytest.mark.parametrize(
+    ("most", "teams"), [(1, [1]), (2, [1, 2]), (6, [1, 3, 6]), (64, [1, 2, 4, 8, 16, 32, 64])]
+)
+def test_teams_are_halved_down_to_one_thread(most: int, teams: list[int]):
+    assert threads.smaller_teams(most) == teams
+
+
 def test_the_number_of_threads_is_chosen_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(threads, "count", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -162,5 +169,5 @@ def test_a_second_team_keeps_threads_from_spinning_and_its_end_lets_them():
     )  # fmt: skip
     found = json.loads(done.stdout)
     if not found["library"] or found["threads"] == 1:
-        pytest.skip("no team of GCC's OpenMP library here: one core, or another library")
+        pytest.skip("more than one core is needed, and GCC's OpenMP library")
     assert found["yielding"] < 0.9 * min(found["spinning"], found["again"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import install_browser
+from tests import install_browser, skips
 from tests.install_browser import Attempt
 from tests.jobs.fake import wait_for
 
@@ -79,3 +80,48 @@ def test_the_load_does_not_outlive_what_made_it() -> None:
         process.kill()  # it can end nothing any more
     _, alive = psutil.wait_procs(busy, timeout=120)
     assert not alive
+
+
+@pytest.mark.parametrize(
+    ("reason", "holds", "founded"),
+    [
+        ("only here, of all places", True, True),
+        ("only here, of all places", False, False),
+        ("not finished", True, False),
+        ("", True, False),
+    ],
+)
+def test_a_test_may_be_skipped_only_where_it_cannot_run(reason: str, holds: bool, founded: bool) -> None:
+    lines = skips.unfounded([("test_x", reason)], {"only here": lambda: holds})
+    assert (not lines) == founded
+    assert all("test_x" in line for line in lines)
+
+
+SKIPPING = """
+import pytest
+
+def test_of_the_future():
+    pytest.skip("not finished")
+def test_that_passes():
+    pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_run_with_an_unfounded_skip_fails(tmp_path: Path, processes: str) -> None:
+    (tmp_path / "test_skips.py").write_text(SKIPPING)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", processes, "-p", "no:cacheprovider", str(tmp_path)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "was skipped, and could run here: not finished" in done.stdout
+    assert "1 passed, 1 skipped" in done.stdout

@@ -108,8 +108,14 @@ def _secret(directory: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    """The secret; an empty one is filled, by one of those who find it so: the others wait and read it."""
-    if not (found := path.read_text(errors="replace").strip(_NOTHING)):
+    """The secret; an empty one is filled, by one of those who find it so: the others wait and read it.
+
+    Read under a lock too: who reads while it is being filled would get a part of it.
+    """
+    with path.open(errors="replace") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        found = file.read().strip(_NOTHING)
+    if not found:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             found = file.read().strip(_NOTHING)

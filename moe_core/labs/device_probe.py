@@ -25,6 +25,7 @@ from moe_core.device import (
     DTYPES,
     Timer,
     cache_bytes,
+    computing_with,
     dtype_name,
     grouped_mm_takes,
     synchronise,
@@ -169,18 +170,24 @@ class Probing:
         """Seconds of one call, in later passes of several short ones."""
         call = self._calls.setdefault(probe, MAKE[probe.kind](self, probe))
         for seed in range((SEEDS if probe.top_k else 1) if warm else 0):
-            if self._once(call(seed)) > LONG_S:
+            if self._once(call(seed), probe) > LONG_S:
                 break
-        first = self._once(call(next(self._turn)))
+        first = self._once(call(next(self._turn)), probe)
         more = 0 if warm else min(12, int(CALL_S / first))
-        return [first, *(self._once(call(next(self._turn))) for _ in range(more))]
+        return [first, *(self._once(call(next(self._turn)), probe) for _ in range(more))]
 
-    def _once(self, timed: Timed) -> float:
+    def _once(self, timed: Timed, probe: Probe) -> float:
         synchronise(self.device)
-        with Timer(self.device) as timer:
+        with computing_with(self._team(probe)), Timer(self.device) as timer:
             for _ in range(timed.times):
                 timed.call()
         return timer.seconds / timed.times
+
+    def _team(self, probe: Probe) -> int | None:
+        """Threads for a probe, as in a run: by its multiplications. None for as many as there are."""
+        if not probe.flops:
+            return None
+        return self.tuning.threads(probe.dtype, int(probe.flops / 2 / probe.rows), probe.rows)
 
     def input(self, rows: int, hidden: int, dtype: torch.dtype) -> Tensor:
         """[rows, hidden] random numbers, the same ones every time."""

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from moe_core.device import Timer, synchronise
+from moe_core.device import Timer, computing_with, dtype_name, synchronise
 from moe_core.errors import InfeasibleError
 from moe_core.labs.subjects import Real, Scale, Size, fitting, real_need, scale_need
-from moe_core.runs import admission, answer
+from moe_core.runs import admission, answer, tuning
 from moe_core.runs import question as questions
 from moe_core.runs.context import Context
 from moe_core.runs.question import Question
@@ -129,6 +129,7 @@ def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> 
     """Time one subject; yields the share done, between calls."""
     start, pace = time.monotonic(), dict[str, float]()  # series -> seconds a token, where it was last timed
     whole, done = sum(map(_weight, TOKENS)), 0.0
+    known, dtype, size = tuning.known(device), dtype_name(subject.size.dtype), subject.size
     for tokens in TOKENS:
         plan = dict(_series(subject, tokens))
         late = time.monotonic() - start > limit
@@ -137,7 +138,8 @@ def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> 
                 del plan[name]
                 reason = f"from {tokens} tokens on: would not end within the time limit"
                 found.skipped.setdefault(f"{subject.size.name}, {name}", reason)
-        for name, seconds, hit, repeat in _point(plan, device):
+        team = known.threads(dtype, 3 * size.hidden * size.active_width, tokens)
+        for name, seconds, hit, repeat in _point(plan, device, team):
             series, width = _split(name, subject.size)
             if repeat >= 0:
                 found.rows.append(Row(subject.size.name, series, tokens, width, hit, repeat, seconds))
@@ -184,8 +186,10 @@ def _same_work(subject: Subject, tokens: int, turn: int) -> tuple[Callable[[], o
     return call, hit
 
 
-def _point(plan: Mapping[str, Call], device: torch.device) -> Iterator[tuple[str, float, float | None, int]]:
-    """(series, seconds, hit, repeat) of all series in turn; repeat -1 is the warm-up.
+def _point(
+    plan: Mapping[str, Call], device: torch.device, team: int | None
+) -> Iterator[tuple[str, float, float | None, int]]:
+    """(series, seconds, hit, repeat) of all series in turn, by a team of threads; repeat -1 is the warm-up.
 
     A call that takes long is its own warm-up, and two of them are enough.
     """
@@ -196,7 +200,7 @@ def _point(plan: Mapping[str, Call], device: torch.device) -> Iterator[tuple[str
         for name, make in list(left.items()):
             call, hit = make(repeat + 1)
             synchronise(device)
-            with Timer(device) as timer:
+            with computing_with(team), Timer(device) as timer:
                 call()
             seconds = timer.seconds
             spent += seconds

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moe_core import pressure
+from moe_core import device as dev
+from moe_core import pressure, threads
 from moe_core.device import DTYPES
 from moe_core.labs.bank import Pool, random_routing
 from moe_core.nn import each_expert
@@ -27,15 +28,18 @@ from moe_core.nn.tuning import CHOOSING, MANY, NEUTRAL, Timing, Tuning, What
 from moe_core.units import MIB
 
 BUDGET_S = 0.95
-SHARES: dict[What, float] = {"linear": 0.25, "expert": 0.55, "bank": 0.95, "training": 1.0}  # done by then
+# Done by then.
+SHARES: dict[What, float] = {"threads": 0.12, "linear": 0.3, "expert": 0.58, "bank": 0.95, "training": 1.0}
 TINY, SMALL, LARGE = (256, 64), (512, 512), (1024, 1024)  # hidden, width
 SIZES: dict[What, tuple[tuple[int, int], ...]] = {
+    "threads": (TINY, SMALL),
     "linear": (TINY, SMALL),
     "expert": (SMALL, LARGE),
     "bank": (TINY, SMALL),
     "training": (TINY,),
 }
 ROWS: dict[What, tuple[float, ...]] = {
+    "threads": (1, 8, 64),
     "linear": (1, 16, 256),
     "expert": (1, 2, 4, 16, 64, 256),
     "bank": (0.5, 2, 8, 32, 256),  # pairs an expert
@@ -95,11 +99,14 @@ class Bench:
         self._timings: list[Timing] = []
         self._behind: set[tuple[Place, str]] = set()
         self._ratios: dict[tuple[Place, str], float] = {}
+        self._numbers = threads.smaller_teams(dev.threads())
 
     def run(self) -> Tuning:
         """Every place there is time for, by what is found on the way."""
         before = pressure.look()
         for what in SHARES:
+            if what == "threads" and len(self._numbers) == 1:  # one core: nothing to choose
+                continue
             places = sorted(_places(what), key=lambda place: place.work)
             until = self._start + SHARES[what] * self._budget
             for place in places:
@@ -117,7 +124,7 @@ class Bench:
             calls = {name: call for name, call in calls.items() if (ladder, name) not in self._behind}
             if self._clock() + CALLS * self._foreseen(place, calls) > until:
                 return
-            seconds = self._race(calls, until)
+            seconds = self._teams(calls, until) if place.what == "threads" else self._race(calls, until)
         self._fall_behind(ladder, seconds)
         each = {name: taken / place.experts for name, taken in seconds.items()}
         size = place.elements
@@ -148,6 +155,14 @@ class Bench:
                 )  # of an expert
         return found
 
+    def _teams(self, calls: Mapping[str, Callable[[], object]], until: float) -> dict[str, float]:
+        """Seconds by number of threads: each number's calls together, as a team is made by its first."""
+        found = dict[str, float]()
+        for number, call in calls.items():
+            with dev.computing_with(int(number)):
+                found |= self._race({number: call}, until)
+        return found
+
     def _race(self, calls: Mapping[str, Callable[[], object]], until: float) -> dict[str, float]:
         """Seconds of every candidate: the least of a few calls, all in turn; two of each, if in time."""
         found = dict.fromkeys(calls, math.inf)
@@ -168,8 +183,9 @@ class Bench:
             return self._banks(place)
         rows = int(place.rows)
         x_SD = torch.ones(rows + each_expert.SPARE, place.hidden).to(dtype)
-        if place.what == "linear":
-            return {"linear": lambda: pool.dense(place.hidden, place.width)(x_SD[:rows])}
+        if place.what in ("linear", "threads"):
+            names = map(str, self._numbers) if place.what == "threads" else ("linear",)
+            return {name: lambda: pool.dense(place.hidden, place.width)(x_SD[:rows]) for name in names}
         sample = pool.experts(place.hidden, place.width, 1)._replace(tuning=self._tuning())
         buffer_W, y_PD = x_SD.new_empty(rows * 2 * place.width), torch.empty_like(x_SD[:rows])
 
@@ -216,7 +232,7 @@ def _step(kernel: str, x_TD: Tensor, routing: Routing, taken: ExpertWeights) -> 
 
 def _work(what: What, elements: int, rows: float) -> float:
     """Multiplications; of few rows what reading the weights is worth in them."""
-    if what in ("linear", "expert"):
+    if what in ("threads", "linear", "expert"):
         return elements * max(rows, 8.0)
     return elements * max(rows, 8.0 * min(1.0, rows)) * (3 if what == "training" else 1)
 

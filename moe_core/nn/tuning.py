@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple
 
 from moe_core.specs import Spec
 
-What = Literal["linear", "expert", "bank", "training"]
+What = Literal["threads", "linear", "expert", "bank", "training"]
 TIE = 0.97  # a candidate must be so much faster than the one named before it
 EMULATED = 1.5  # times as long as fp32, with many rows: the device has no such products
 MANY = 64  # rows from which products, not reading, are what takes the time
 ENOUGH: dict[What, float] = {
+    "threads": MANY,
     "linear": MANY,
     "expert": MANY,
     "bank": 8,
@@ -31,6 +32,7 @@ ENOUGH: dict[What, float] = {
 class Timing(Spec):
     """Seconds of every candidate at one size and number of rows.
 
+    threads   a gated network of `elements` weights, by how many threads compute it: "1", "2" and so on.
     linear    a gated network of `elements` weights as layers compute it, the only candidate: "linear".
     expert    one such network as the `each` kernel computes an expert, by its ways.
     bank      a small bank of them, by kernel; seconds an expert, idle ones included.
@@ -72,6 +74,7 @@ class Ladder(NamedTuple):
 
 Key = tuple[What, str]
 BEYOND = 2.0  # times the largest bank
+FURTHER = 4.0  # times the largest network that was computed with fewer threads
 CHOOSING = ("sorted", "each")
 
 
@@ -159,6 +162,20 @@ class Tuning(Spec):
         if rows > points[-1][0] and points[-1][0] < ENOUGH[what]:
             return None
         return _at(points, rows) * elements / size
+
+    def threads(self, dtype: str, elements: int, rows: float) -> int | None:
+        """How many threads compute a network of so many weights fastest; None for as many as there are.
+
+        By the measured one with the nearest number of multiplications: on many cores small products wait
+        longer for one another's threads than they compute. Well beyond the largest all are of use.
+        """
+        curves = self._curves.get(("threads", dtype), {})
+        points = [timing for timings in curves.values() for timing in timings]
+        work = elements * rows
+        if not points or work > FURTHER * max(point.elements * point.rows for point in points):
+            return None
+        nearest = min(points, key=lambda point: abs(math.log(point.elements * point.rows / max(work, 1))))
+        return int(nearest.best)
 
     def emulates(self, dtype: str) -> bool:
         """Whether products of many rows take longer in a dtype than in fp32. Not known is no."""

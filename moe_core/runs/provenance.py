@@ -20,6 +20,8 @@ def of(question: Question) -> dict[str, Any]:
         "device_kind": info.kind,
         "device_key": info.key,
         "threads": info.threads,
+        "prefill_threads": question.teams.prefill or info.threads,
+        "decode_threads": question.teams.decode or info.threads,
         "memory_bytes": info.memory_bytes,
         "capability": info.capability,
         "driver": info.driver,

@@ -13,7 +13,7 @@ from moe_core.perf.precision import Format
 from moe_core.runs import admission, models, text, tuning
 from moe_core.runs.footprint import Shape
 from moe_core.runs.text import Sample
-from moe_core.runs.timing import Work
+from moe_core.runs.timing import Teams, Work
 from moe_core.specs import Architecture, RunSpec
 
 
@@ -36,7 +36,8 @@ class Question(NamedTuple):
     moe: Architecture
     sample: Sample
     kernels: Kernels
-    tuning: Tuning  # by which dtype and kernels were chosen, where the spec left them open
+    teams: Teams
+    tuning: Tuning  # by which dtype, kernels and threads were chosen, where the spec left them open
 
     @property
     def form(self) -> Format:
@@ -67,7 +68,9 @@ class Question(NamedTuple):
         """Prompt and answer, on the device."""
         window_BW = torch.from_numpy(self.sample.window_BW).to(self.device, torch.int64)
         answer_BK = window_BW[:, self.start : self.start + self.spec.decode_steps]
-        return Work(window_BW[:, : self.spec.seq].contiguous(), answer_BK.contiguous(), self.start)
+        return Work(
+            window_BW[:, : self.spec.seq].contiguous(), answer_BK.contiguous(), self.start, self.teams
+        )
 
 
 def resolve(spec: RunSpec) -> Question:
@@ -79,16 +82,19 @@ def resolve(spec: RunSpec) -> Question:
     kernels = (
         models.kernel_for(spec, moe, device, dtype, spec.batch * length, known) for length in (spec.seq, 1)
     )
+    dense = models.architecture(models.DENSE)
+    teams = (tuning.threads(known, dtype_name(dtype), dense, spec.batch * length) for length in (spec.seq, 1))
     return Question(
         spec=spec,
         asked=datetime.now(UTC),
         device=device,
         dtype=dtype,
         info=describe(device),
-        dense=models.architecture(models.DENSE),
+        dense=dense,
         moe=moe,
         sample=text.read(spec),
         kernels=Kernels(*kernels),
+        teams=Teams(*teams),
         tuning=known,
     )
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from moe_core.device import Timer
+from moe_core.device import Timer, computing_with
 from moe_core.nn.attention import KVCache
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import NULL, Null, Observer
@@ -61,6 +61,16 @@ class Spans(Null):
         return {name: sum(timer.seconds for timer in timers) for name, timers in self._timers.items()}
 
 
+class Teams(NamedTuple):
+    """Threads of the host that compute each kind of pass; None for as many as there are.
+
+    The same ones for both models: a comparison is of models.
+    """
+
+    prefill: int | None = None
+    decode: int | None = None
+
+
 class Work(NamedTuple):
     """What is timed: reading a prompt, then K tokens fed one at a time from position `start` on.
 
@@ -70,6 +80,7 @@ class Work(NamedTuple):
     prompt_BS: Tensor
     answer_BK: Tensor
     start: int
+    teams: Teams = Teams()
 
     @property
     def positions(self) -> int:
@@ -88,14 +99,14 @@ class Work(NamedTuple):
         """Seconds to read the prompt into an empty cache, logits of every position included."""
         rotation.cache.rewind(0)
         model = rotation.next()
-        with Timer(self.device) as timer:
+        with computing_with(self.teams.prefill), Timer(self.device) as timer:
             model(self.prompt_BS, rotation.cache, observer)
         return timer.seconds
 
     def decode(self, rotation: Rotation, observer: Observer) -> float:
         """Seconds a step, over K steps that follow the prompt in the cache."""
         rotation.cache.rewind(self.start)
-        with Timer(self.device) as timer:
+        with computing_with(self.teams.decode), Timer(self.device) as timer:
             for token_B1 in self.answer_BK.split(1, dim=1):
                 rotation.next()(token_B1, rotation.cache, observer)
         return timer.seconds / self.answer_BK.shape[1]

@@ -59,6 +59,18 @@ def seconds(known: Tuning, dtype: str, spec: RunSpec, architectures: Iterable[Ar
     return total
 
 
+def threads(known: Tuning, dtype: str, arch: Architecture, tokens: int) -> int | None:
+    """Threads to compute a layer for so many tokens with; None for as many as there are."""
+    return known.threads(dtype, _active_weights(arch), tokens)
+
+
+def _active_weights(arch: Architecture) -> int:
+    """Weights of a layer that every token meets, routed experts included, idle ones not."""
+    bank = arch.experts
+    width = arch.ffn_width if bank is None else bank.shared_total_width + bank.top_k * bank.width
+    return 4 * arch.hidden**2 + (3 if arch.gated else 2) * arch.hidden * width
+
+
 def _layer_s(known: Tuning, dtype: str, arch: Architecture, tokens: int) -> float | None:
     """Seconds of one layer for so many tokens: projections of attention, feed-forward network or experts."""
     bank, each = arch.experts, 3 if arch.gated else 2

@@ -12,6 +12,7 @@ from moe_core.labs import tuning
 from moe_core.labs.tuning import Bench, Place
 from moe_core.nn.experts import KERNELS
 from moe_core.nn.tuning import NEUTRAL
+from moe_core.threads import smaller_teams
 
 CPU = torch.device("cpu")
 WAYS = ("right", "left", "widened")
@@ -25,7 +26,9 @@ class Machine(Bench):
         super().__init__(budget_s, lambda: self.now)
 
     def _calls(self, place: Place) -> dict[str, Callable[[], object]]:
-        names = {"linear": ("linear",), "expert": WAYS}.get(place.what) or tuning.CANDIDATES[place.what]
+        teams = tuple(map(str, self._numbers))
+        names = {"threads": teams, "linear": ("linear",), "expert": WAYS}.get(place.what)
+        names = names or tuning.CANDIDATES[place.what]
 
         def one(name: str) -> Callable[[], object]:
             def call() -> None:
@@ -57,7 +60,7 @@ def emulated(place: Place, name: str) -> float:
 
 def test_with_time_every_place_is_measured_and_the_fastest_found():
     found = Machine(10.0, amx).run()
-    for what in tuning.SHARES:
+    for what in set(tuning.SHARES) - {"threads"}:
         for dtype in ("fp32", "bf16"):
             places = {(t.elements, t.rows) for t in found.timings if (t.what, t.dtype) == (what, dtype)}
             assert len(places) >= len(tuning.ROWS[what])
@@ -102,6 +105,32 @@ def test_one_disturbed_call_does_not_lose_a_candidate():
     assert {t.best for t in found.timings if (t.what, t.dtype) == ("bank", "bf16")} == {"sorted"}
 
 
+def many_cores(place: Place, name: str) -> float:
+    """A team gathers in a microsecond a thread, and then shares the work."""
+    return int(name) * 1e-6 + place.work / 1e9 / int(name) if place.what == "threads" else amx(place, name)
+
+
+def test_on_many_cores_small_work_is_done_by_few_threads_and_large_work_by_all(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("moe_core.device.threads", lambda: 64)
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    found = Machine(10.0, many_cores).run()
+    few, more, all_ = (found.threads("fp32", 3 * 256 * 64, rows) for rows in (1, 64, 10**6))
+    assert few is not None
+    assert more is not None
+    assert few <= 32
+    assert few < more
+    assert all_ is None
+
+
+def test_with_one_core_there_are_no_teams_to_choose_from(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("moe_core.device.threads", lambda: 1)
+    found = Machine(10.0, amx).run()
+    assert {t.what for t in found.timings} == set(tuning.SHARES) - {"threads"}
+    assert found.threads("fp32", 10**5, 1) is None
+
+
 def test_a_gpu_is_not_asked():
     assert tuning.measure(torch.device("cuda")) == NEUTRAL
 
@@ -124,5 +153,7 @@ def test_the_real_probe_times_every_candidate_of_this_device(quick: None):
         assert seen["training", dtype] == set(tuning.CANDIDATES["training"])
         assert {"right", "left"} <= seen["expert", dtype]
         assert seen["linear", dtype] == {"linear"}
+        teams = {str(count) for count in smaller_teams(torch.get_num_threads())}
+        assert seen.get(("threads", dtype), {"1"}) == teams
     assert "widened" in seen["expert", "bf16"]
     assert set(tuning.CANDIDATES["bank"]) <= set(KERNELS)

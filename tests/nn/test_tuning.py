@@ -47,6 +47,33 @@ def test_the_nearest_place_decides_as_ratios_go(elements: int, rows: float, expe
     assert KNOWN.best("bank", "fp32", elements, rows) == expected
 
 
+TEAMS = Tuning(
+    timings=(
+        timing("threads", 1, 100, **{"1": 1.0, "2": 2.0, "4": 3.0}),
+        timing("threads", 100, 100, **{"1": 9.0, "2": 4.0, "4": 3.95}),
+        timing("threads", 100, 10_000, **{"1": 9.0, "2": 5.0, "4": 3.0}),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("elements", "rows", "expected"),
+    [
+        (1, 1, 1),
+        (100, 9, 1),  # 1,000 multiplications stand as far from 100 as from 10,000
+        (1_000, 1.1, 2),  # the larger team is hardly faster: the smaller one leaves a core to others
+        (10_000, 10, 2),
+        (10_000, 11, 4),
+        (10_000, 400, 4),
+        (10_000, 401, None),
+    ],
+)
+def test_threads_follow_the_size_of_the_work(elements: int, rows: float, expected: int | None) -> None:
+    assert TEAMS.threads("fp32", elements, rows) == expected
+    assert TEAMS.threads("bf16", elements, rows) is None
+    assert NEUTRAL.threads("fp32", elements, rows) is None
+
+
 def test_well_above_the_largest_bank_only_kernels_that_choose_their_products_are_taken() -> None:
     points = (
         timing("bank", 1.0, padded=1.0, sorted=3.0, each=2.0),

@@ -9,7 +9,7 @@ from moe_core.errors import CancelledError
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.observe import NULL
 from moe_core.runs import timing
-from moe_core.runs.timing import BUDGET_S, LEAST_REPEATS, Patience, Rotation, Work
+from moe_core.runs.timing import BUDGET_S, LEAST_REPEATS, Patience, Rotation, Teams, Work
 from moe_core.specs import GQA, Architecture, Experts
 
 COMMON = {"hidden": 16, "layers": 2, "vocab": 64, "attention": GQA(heads=2, kv_heads=1, head_dim=8)}
@@ -80,6 +80,24 @@ def test_decode_continues_the_prompt(pair: dict[str, Decoder], work: Work):
     assert rotation.cache.filled == 19
     for stepwise, at_once in zip(rotation.cache.layers, whole.layers, strict=True):
         torch.testing.assert_close(stepwise.keys_BGLP, at_once.keys_BGLP)
+
+
+def test_each_kind_of_pass_has_its_own_number_of_threads(
+    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    before, seen = torch.get_num_threads(), []
+    rotation = Rotation(pair["dense"], 1, work)
+    monkeypatch.setattr(rotation, "next", lambda: pair["dense"])
+    hook = pair["dense"].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    with torch.inference_mode():
+        teams = work._replace(teams=Teams(prefill=3, decode=None))
+        teams.prefill(rotation, NULL)
+        teams.decode(rotation, NULL)
+        work._replace(teams=Teams(None, 2)).decode(rotation, NULL)
+    hook.remove()
+    steps = work.answer_BK.shape[1]
+    assert seen == [3] + steps * [before] + steps * [2]
+    assert torch.get_num_threads() == before
 
 
 def test_an_answer_that_would_pass_the_last_position_starts_inside_the_prompt(pair: dict[str, Decoder]):

@@ -1,0 +1,5 @@
+"""Benchmarks. To be run as modules: threads are then chosen before torch is imported."""
+
+from moe_core import threads
+
+threads.prepare()
