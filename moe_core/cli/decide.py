@@ -24,7 +24,7 @@ def decide(
         typer.Option(help="active, total, sqrt, epoch, published or own: by what they are equals."),
     ] = None,
     hardware: Annotated[str | None, typer.Option(help="The device, by name.")] = None,
-    devices: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    devices: Annotated[int | None, typer.Option(help="How many, for each; else its own fewest.")] = None,
     precision: Annotated[str | None, typer.Option(help="Format of the weights, or a published mix.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of each sequence when it ends.")] = None,
@@ -64,10 +64,14 @@ def _file(name: str) -> dict[str, Any]:
 def _values(found: Any, turns: Any) -> dict[str, Any]:
     """The verdict as plain values. Margins and scores are from the mixture's side."""
     from moe_core.decide.counter import counters
+    from moe_core.decide.headline import headline
 
     pair = found.pair
     return {
         "verdict": found.winner,
+        "state": found.state,
+        "headline": headline(found, turns),
+        "devices": dict(zip(("mixture", "dense"), found.case.devices, strict=True)),
         "name": found.name,
         "margin": found.margin,
         "margin_low": found.low,
@@ -100,11 +104,13 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
 def _lines(found: Any, turns: Any) -> list[str]:
     """The verdict for a reader."""
     from moe_core.decide.counter import counters
+    from moe_core.decide.headline import answer, headline
 
     firm = "" if found.firm else "; not firm: the error of the predicted times could turn it"
     band = f"{found.low:+.2f} to {found.high:+.2f} over the error of the predicted times"
     lines = [
-        f"{found.winner}: {found.name}, margin {found.margin:+.2f} ({band}{firm})",
+        f"{headline(found, turns)}.",
+        f"answer    {answer(found.winner, found.firm)}, margin {found.margin:+.2f} ({band}{firm})",
         f"pair      {found.pair.sentence}",
         f"why       {found.reason}",
         f"against   {counters(found)[0].sentence}",

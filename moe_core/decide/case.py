@@ -10,17 +10,14 @@ from moe_core.decide.spec import DecideSpec
 
 
 class Recorded(NamedTuple):
-    """What a run of the scale model adds: relative load of the experts, bits per byte, and where from.
+    """What a run of the test model adds: the relative load on the experts, and where it was recorded.
 
-    here: whether it ran on this device. carved: cut from the dense model without training.
+    Its quality is no argument: it is a small model on other text than the models that are judged.
     """
 
-    bits_dense: float
-    bits_mixture: float
     load: tuple[float, ...] | None
     source: str
-    here: bool = True
-    carved: bool = False
+    here: bool = True  # on this device
 
 
 class Case(NamedTuple):
@@ -31,6 +28,12 @@ class Case(NamedTuple):
     first: Serving
     second: Serving
     recorded: Recorded | None
+
+    @property
+    def devices(self) -> tuple[int, int]:
+        """Devices of the mixture, then of the dense model."""
+        mixture, dense = self.both
+        return mixture.devices, dense.devices
 
     @property
     def both(self) -> tuple[Serving, Serving]:

@@ -35,6 +35,15 @@ class Reading(NamedTuple):
     distinct: float | None
     source: Source
 
+    @property
+    def lower(self) -> float:
+        """Seconds at the faster end of the interval."""
+        return self.seconds * exp(-self.spread)
+
+    @property
+    def upper(self) -> float:
+        return self.seconds * exp(self.spread)
+
 
 class Clock(NamedTuple):
     """One architecture on one group of devices. Hashable; what it has read is kept by `_node`."""

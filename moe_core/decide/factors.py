@@ -74,13 +74,17 @@ def _factor(case: Case, name: str, pull: float) -> Factor:
 
 
 def _memory(case: Case) -> str:
-    held = _two(case, lambda one: quantity(one.need, "B"))
-    each = "" if case.spec.devices == 1 else " on the fullest device"
-    return f"{held}{each}; {case.first.device.name} gives {quantity(case.first.usable, 'B')}"
+    held = _two(case, lambda one: quantity(one.need, "B") + _fullest(one))
+    return f"{held}; {case.first.device.name} gives {quantity(case.first.usable, 'B')}"
+
+
+def _fullest(one: Serving) -> str:
+    return "" if one.devices == 1 else f" on the fullest of {one.devices}"
 
 
 def _throughput(case: Case) -> str:
     rates = _two(case, lambda one: f"{significant(one.throughput)} tokens/s")
+    rates += " a device, decoding alone"
     target = case.spec.workload.latency_ms
     limit = f"at {_batch(case)}" if target is None else f"within {target:g} ms a token"
     mixture = case.both[0]
@@ -111,11 +115,15 @@ def _traffic(case: Case) -> str:
     traffic = case.spec.workload.traffic
     if traffic is None:
         return "no traffic was given: the batch is fixed"
-    return f"{_two(case, lambda one: significant(one.fleet))} devices for {traffic:g} requests/s"
+    many = _two(case, lambda one: "more than any" if one.fleet is None else f"{one.fleet:,}")
+    return f"{many} devices for {traffic:g} requests/s, prompts included, in whole instances"
 
 
 def _budget(case: Case) -> str:
-    said = _two(case, lambda one: f"${significant(one.cost)}") + " a million tokens written, prompts included"
+    if case.first.cost is None or case.second.cost is None:
+        return f"no price is known of {case.first.device.name}"
+    said = _two(case, lambda one: f"${significant(one.cost or 0)}")
+    said += " a million tokens written, prompts included"
     said += f", at ${case.first.device.usd_per_hour:g} a device and hour"
     return said if case.spec.budget is None else f"{said}; the budget is ${case.spec.budget:g}"
 
@@ -127,7 +135,7 @@ def _scale(case: Case) -> str:
 
 
 def _interconnect(case: Case) -> str:
-    if case.spec.devices == 1:
+    if max(case.devices) == 1:
         return "one device talks to nobody"
     shares = _two(case, lambda one: f"{significant(100 * one.step.network)} % ({one.layout.words})")
     return f"{shares} of a step is spent between devices"
@@ -140,14 +148,6 @@ def _task(case: Case) -> str:
     totals = _two(case, lambda one: count(one.candidate.total))
     actives = _two(case, lambda one: count(one.candidate.active))
     return f"{task.title}, {task.knowledge:.0%} memorised facts: {totals} in total; {actives} active"
-
-
-def _quality(case: Case) -> str:
-    found = case.recorded
-    if found is None:
-        return "no run of the scale model was given"
-    said = f"mixture {found.bits_mixture:.3f}, dense {found.bits_dense:.3f} bits per byte, scale model"
-    return f"{said}, carved without training: it counts a part" if found.carved else said
 
 
 def _scratch(case: Case) -> str:
@@ -193,7 +193,6 @@ EVIDENCE: dict[str, Callable[[Case], str]] = {
     "scale": _scale,
     "interconnect": _interconnect,
     "task": _task,
-    "quality": _quality,
     "scratch": _scratch,
     "finetune": _finetune,
     "skill": _skill,
@@ -209,10 +208,6 @@ def _origin(case: Case, name: str) -> tuple[Provenance, str]:
     """Where a factor's numbers come from, and how far they may be off."""
     if name in _COUNTED:
         return "modelled", "parameters and cache counted exactly, activations estimated; a tenth left free"
-    if name == "quality":
-        found = case.recorded
-        here = found is None or found.here
-        return ("measured here" if here else "measured elsewhere"), found.source if found else ""
     if rules.factors()[name].basis == "cited":
         settled = name == "task" and case.pair.rule.settles_quality
         return "published", f"{case.pair.source}. {case.pair.rule.caveat}" if settled else _conditions(name)

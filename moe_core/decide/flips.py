@@ -25,7 +25,7 @@ Asked = Callable[[float], Judgement]
 
 
 class Point(NamedTuple):
-    """The answer at one value of a knob; no winner where neither fits."""
+    """The answer at one value of a knob; no winner where neither will do."""
 
     value: float
     margin: float
@@ -51,7 +51,7 @@ class Flip(NamedTuple):
         """What lies on the other side of it: `mixture above batch 43`, `dense below 96.0 GB a device`."""
         beyond, word = (self.above, "above") if self.now <= self.low else (self.below, "below")
         edge = self.high if word == "below" and self.knob.whole else self.at
-        return f"{beyond or 'neither fits'} {word} {self.knob.words(edge)}"
+        return f"{beyond or 'neither will do'} {word} {self.knob.words(edge)}"
 
     @property
     def distance(self) -> float:

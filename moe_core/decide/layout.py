@@ -68,11 +68,11 @@ class Layout(NamedTuple):
         return group if self.replicas == 1 else f"{self.replicas:g} × ({group})"
 
 
-def layouts(candidate: Candidate, spec: DecideSpec, load: tuple[float, ...] | None) -> tuple[Layout, ...]:
-    """Every layout to be tried. Raises InfeasibleError where the model cannot be split so."""
-    asked = (
-        [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, spec.devices)
-    )
+def layouts(
+    candidate: Candidate, spec: DecideSpec, devices: int, load: tuple[float, ...] | None
+) -> tuple[Layout, ...]:
+    """Every layout of so many devices. Raises InfeasibleError where the model cannot be split so."""
+    asked = [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, devices)
     found = []
     for parallel in asked:
         with suppress(InfeasibleError):  # heads or experts do not divide so
@@ -81,9 +81,9 @@ def layouts(candidate: Candidate, spec: DecideSpec, load: tuple[float, ...] | No
                 *(candidate.architecture, candidate.key, spec.device, spec.formats, spec.kv),
                 *(parallel, spec.framework, load if candidate.kind == "mixture" else None),
             )
-            found.append(Layout(parallel, spec.devices / parallel.devices, held, weights, spec.kv, clock))
+            found.append(Layout(parallel, devices / parallel.devices, held, weights, spec.kv, clock))
     if not found:
-        raise InfeasibleError(f"{candidate.name} cannot be split over {spec.devices} devices")
+        raise InfeasibleError(f"{candidate.name} cannot be split over {devices} devices")
     return tuple(found)
 
 

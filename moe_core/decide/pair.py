@@ -32,6 +32,11 @@ class Candidate(NamedTuple):
         return "dense" if self.architecture.experts is None else "mixture"
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest context that it was made for."""
+        return self.architecture.max_positions
+
+    @property
     def total(self) -> int:
         return self.model.parameters.total
 

@@ -62,6 +62,7 @@ class Preset(Spec):
     title: str
     says: str
     task: str
+    devices: int | None = None
     workload: dict[str, Any]
     weights: dict[str, Weight]
 
@@ -117,8 +118,6 @@ class Scoring(Spec):
     enough: float
     crowded: Share
     missed: float
-    quality: float
-    carved: Share
     memorise: Share
     reason: Share
     saves: Share
@@ -202,6 +201,11 @@ def preset(name: str) -> Preset:
     """The preset of that id or title. Raises ConfigError with close matches."""
     table = presets()
     return find("preset", name, table, ((one.title, one) for one in table.values()))
+
+
+def weights(name: str) -> dict[str, float]:
+    """Every factor's weight under a preset."""
+    return {one.id: one.weight for one in factors().values()} | preset(name).weights
 
 
 @once

@@ -7,7 +7,6 @@ sign when the two are swapped. `RELEVANCE` is 0 where a factor is not in play.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import tanh
 
 from moe_core.decide import rules
 from moe_core.decide.case import Case
@@ -70,12 +69,24 @@ def _kept(one: Serving) -> float:
     return min(kept)
 
 
+def _memory(case: Case) -> float:
+    """Spare memory on equal devices; bytes in all where each candidate has devices of its own."""
+    if case.spec.equal is None:
+        return _less(case, lambda one: one.need * one.devices)
+    return _inside(case, lambda one: float(one.usable), lambda one: one.need)
+
+
 def _budget(case: Case) -> float:
     """The cheaper token; where there is a budget, also how well each stays inside it."""
-    cheaper, budget = _less(case, lambda one: one.cost), case.spec.budget
+    cheaper, budget = _less(case, _cost), case.spec.budget
     if budget is None:
         return cheaper
-    return (cheaper + _inside(case, lambda one: budget, lambda one: one.cost)) / 2
+    return (cheaper + _inside(case, lambda one: budget, _cost)) / 2
+
+
+def _cost(one: Serving) -> float:
+    assert one.cost is not None, "not in play without a price"
+    return one.cost
 
 
 def _task(case: Case) -> float:
@@ -84,21 +95,6 @@ def _task(case: Case) -> float:
     knows = rule.memorise * _more(case, lambda one: one.candidate.total)
     thinks = rule.reason * _more(case, lambda one: one.candidate.active)
     return knowledge * knows + (1 - knowledge) * thinks
-
-
-def _quality(case: Case) -> float:
-    found = case.recorded
-    if found is None:
-        return 0.0
-    share = (found.bits_dense - found.bits_mixture) / min(found.bits_dense, found.bits_mixture)
-    return case.pair.leaning * tanh(share / scoring().quality)
-
-
-def _recorded(case: Case) -> float:
-    """A trained mixture's quality counts in full, a carved one's for a part, none for nothing."""
-    if case.recorded is None:
-        return 0.0
-    return scoring().carved if case.recorded.carved else 1.0
 
 
 def _scratch(case: Case) -> float:
@@ -114,25 +110,24 @@ def _finetune(case: Case) -> float:
 
 
 SCORES: dict[str, Callable[[Case], float]] = {
-    "memory": lambda case: _inside(case, lambda one: float(one.usable), lambda one: one.need),
+    "memory": _memory,
     "throughput": lambda case: _more(case, lambda one: one.throughput),
     "latency": _latency,
     "context": lambda case: _inside(case, lambda one: max(one.room, 1e-6), lambda one: one.batch),
-    "traffic": lambda case: _less(case, lambda one: one.fleet),
+    "traffic": lambda case: _less(case, lambda one: one.fleet or 1e9),
     "budget": _budget,
     "scale": lambda case: _less(case, lambda one: one.prompt),
     "interconnect": lambda case: case.second.step.network - case.first.step.network,
     "task": _task,
-    "quality": _quality,
     "scratch": _scratch,
     "finetune": _finetune,
     "skill": lambda case: -scoring().skill[case.spec.team.skill] * case.pair.leaning,
 }
 RELEVANCE: dict[str, Callable[[Case], float]] = {
     "traffic": lambda case: case.spec.workload.traffic is not None,
-    "interconnect": lambda case: case.spec.devices > 1,
+    "budget": lambda case: case.first.device.usd_per_hour > 0,
+    "interconnect": lambda case: max(case.devices) > 1,
     "task": lambda case: not case.pair.rule.settles_quality,
-    "quality": _recorded,
     "scratch": lambda case: case.spec.team.training == "from scratch",
     "finetune": lambda case: case.spec.team.training == "fine-tune",
     "skill": lambda case: case.spec.team.training != "none",

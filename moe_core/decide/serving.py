@@ -1,16 +1,21 @@
-"""Serving: what one candidate does with a spec's devices: whether it fits, how fast, how much, at what cost.
+"""Serving: what one candidate does with a spec's devices: whether it will do, how fast, at what cost.
 
 The devices may be one group or equal replicas of a smaller one, each split in every way that divides. Each
-figure is that of the layout which serves it best. A layout that fills the last `crowded` share of memory
-fades out, so that nothing jumps when it no longer fits.
+figure is that of the layout which serves it best. What is just missed fades in over the last `crowded` share
+of the limit (memory, a target, the traffic), so that nothing jumps there.
+
+Where a spec names no number of devices, each candidate has its own: the fewest that hold the batch and keep
+the targets (that hold it, where no number keeps them), or with traffic the fewest, in whole groups, that
+carry it, prompts included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from math import exp, inf, log, log2
+from math import ceil, exp, floor, inf, log, log2
+from typing import NamedTuple
 
 from scipy.optimize import brentq
 
@@ -22,11 +27,33 @@ from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
 from moe_core.perf.fit import usable
 
+WIDER = 3  # a group that serves traffic may be wider than it must by so many doublings
+
+
+class Group(NamedTuple):
+    """One instance: its devices, and the requests a second that it serves within target and memory.
+
+    keeps: whether one request alone keeps the targets on it.
+    """
+
+    devices: int
+    requests: float
+    keeps: bool
+
+    def needed(self, traffic: float) -> int:
+        """Devices for so much traffic: whole instances."""
+        return ceil(traffic / self.requests - 1e-9) * self.devices
+
+    def carried(self, devices: int) -> float:
+        """Requests a second of the instances that so many devices make."""
+        return floor(devices / self.devices) * self.requests
+
 
 class Serving:
     """One candidate under one spec. Figures are computed when asked for, once.
 
     `bias`: logarithm by which every predicted time is stretched, to ask what its error would change.
+    Raises InfeasibleError where the candidate cannot be split over the devices asked for.
     """
 
     def __init__(
@@ -35,9 +62,81 @@ class Serving:
         self.candidate, self.spec, self.work = candidate, spec, spec.workload
         self.device = spec.device
         self.usable = usable(self.device.capacity)
-        self.layouts = layouts(candidate, spec, load)
-        self._stretch = exp(bias)
+        self._load, self._stretch = load, exp(bias)
         self._link = spec.listed.link_gbs / (self.device.link_gbs or inf)
+        self.devices = spec.equal or self.enough or WIDEST
+        self.layouts = self._layouts(self.devices)
+
+    def _layouts(self, devices: int) -> tuple[Layout, ...]:
+        return layouts(self.candidate, self.spec, devices, self._load)
+
+    # -- how many devices -----------------------------------------------------------------------------
+
+    @cached_property
+    def enough(self) -> int | None:
+        """The fewest devices that do: that hold the batch in time, or carry the traffic. None: none do."""
+        if self.work.traffic is not None:
+            return self.fleet
+        least = None
+        for many, need in self._sizes(self.work.batch):
+            if need <= self.usable:
+                least = least or many
+                if self._on(many).keeps_targets:
+                    return many
+        return least
+
+    def _on(self, devices: int) -> Serving:
+        """The same candidate on so many devices."""
+        asked = self.spec.model_copy(update={"devices": devices, "parallel": None})
+        return Serving(self.candidate, asked, self._load)
+
+    @cached_property
+    def fleet(self) -> int | None:
+        """Devices that carry the traffic, prompts included, in whole instances. None where none do."""
+        traffic, groups = self.work.traffic or 0.0, self._groups
+        able = [group for group in groups if group.keeps] or groups
+        return min((group.needed(traffic) for group in able), default=None)
+
+    @cached_property
+    def carried(self) -> float:
+        """Requests a second that the devices carry."""
+        return max((group.carried(self.devices) for group in self._groups), default=0.0)
+
+    def _sizes(self, batch: float) -> Iterator[tuple[int, float]]:
+        """Powers of two of devices, and the bytes of the fullest one in the roomiest layout."""
+        for devices in (2**i for i in range(WIDEST.bit_length())):
+            with suppress(InfeasibleError):
+                yield devices, min(one.need(batch, self.work.context) for one in self._layouts(devices))
+
+    @cached_property
+    def _groups(self) -> tuple[Group, ...]:
+        """Instances of the fewest devices that hold a sequence, and wider ones."""
+        least = next((devices for devices, need in self._sizes(1) if need <= self.usable), None)
+        found = []
+        for devices in () if least is None else (least * 2**i for i in range(WIDER + 1)):
+            with suppress(InfeasibleError):
+                wide = [one for one in self._layouts(devices) if one.replicas == 1]
+                rates = [self._rate(one) for one in wide]
+                if max(rates, default=0.0) > 0:
+                    found.append(Group(devices, max(rates), any(map(self._alone_in_time, wide))))
+        return tuple(found)
+
+    def _alone_in_time(self, one: Layout) -> bool:
+        """Whether one request alone keeps the targets on one group."""
+        step = self._linked(one.decode(1, self.work.past))
+        first = self._linked(one.clock.first(self.work.read, self.work.cached))
+        return self._in_time(step, first)
+
+    def _rate(self, one: Layout) -> float:
+        """Requests a second of one group, at the largest batch inside target and memory; 0: holds none."""
+        most = min(one.room(self.usable, self.work.context), MOST)
+        return 0.0 if most < 1 else self._requests(one, self._largest(one, most))
+
+    def _largest(self, one: Layout, most: float) -> float:
+        """The largest batch up to `most` whose step keeps the target; the least there is where none does."""
+        if self.work.latency_ms is None:
+            return most
+        return _crossing(lambda b: self._step(one, b), self.work.latency_ms / 1e3, most, one.replicas)
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -46,12 +145,13 @@ class Serving:
         """Sequences at once: the spec's, or as many as the traffic keeps in flight (Little's law)."""
         if self.work.traffic is None:
             return float(self.work.batch)
-        light = [self._gate(one, one.replicas) for one in self.layouts]
         easy = int(self.usable * (1 - scoring().crowded))
         most = max(one.room(easy, self.work.context) for one in self.layouts)
-        most = min(max(most, 1.0), self.spec.devices * MOST)
-        written = self.work.traffic * self.work.output
-        return _crossing(lambda b: b / self._fastest(b, light).seconds, written, most)
+        most = min(max(most, 1.0), self.devices * MOST)
+        light = [self._gate(one, one.replicas) for one in self.layouts]
+        return _crossing(
+            lambda b: self._most(lambda one: self._requests(one, b), light), self.work.traffic, most
+        )
 
     @cached_property
     def need(self) -> float:
@@ -93,25 +193,37 @@ class Serving:
         """Device-seconds to read one prompt among many."""
         return 1 / self._most(lambda one: 1 / (self._prompt(one) * one.parallel.devices))
 
+    def at_best(self, reading: Reading) -> float:
+        """Seconds at the faster end of a reading's interval, bias apart: a target is missed beyond it."""
+        return reading.lower / self._stretch
+
+    @property
+    def keeps_targets(self) -> bool:
+        """Whether neither target is missed beyond the error of the prediction."""
+        if self.work.latency_ms is None and self.work.ttft_ms is None:
+            return True
+        return self._in_time(self.step, self.first)
+
+    def _in_time(self, step: Reading, first: Reading) -> bool:
+        targets = ((self.work.latency_ms, step), (self.work.ttft_ms, first))
+        return all(limit is None or self.at_best(reading) <= limit / 1e3 for limit, reading in targets)
+
     # -- throughput and money -----------------------------------------------------------------------
 
     @cached_property
     def throughput(self) -> float:
-        """Tokens written a second, all devices, within the latency target; without one, at this batch."""
+        """Tokens a second of one device, decoding alone, within the target; without one, at this batch."""
         if self.work.latency_ms is None:
-            return self.batch / self.step.seconds
-        return self._most(self._throughput, [self._gate(one, one.replicas) for one in self.layouts])
+            return self.batch / self.step.seconds / self.devices
+        light = [self._gate(one, one.replicas) for one in self.layouts]
+        return self._most(self._throughput, light) / self.devices
 
     @cached_property
-    def cost(self) -> float:
-        """Dollars a million tokens written, prompts read on the same devices, at this batch."""
-        dollars = self.spec.devices * self.device.usd_per_hour / 3600
-        return dollars / self._most(self._mixed) * 1e6
-
-    @property
-    def fleet(self) -> float:
-        """Devices that the traffic takes within the latency target, a fraction of one included."""
-        return (self.work.traffic or 0.0) * self.work.output / self.throughput * self.spec.devices
+    def cost(self) -> float | None:
+        """Dollars a million tokens written, prompts read on the same devices; None without a price."""
+        dollars = self.devices * self.device.usd_per_hour / 3600
+        written = self._most(lambda one: self._requests(one, self.batch)) * self.work.output
+        return dollars / written * 1e6 if dollars else None
 
     @cached_property
     def layout(self) -> Layout:
@@ -127,8 +239,7 @@ class Serving:
         return [self._gate(one, self.batch) for one in self.layouts]
 
     def _gate(self, one: Layout, batch: float) -> float:
-        spare = self.usable - one.need(batch, self.work.context)
-        return min(max(spare / (scoring().crowded * self.usable), 0.0), 1.0)
+        return fading(self.usable, one.need(batch, self.work.context))
 
     def _throughput(self, one: Layout) -> float:
         """At the largest batch inside the target and the memory of its groups."""
@@ -137,14 +248,14 @@ class Serving:
         if alone >= target:
             return one.replicas / alone * (target / alone) ** scoring().missed
         most = max(one.room(self.usable, self.work.context), one.replicas)
-        many = _crossing(lambda b: self._step(one, b), target, min(most, one.replicas * MOST), one.replicas)
+        many = self._largest(one, min(most, one.replicas * MOST))
         return many / self._step(one, many)
 
-    def _mixed(self, one: Layout) -> float:
-        """Tokens a second of all groups when prompts are read between the steps."""
-        each, written = one.each(self.batch), self.work.output
-        busy = self.batch / each  # groups that have work
-        return busy * each * written / (each * self._prompt(one) + written * self._step(one, self.batch))
+    def _requests(self, one: Layout, batch: float) -> float:
+        """Requests a second of all groups: prompts are read between the steps."""
+        each = one.each(batch)
+        busy = batch / each  # groups that have work
+        return busy * each / (each * self._prompt(one) + self.work.output * self._step(one, batch))
 
     def _step(self, one: Layout, batch: float) -> float:
         return self._linked(one.decode(batch, self.work.past)).seconds
@@ -182,13 +293,9 @@ class Serving:
         return [gate / best for gate in gates] if best else [1.0] * len(gates)
 
 
-def enough(candidate: Candidate, spec: DecideSpec) -> int | None:
-    """The fewest devices, a power of two, on which it fits; None where `WIDEST` do not do."""
-    for many in (2**i for i in range(WIDEST.bit_length())):
-        with suppress(InfeasibleError):
-            if Serving(candidate, spec.model_copy(update={"devices": many, "parallel": None})).fits:
-                return many
-    return None
+def fading(limit: float, need: float) -> float:
+    """1 where a need stays well inside a limit, 0 from the limit on, between them in its last share."""
+    return min(max((limit - need) / (scoring().crowded * limit), 0.0), 1.0)
 
 
 def _crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:

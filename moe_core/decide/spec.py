@@ -65,8 +65,8 @@ class Work(Spec):
 
     @property
     def past(self) -> float:
-        """Tokens behind one that is being written: all of the context, as memory counts it."""
-        return self.context
+        """Tokens behind the one in the middle of the answer: the mean over all that are written."""
+        return max(self.context - self.output / 2, 1)
 
 
 class Team(Spec):
@@ -79,7 +79,8 @@ class Team(Spec):
 class DecideSpec(Spec):
     """One decision. `dense` or `rule` says what the mixture is compared with; both: the rule is only named.
 
-    devices: of `hardware`, together. parallel: how the mixture is laid over them; None tries every way.
+    devices: of `hardware`, for each candidate; None: its own, as few as do.
+    parallel: how the mixture is laid over them; None tries every way.
     capacity_gb, price (a device and hour), link_gbs (both directions): in place of the data file's.
     budget: dollars a million output tokens. weights: factors in place of the preset's.
     """
@@ -89,7 +90,7 @@ class DecideSpec(Spec):
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
     hardware: Name = "H100"
-    devices: Annotated[int, Field(ge=1, le=4096)] = 1
+    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
     parallel: Parallel | None = None
     precision: Format | Name | Precision = "bf16"
     kv: Format = "bf16"
@@ -107,7 +108,7 @@ class DecideSpec(Spec):
     def _named(self) -> Self:
         if self.dense is None and self.rule in (None, "own"):
             raise ValueError("dense (None) must be given where rule names no way to find it")
-        if self.parallel is not None and self.parallel.devices != self.devices:
+        if self.parallel is not None and self.devices not in (None, self.parallel.devices):
             raise ValueError(
                 f"parallel ({self.parallel.devices} devices) must use devices ({self.devices}), all of them"
             )
@@ -122,6 +123,11 @@ class DecideSpec(Spec):
         rules.task(spec.task)
         rules.check_weights(spec.weights)
         return spec
+
+    @property
+    def equal(self) -> int | None:
+        """The number of devices that both candidates have; None where each has its own."""
+        return self.devices if self.parallel is None else self.parallel.devices
 
     @property
     def listed(self) -> Hardware:
@@ -174,6 +180,8 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
     if said is None or isinstance(said, dict):
         values["workload"] = _below(found.workload, said or {})
     values.setdefault("task", found.task)
+    if values.get("parallel") is None:
+        values.setdefault("devices", found.devices)
     return {**values, "preset": found.id}
 
 

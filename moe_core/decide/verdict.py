@@ -1,33 +1,35 @@
 """Verdict: one answer with its margin, from factors whose rules are data.
 
     support = sum of weight x score / sum of weights                  in [-1, 1], above zero for the mixture
-    margin  = g_m g_d support + (g_m - g_d)                           g: 1 fits easily, 0 does not fit
+    margin  = k_m k_d support + (k_m - k_d)                  k: 1 keeps every limit easily, 0 misses one
 
-So where both fit the factors decide, where one fits it wins whatever they say, and in the last hundredth of
-memory the one turns into the other without a jump. Where neither fits there is no verdict but a refusal
-with numbers. An exact tie goes to the dense model, the simpler one to run.
+So where both keep memory, length, targets and traffic the factors decide, where one does it wins whatever
+they say, and in the last hundredth of a limit the one turns into the other without a jump. Where neither
+fits there is no verdict but a refusal with numbers. An exact tie goes to the dense model, the simpler one to
+run. A margin whose sign the error of the times could turn is too close to call.
 """
 
 from __future__ import annotations
 
 from math import hypot
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from moe_core.decide.case import Case, Recorded, case
 from moe_core.decide.factors import Factor, factors
-from moe_core.decide.layout import WIDEST
+from moe_core.decide.limits import Miss, kept, misses
 from moe_core.decide.pair import Kind, Pair, pair
 from moe_core.decide.scores import pulls
-from moe_core.decide.serving import Serving, enough
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
-from moe_core.units import quantity
+
+State = Literal["neither", "only", "close", "clear"]
+HARD = ("memory", "length")  # what misses one of these has neither times nor prices
 
 
 class Judgement(NamedTuple):
     """Winner and margin from the mixture's side.
 
-    No winner where neither fits; no support where only one does: then there is nothing to weigh.
+    No winner where neither will do; no support where only one does: then there is nothing to weigh.
     """
 
     winner: Kind | None
@@ -38,41 +40,56 @@ class Judgement(NamedTuple):
 class Verdict(NamedTuple):
     """The answer. `low` and `high`: the margin when the predicted ratio of times is off by its 80 % interval.
 
-    firm: whether the winner stays the same there. reason: one sentence.
+    winner: None where neither will do; where the call is too close, the side it leans to.
+    misses: of the mixture, then of the dense model. reason: one sentence.
     """
 
     spec: DecideSpec
     pair: Pair
-    winner: Kind
+    winner: Kind | None
     margin: float
     low: float
     high: float
     support: float
+    misses: tuple[tuple[Miss, ...], tuple[Miss, ...]]
     reason: str
     factors: tuple[Factor, ...]
     case: Case
 
     @property
     def firm(self) -> bool:
-        return (self.low > 0) == (self.high > 0)
+        """Whether the error of the times leaves the answer as it is."""
+        return self.winner is None or (self.low > 0) == (self.high > 0)
 
     @property
-    def name(self) -> str:
+    def state(self) -> State:
+        """Neither will do; only one does; too close to call; or one is the better choice."""
+        if self.winner is None:
+            return "neither"
+        if not self.firm:
+            return "close"
+        return "only" if any(self.misses) else "clear"
+
+    @property
+    def name(self) -> str | None:
         """The winner's name."""
-        return self.pair.of(self.winner).name
+        return None if self.winner is None else self.pair.of(self.winner).name
 
 
 def decide(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None) -> Verdict:
     """Judge one spec. Raises InfeasibleError with both candidates' numbers where neither fits."""
     chosen = of or pair(spec)
     found = case(spec, recorded, chosen)
-    made = judged(found)
-    if made.winner is None:
+    made, missed = judged(found), (misses(found.both[0]), misses(found.both[1]))
+    if all(any(miss.name in HARD for miss in one) for one in missed):
         raise InfeasibleError(refusal(found))
     low, high = _band(found)
     every = factors(found)
     reason = _reason(found, made, every)
-    return Verdict(spec, chosen, made.winner, made.margin, low, high, made.support, reason, every, found)
+    return Verdict(
+        *(spec, chosen, made.winner, made.margin, low, high, made.support),
+        misses=missed, reason=reason, factors=every, case=found,
+    )  # fmt: skip
 
 
 def judge(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None) -> Judgement:
@@ -82,18 +99,23 @@ def judge(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = 
 
 def judged(found: Case) -> Judgement:
     """Winner and margin of a case."""
-    first, second = found.first, found.second
     side = found.pair.leaning or 1
-    if not first.fits and not second.fits:
+    first, second = kept(found.first), kept(found.second)
+    if not first and not second and not _just(found):
         return Judgement(None, 0.0, 0.0)
-    both = first.gate * second.gate
-    support = sum(pulls(found).values()) if both else 0.0  # nothing to weigh where one does not fit
-    margin = side * (both * support + first.gate - second.gate)
-    if margin == 0 and first.fits != second.fits:  # to the byte: the one that fits
-        winner: Kind = (first if first.fits else second).candidate.kind
+    both = first * second
+    support = sum(pulls(found).values()) if both else 0.0  # nothing to weigh where one will not do
+    margin = side * (both * support + first - second)
+    if margin == 0 and bool(misses(found.first)) != bool(misses(found.second)):  # to the byte
+        winner: Kind = (found.second if misses(found.first) else found.first).candidate.kind
     else:
         winner = "mixture" if margin > 0 else "dense"
     return Judgement(winner, margin, side * support)
+
+
+def _just(found: Case) -> bool:
+    """Whether one of them keeps every limit to the byte."""
+    return any(not misses(one) for one in found.both)
 
 
 def _band(found: Case) -> tuple[float, float]:
@@ -104,26 +126,41 @@ def _band(found: Case) -> tuple[float, float]:
 
 
 def _reason(found: Case, made: Judgement, every: tuple[Factor, ...]) -> str:
-    """Why: the only one that fits, or the factor that pulls most towards the winner."""
-    alone = [one for one in (found.first, found.second) if one.fits]
-    if len(alone) == 1:
-        other = found.second if alone[0] is found.first else found.first
-        need, room = quantity(other.need, "B"), quantity(other.usable, "B")
-        return (
-            f"only {alone[0].candidate.name} fits: {other.candidate.name} needs {need}, a device gives {room}"
-        )
+    """Why: what the others miss, or the factor that pulls most towards the winner."""
+    if made.winner is None:
+        return refusal(found)
+    winner = next(one for one in found.both if one.candidate.kind == made.winner)
+    other = next(one for one in found.both if one is not winner)
+    if missed := misses(other):
+        return f"{other.candidate.name} {missed[0].words}"
     side = 1 if made.winner == "mixture" else -1
     best = max(every, key=lambda factor: side * factor.pull)
     return f"{best.title.lower()} speaks loudest for it: {best.evidence}"
 
 
 def refusal(found: Case) -> str:
-    """Neither fits: by how much, and on how many devices each would."""
-    parts = [_short(one) for one in found.both]
-    return f"neither fits {found.spec.devices} × {found.first.device.name}: {'; '.join(parts)}"
+    """Neither will do: what each misses, and by how much."""
+    said = [f"{one.candidate.name} {missed[0].words}" for one in found.both if (missed := misses(one))]
+    return f"neither {_verb(found)} {where(found)}: {'; '.join(said)}"
 
 
-def _short(one: Serving) -> str:
-    said = f"{one.candidate.name} needs {quantity(one.need, 'B')} of {quantity(one.usable, 'B')}"
-    many = enough(one.candidate, one.spec)
-    return f"{said}, {many or f'more than {WIDEST}'} devices would do"
+def _verb(found: Case) -> str:
+    names = {missed[0].name for one in found.both if (missed := misses(one))}
+    if names <= {"memory"}:
+        return "fits"
+    if names == {"traffic"}:
+        return f"carries {found.spec.workload.traffic:g} requests/s on"
+    return "will do on"
+
+
+def where(found: Case) -> str:
+    """`one H100`, `16 × H200`, `2 × H100 against one`: devices of the mixture, then of the dense model."""
+    name, (mixture, dense) = found.first.device.name, found.devices
+    if mixture == dense:
+        return counted(mixture, name)
+    return f"{counted(mixture, name)} against {'one' if dense == 1 else f'{dense:,}'}"
+
+
+def counted(devices: int, name: str) -> str:
+    """`one H100`, `16 × H200`."""
+    return f"one {name}" if devices == 1 else f"{devices:,} × {name}"

@@ -45,7 +45,7 @@ def plot(found: Decided) -> Plot:
         for one in found.weighed
     ]
     data = pd.DataFrame(rows, columns=["factor", "side", *shown])
-    title = f"{found.winner.capitalize()} by {abs(found.margin):.2f}: {_loudest(found)}"
+    title = f"{found.answer.capitalize()}: {_loudest(found)}"
     alt = f"{title}. Scores of {len(data)} factors from -1 (dense) to 1 (mixture)."
     spec = {"$schema": SCHEMA, "data": {"name": "rows"}, **_spec(data), "datasets": {"rows": data}}
     unit = "score: below zero dense, above zero mixture"
@@ -74,10 +74,14 @@ def _loudest(found: Decided) -> str:
     side = 1 if found.winner == "mixture" else -1
     ordered = sorted(found.weighed, key=lambda one: -side * one.pull)
     if not ordered or side * ordered[0].pull <= 0:
-        return "only one of them fits"
-    said = f"{ordered[0].title.lower()} speaks loudest for it"
+        return "limits that are missed decide it"
+    said = f"{ordered[0].title.lower()} speaks loudest for {_side(found)}"
     against = ordered[-1]
     return f"{said}, {against.title.lower()} against it" if side * against.pull < 0 else said
+
+
+def _side(found: Decided) -> str:
+    return "it" if found.firm else f"the {found.winner or 'dense'} model"
 
 
 def _evidence(found: Decided) -> Grid:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter, counters
 from moe_core.decide.flips import Flip, flips
+from moe_core.decide.headline import answer, headline
 from moe_core.decide.pair import Kind
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict, decide
@@ -21,19 +22,22 @@ from moe_core.report.manifest import Number, Provenance
 from moe_core.specs import Spec
 
 Value = int | float | str | None
-NEITHER = "neither fits"
+NEITHER = "neither will do"
 Every = Iterator[tuple[dict[str, str], Value]]
 
 
 class Heard(Spec):
-    """What a run of the scale model told: see `moe_core.decide.case.Recorded`."""
+    """What a run of the test model told: see `moe_core.decide.case.Recorded`.
 
-    bits_dense: float
-    bits_mixture: float
+    Older files also hold its quality, which says nothing of the models that are judged.
+    """
+
     load: tuple[float, ...] | None
     source: str
     here: bool
-    carved: bool
+    bits_dense: float | None = None
+    bits_mixture: float | None = None
+    carved: bool | None = None
 
 
 class Asked(Spec):
@@ -49,7 +53,8 @@ class Asked(Spec):
 
     @property
     def recorded(self) -> Recorded | None:
-        return None if self.heard is None else Recorded(**dict(self.heard))
+        heard = self.heard
+        return None if heard is None else Recorded(heard.load, heard.source, heard.here)
 
 
 class Factor(Spec):
@@ -94,8 +99,8 @@ class Decided(Spec):
 
     sentence: str
     asked: Asked
-    winner: Kind
-    name: str
+    winner: Kind | None
+    name: str | None
     pair: str
     source: str
     margin: float
@@ -113,6 +118,11 @@ class Decided(Spec):
         return cls.parse_json(json.dumps(values))
 
     @property
+    def answer(self) -> str:
+        """`mixture`, `dense`, `too close to call` or `neither will do`."""
+        return answer(self.winner, self.firm)
+
+    @property
     def weighed(self) -> tuple[Factor, ...]:
         """The factors that are in play, the loudest first."""
         return tuple(sorted((one for one in self.factors if one.weight), key=lambda one: -abs(one.pull)))
@@ -122,7 +132,7 @@ def keep(found: Verdict, turns: Sequence[Flip] | None = None) -> Decided:
     """A verdict as it is kept; `turns` where every flip is known already."""
     every, against = flips(found) if turns is None else turns, counters(found)
     return Decided(
-        sentence=_sentence(found, every),
+        sentence=headline(found, every),
         asked=_asked(found),
         winner=found.winner,
         name=found.name,
@@ -172,17 +182,6 @@ def _asked(found: Verdict) -> Asked:
 def _turn(flip: Flip) -> Turn:
     same = {name: getattr(flip, name) for name in ("at", "low", "high", "below", "above", "now", "sentence")}
     return Turn(knob=flip.knob.id, title=flip.knob.title, unit=flip.knob.unit, **same)
-
-
-def _sentence(found: Verdict, turns: Sequence[Flip]) -> str:
-    """Who wins by how much, on what, and where that ends."""
-    spec, work = found.spec, found.spec.workload
-    loser = found.pair.of("dense" if found.winner == "mixture" else "mixture").name
-    many = f"one {spec.hardware}" if spec.devices == 1 else f"{spec.devices} × {spec.hardware}"
-    load = f"batch {work.batch}" if work.traffic is None else f"{work.traffic:g} requests/s"
-    tail = f"; {turns[0].sentence}" if turns else ""
-    won = f"{found.winner.capitalize()}, by a margin of {abs(found.margin):.2f}"
-    return f"{won}: {found.name} over {loser} on {many} at {load}{tail}"
 
 
 # -- the numbers of a manifest ---------------------------------------------------------------------

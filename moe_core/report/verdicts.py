@@ -19,7 +19,7 @@ def verdict(case: Resolved, others: Sequence[Resolved]) -> Said:
     """(words, winner, provenance) on this scenario's devices and work; a refusal is its sentence.
 
     The rival is the first model of the other kind in the comparison. A mixture without one is judged
-    against its published rival, else against a dense model of equal active parameters.
+    against its published rival, else against the folk rule's dense model, as on every other page.
     """
     arch = case.architecture
     if arch is None or not times.applies(case):
@@ -37,6 +37,7 @@ def verdict(case: Resolved, others: Sequence[Resolved]) -> Said:
 @lru_cache(maxsize=256)
 def _decided(case: Resolved, rival: Architecture | None) -> Said:
     """Dense or mixture. Raises ConfigError or InfeasibleError."""
+    from moe_core.decide.headline import answer
     from moe_core.decide.spec import DecideSpec, Work
     from moe_core.decide.verdict import decide
 
@@ -52,7 +53,7 @@ def _decided(case: Resolved, rival: Architecture | None) -> Said:
             dense=None if dense is None else _named(dense),
             rule=rule,
             hardware=case.hardware,
-            devices=times.layout(case).devices,
+            devices=None if case.parallel.devices == 1 else case.parallel.devices,
             precision=case.precision,
             kv=case.kv,
             workload=Work(batch=case.batch, context=context, output=min(case.write, context - 1)),
@@ -60,8 +61,8 @@ def _decided(case: Resolved, rival: Architecture | None) -> Said:
         )
     )
     against = found.pair.of("dense" if arch.experts is not None else "mixture").name
-    firm = "" if found.firm else ", not firm"
-    return f"{found.winner}, margin {found.margin:+.2f}{firm}, against {against}", found.winner, "modelled"
+    said = answer(found.winner, found.firm)
+    return f"{said}, against {against}", said, "modelled"
 
 
 def _named(arch: Architecture) -> str | Architecture:
@@ -72,9 +73,9 @@ def _named(arch: Architecture) -> str | Architecture:
     return arch.name if known else arch
 
 
-def _rule(mixture: Architecture) -> Literal["published", "active"]:
+def _rule(mixture: Architecture) -> Literal["published", "sqrt"]:
     """How a mixture's dense rival is found when the comparison has none."""
     from moe_core.decide import rules
 
     known = any(pair.mixture == mixture.name for pair in rules.known_pairs())
-    return "published" if known and isinstance(_named(mixture), str) else "active"
+    return "published" if known and isinstance(_named(mixture), str) else "sqrt"

@@ -58,7 +58,8 @@ def test_text_names_the_pair_the_reason_and_what_speaks_against_it(
 ) -> None:
     assert main(["decide", "--preset", "device", *TWO]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("mixture: Mixtral-8x7B, margin +0.")
+    assert text.startswith("Mixture: Mixtral-8x7B writes a token ")
+    assert "answer    mixture, margin +0." in text
     for word in ("pair ", "why ", "against ", "flips "):
         assert f"\n{word}" in text
 

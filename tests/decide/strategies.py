@@ -30,7 +30,7 @@ def specs(draw: st.DrawFn, traffic: bool = True) -> DecideSpec:
             **draw(st.sampled_from(PAIRS)),
             "preset": draw(st.sampled_from(sorted(rules.presets()))),
             "hardware": draw(st.sampled_from(("A100 80GB", "H100", "RTX 4090"))),
-            "devices": draw(st.sampled_from((1, 2))),
+            "devices": draw(st.sampled_from((None, 1, 2))),
             "precision": draw(st.sampled_from(("bf16", "int8"))),
             "capacity_gb": draw(st.floats(20.0, 300.0)),
             "budget": draw(st.none() | st.floats(0.1, 20.0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moe_core import registry
 from moe_core.decide.counter import counters
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import decide, judge
@@ -48,7 +49,7 @@ def on_one_card(mixture: str, dense: str, precision: str) -> DecideSpec:
 def test_a_24_gb_card_takes_a_dense_7_to_14b_never_mixtral_in_bf16(dense: str, precision: str) -> None:
     found = decide(on_one_card("Mixtral-8x7B", dense, precision))
     assert found.winner == "dense"
-    assert "only" in found.reason  # 93.4 GB in bf16, more than 24 GB even in int4
+    assert found.state == "only"  # 93.4 GB in bf16, more than 24 GB even in int4
 
 
 def test_a_24_gb_card_may_take_a_small_quantised_mixture() -> None:
@@ -92,11 +93,14 @@ def test_deepseek_v3_against_llama_405b_for_large_batches_on_a_cluster(batch: in
 
 
 def test_at_long_context_the_mixture_loses_some_of_its_lead() -> None:
-    """The double penalty: idle experts keep memory that a cache could use."""
+    """The double penalty: idle experts keep memory that a cache could use. Mixtral, made longer."""
+    known = registry.get("Mixtral-8x7B").architecture
+    assert known is not None
     values = {
-        "mixture": "Mixtral-8x7B",
+        "mixture": known.model_copy(update={"max_positions": 131_072}),
         "rule": "active",
         "hardware": "H200",
+        "devices": 1,
         "workload": {"batch": 4, "context": 4096},
     }
     short = judge(DecideSpec.of(values))

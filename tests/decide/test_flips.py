@@ -15,7 +15,8 @@ from moe_core.errors import InfeasibleError
 from tests.decide.strategies import specs
 
 slowly = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-CLOSE = DecideSpec.of({"preset": "chat", "mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B", "budget": 2.0})
+PAIR = {"preset": "chat", "mixture": "Qwen3-30B-A3B", "dense": "Qwen3-14B", "budget": 2.0}
+CLOSE = DecideSpec.of(PAIR | {"devices": 1})
 
 
 def check(asked: DecideSpec, flip: Flip) -> None:
@@ -50,7 +51,7 @@ def test_a_flip_says_what_lies_beyond_it() -> None:
     for flip in flips(decide(CLOSE), ("memory",)):
         side = "above" if flip.now <= flip.low else "below"
         beyond = flip.above if side == "above" else flip.below
-        assert flip.sentence.startswith(f"{beyond or 'neither fits'} {side} ")
+        assert flip.sentence.startswith(f"{beyond or 'neither will do'} {side} ")
         assert flip.sentence.endswith("GB a device")
 
 

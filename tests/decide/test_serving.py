@@ -36,7 +36,7 @@ def test_the_room_is_the_largest_batch_that_fits() -> None:
 
 
 def test_where_not_one_sequence_fits_the_room_is_a_fraction() -> None:
-    one = serve("Qwen3-30B-A3B", hardware="RTX 4090")
+    one = serve("Qwen3-30B-A3B", hardware="RTX 4090", devices=1)
     assert one.room == 0.0
     assert not one.fits
     assert one.gate == 0.0
@@ -44,14 +44,36 @@ def test_where_not_one_sequence_fits_the_room_is_a_fraction() -> None:
 
 def test_traffic_keeps_as_many_in_flight_as_littles_law_says() -> None:
     one = serve(workload={"traffic": 2.0, "context": 4096, "output": 256})
-    assert one.batch == pytest.approx(2.0 * 256 * one.step_at(one.batch).seconds, rel=1e-6)
+    """A request is in flight while the prompts of its group are read and its own tokens are written."""
+    assert (one.devices, len(one.layouts)) == (1, 1)
+    held = one.batch * one.prompt + 256 * one.step_at(one.batch).seconds
+    assert one.batch == pytest.approx(2.0 * held, rel=1e-6)
 
 
-def test_more_traffic_than_fits_takes_more_devices() -> None:
-    light, heavy = (serve(workload={"traffic": rate, "latency_ms": 30.0}) for rate in (1.0, 100.0))
-    assert heavy.fleet == pytest.approx(100 * light.fleet, rel=1e-6)
-    assert heavy.fits
-    assert heavy.batch <= heavy.room
+def test_more_traffic_takes_more_devices_prompts_included_in_whole_instances() -> None:
+    rates = (1.0, 7.0, 30.0, 100.0)
+    served = [serve(workload={"traffic": rate, "latency_ms": 30.0}) for rate in rates]
+    fleets = [one.fleet for one in served]
+    assert fleets == sorted(fleets)
+    for one, rate in zip(served, rates, strict=True):
+        assert one.fleet is not None
+        assert one.devices == one.fleet
+        assert one.carried >= rate
+        assert one.fits
+        assert one.batch <= one.room
+        assert one.fleet >= rate * one.prompt  # reading alone takes as many
+    equal = serve(devices=1, workload={"traffic": 100.0, "latency_ms": 30.0})
+    assert equal.carried < 100.0
+    assert equal.fleet == fleets[-1]
+
+
+def test_each_candidate_has_the_fewest_devices_that_hold_it() -> None:
+    for name, many in (("Qwen3-14B", 1), ("Mixtral-8x7B", 2), ("Llama-2-70B", 4), ("DeepSeek-V3", 32)):
+        one = serve(name, workload={"batch": 8, "context": 4096})
+        assert one.fits
+        assert one.devices == many
+        half = serve(name, devices=max(many // 2, 1), workload={"batch": 8, "context": 4096})
+        assert many == 1 or not half.fits
 
 
 def test_throughput_at_a_target_is_that_of_the_largest_batch_inside_it() -> None:

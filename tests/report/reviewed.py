@@ -42,7 +42,7 @@ def review(**changes: Any) -> Review:
 @cache
 def verdict(mixture: str = "Qwen3-30B-A3B", dense: str = "Qwen3-14B", **changes: Any) -> Decided:
     """A decision of the two, with what a run of the scale model told."""
-    heard = Recorded(1.9, 1.8, None, "a run of a test", True, False)
+    heard = Recorded(None, "a run of a test")
     return keep(
         decide(DecideSpec.of({"preset": "chat", "mixture": mixture, "dense": dense} | changes), heard)
     )

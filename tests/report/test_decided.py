@@ -65,8 +65,8 @@ def test_what_was_asked_names_nothing_but_the_device() -> None:
 def test_what_a_run_told_is_kept_too() -> None:
     spec = DecideSpec.of({"preset": "chat", "mixture": "Mixtral-8x7B", "dense": "Qwen3-14B", "devices": 2})
     load = (3.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5)
-    found = keep(decide(spec, Recorded(1.9, 1.7, load, "a run", False, True)))
-    assert found.asked.recorded == Recorded(1.9, 1.7, load, "a run", False, True)
+    found = keep(decide(spec, Recorded(load, "a run", False)))
+    assert found.asked.recorded == Recorded(load, "a run", False)
     assert again(found.asked.model_dump(mode="json")) == found
     deaf = found.asked.model_copy(update={"heard": None}).model_dump(mode="json")
     assert again(deaf).margin != found.margin
@@ -112,7 +112,7 @@ def test_a_question_that_cannot_be_read_is_unknown_and_says_why() -> None:
 def test_what_fits_nowhere_any_more_is_a_sentence_with_its_numbers() -> None:
     made = manifest(verdict())
     values = json.loads(json.dumps(made.decisions["verdict"]))
-    values["spec"]["capacity_gb"] = 8.0
+    values["spec"] |= {"capacity_gb": 8.0, "devices": 1}
     check = checked(made.model_copy(update={"decisions": {"verdict": values}}))[0]
     assert check.outcome == "unknown"
     assert "neither fits" in check.why
