@@ -12,10 +12,10 @@ from app import panels
 from app.browse import pick
 from app.charts.figure import percent, times
 from app.panels import Number, Source
-from app.scenario import Scenario
 from app.words import escape, seconds
 from moe_core import hardware
 from moe_core.errors import ConfigError
+from moe_core.scenario.spec import Scenario
 from moe_core.silicon import systems
 
 POLL_S = 0.7

@@ -11,10 +11,10 @@ import streamlit as st
 from app import anatomy, catalogue, panels, subjects
 from app.charts.figure import percent
 from app.panels import Number, Source
-from app.scenario import Scenario
 from app.subjects import CONVENTIONS, DETAILS, METHODS, TWINS, Subject
 from app.words import escape, size
 from moe_core.errors import ConfigError
+from moe_core.scenario.spec import Scenario
 from moe_core.units import count
 
 MOST_COMPARED = 4

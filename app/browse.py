@@ -14,7 +14,7 @@ from app.charts import raster
 from app.figures import experts, top_k
 from app.live import Answer
 from app.panels import Source
-from app.scenario import Scenario
+from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
 
 # Background tints for coloured text: Okabe and Ito's set, see-through, so that either theme's text shows.

@@ -8,21 +8,22 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
-from app import capacity, machines, panels
+from app import capacity, panels
 from app.browse import pick
 from app.capacity import WAYS, Case, Plan, Reach
 from app.charts import capacity as drawn
 from app.charts import memory
 from app.charts.figure import Figure, times
-from app.fullsize import WEIGHTS
-from app.machines import Device
 from app.panels import Number, Source
-from app.scenario import Scenario
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import usable
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
+from moe_core.scenario import devices as machines
+from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import Scenario
+from moe_core.scenario.subject import WEIGHTS
 from moe_core.units import GIGA, count
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -192,7 +193,7 @@ def _priced(names: tuple[str, ...]) -> None:
 
 def _key(scenario: Scenario) -> Scenario:
     """The scenario without what full size does not depend on."""
-    return scenario._replace(text=None, hardware="", model="carved", seq=256, write=64)
+    return scenario._replace(text=None, hardware="", model="carved", seq=256)
 
 
 @st.cache_data(show_spinner=False, max_entries=128)

@@ -12,10 +12,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from app import fullsize
-from app.fullsize import TWINS
-from app.machines import Device
-from app.scenario import Scenario
 from moe_core import hardware
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import cache, dense_equivalent, fit, memory, training
@@ -26,6 +22,10 @@ from moe_core.perf.offload import offload
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.training import Optimizer
+from moe_core.scenario import subject as fullsize
+from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import Scenario
+from moe_core.scenario.subject import TWINS
 from moe_core.specs import GQA, Architecture
 
 WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -71,8 +71,8 @@ def rivals(scenario: Scenario, plan: Plan) -> list[Case]:
     chosen = fullsize.subject(scenario)
     mixture = fullsize.architecture(scenario, chosen)
     found: list[Case] = []
-    if scenario.edit and chosen.architecture is not None:
-        found += _maybe(scenario._replace(edit=False), plan)
+    if scenario.edited and chosen.architecture is not None:
+        found += _maybe(scenario._replace(experts=None, top_k=None, shared=None), plan)
     if mixture is not None and mixture.experts is not None:
         alone = plan._replace(tensor=plan.devices, expert=1)
         for twin in dense_equivalent.twins(mixture):
@@ -128,7 +128,14 @@ def reach(one: Case, capacity: float) -> Reach:
     except InfeasibleError:
         return Reach(room, False, None, None, None)
     ask = (setting, one.work, int(capacity), parallel)
-    return Reach(room, fits, parallel, fit.longest_context(*ask), fit.largest_batch(*ask))
+    context = made_for(one.model, fit.longest_context(*ask))
+    return Reach(room, fits, parallel, context, fit.largest_batch(*ask))
+
+
+def made_for(model: Model, context: int) -> int:
+    """A context that memory would hold, cut to the longest that the model was made for."""
+    arch = model.architecture
+    return context if arch is None else min(context, arch.max_positions)
 
 
 def _setting(one: Case) -> Setting:
@@ -161,7 +168,8 @@ def _on(
         number = found.parallel.devices
         row |= {"devices": number, "layout": layout(found.parallel)}
         row["cost"] = None if price is None else price * number
-        row["context"] = fit.longest_context(setting, work, capacity, found.parallel)
+        longest = fit.longest_context(setting, work, capacity, found.parallel)
+        row["context"] = made_for(setting.model, longest)
         row["batch"] = fit.largest_batch(setting, work, capacity, found.parallel)
     return row
 

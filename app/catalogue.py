@@ -56,11 +56,14 @@ def usable() -> tuple[str, ...]:
 
 
 def mixture_of(name: str) -> dict[str, int]:
-    """experts, top_k and shared of a mixture, the session's own or a published one."""
-    routing = mine()[name].routing if name in mine() else None
-    if routing is None:
-        return data.mixture_of(name)
-    return dict(zip(("experts", "top_k", "shared"), routing, strict=True))
+    """experts, top_k and shared of a mixture, the session's own or a published one; empty if unknown."""
+    routing = subject(name).routing
+    return {} if routing is None else dict(zip(("experts", "top_k", "shared"), routing, strict=True))
+
+
+def editable(name: str) -> bool:
+    """Whether its experts can be other ones: its layers are known in full."""
+    return subject(name).architecture is not None
 
 
 def subject(name: str) -> Subject:

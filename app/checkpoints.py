@@ -15,11 +15,11 @@ import streamlit as st
 
 from app import catalogue, data, panels
 from app.panels import Source
-from app.scenario import shorten
 from app.words import escape, size
 from moe_core.errors import MoEScopeError
 from moe_core.hf import checkpoint
 from moe_core.hf.checkpoint import SCALES, Checkpoint
+from moe_core.scenario.spec import shorten
 from moe_core.units import count
 
 Take = Callable[[Mapping[str, Any], str], str | None]

@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 import pandas as pd
 import streamlit as st
 
-from app import machines, panels, shelf
+from app import panels, shelf
 from app.charts import overlay
 from app.charts.figure import Figure
 from app.panels import Number, Source
@@ -22,6 +22,7 @@ from moe_core.report.side import LETTERS, Side, labels, link
 from moe_core.report.side import read as read_link
 from moe_core.report.story import MODELLED, PREDICTED
 from moe_core.report.text import cell as safe
+from moe_core.scenario import devices as machines
 from moe_core.units import quantity, significant
 
 STATE = "compared"

@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app import compare, data, shelf
-from app.resolve import parameters, resolve
-from app.scenario import Scenario
+from app.resolve import resolve
 from app.words import escape
 from moe_core import registry
 from moe_core.errors import ConfigError
@@ -19,6 +18,7 @@ from moe_core.report import answer
 from moe_core.report.resolved import Resolved
 from moe_core.report.side import LETTERS, Side, labels, link, of, of_case, own_name
 from moe_core.review import Review
+from moe_core.scenario.spec import Scenario
 from moe_core.store import reviews, scenarios
 
 WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -83,7 +83,7 @@ def sidebar(name: str, scenario: Scenario) -> Side:
     """The sidebar's scenario as a side, at the price typed on another page. Raises ConfigError."""
     typed: dict[str, float] = st.session_state.get("device_prices", {})
     case = resolve(scenario).model_copy(update={"price": typed.get(scenario.hardware)})
-    return of_case(name, case, parameters(scenario))
+    return of_case(name, case, {"model": scenario.model, "seq": str(scenario.seq)})
 
 
 def _add_model(sides: Sequence[Side], scenario: Scenario) -> None:

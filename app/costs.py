@@ -12,11 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from app import fullsize
 from app.capacity import Plan
-from app.fullsize import TWINS
-from app.machines import HERE
-from app.scenario import Scenario
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.hardware import Hardware
@@ -25,6 +21,10 @@ from moe_core.perf.device_model import Mixture
 from moe_core.perf.memory import Workload
 from moe_core.perf.ops import Step
 from moe_core.perf.shard import Parallel
+from moe_core.scenario import subject as fullsize
+from moe_core.scenario.devices import HERE
+from moe_core.scenario.spec import Scenario
+from moe_core.scenario.subject import TWINS
 from moe_core.silicon import layer_tables
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
@@ -88,8 +88,7 @@ def study(
         raise ConfigError(
             f"architecture ({chosen.name}): must be a mixture whose layout is known to be priced"
         )
-    write = min(scenario.write, scenario.context - 1)
-    prompt = scenario.context - write
+    write, prompt = scenario.answer, scenario.cached + scenario.prompt
     work = Workload(batch=scenario.batch, context=scenario.context)
     label = fullsize.label(scenario, chosen).removesuffix(" as published")
     mixture = Subject(label, "mixture", arch, _layout(arch, plan, work, device))

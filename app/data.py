@@ -16,14 +16,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
-from safetensors import safe_open
 
-from app import fullsize, machines
 from app.charts import times
 from app.charts.figure import Figure
-from app.fullsize import Full, Room
-from app.machines import Device
-from app.scenario import Scenario
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import Vital
@@ -32,8 +27,13 @@ from moe_core.jobs.queue import JobQueue
 from moe_core.report import measured
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
-from moe_core.settings import MODELS, REFERENCE, Settings
-from moe_core.specs import Architecture, RunSpec
+from moe_core.scenario import devices as machines
+from moe_core.scenario import subject as fullsize
+from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import Scenario
+from moe_core.scenario.subject import Full, Room
+from moe_core.settings import REFERENCE, Settings
+from moe_core.specs import RunSpec
 from moe_core.store import copies, ingest, queries, routing, text
 from moe_core.store.db import Store
 from moe_core.store.queries import Run
@@ -307,21 +307,6 @@ def validated(values: dict[str, Any]) -> RunSpec | None:
 def architectures() -> tuple[str, ...]:
     """Published mixtures, the default first."""
     return fullsize.architectures()
-
-
-def mixture_of(architecture: str) -> dict[str, int]:
-    """experts, top_k and shared of a published mixture."""
-    return fullsize.mixture_of(architecture)
-
-
-@st.cache_resource(show_spinner=False)
-def trained_mixture() -> dict[str, int]:
-    """experts, top_k and shared of the shipped mixture that was trained from scratch, from its file."""
-    with safe_open(MODELS / "scale-moe.safetensors", framework="np") as file:
-        architecture = Architecture.parse_json(file.metadata()["architecture"])
-    bank = architecture.experts
-    assert bank is not None, "a mixture has experts"
-    return {"experts": bank.count, "top_k": bank.top_k, "shared": bank.shared}
 
 
 def devices() -> tuple[str, ...]:

@@ -2,142 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from app import controls, data, panels, rulings, scenario
+from app import data, panels, rulings
 from app.charts.figure import times
 from app.panels import Number, Source
-from app.rulings import AUTO, RULES, Chosen, Ruling
-from app.scenario import Scenario
+from app.rulings import Ruling
+from app.sidebar import weight_key
 from app.words import escape, seconds, size
 from moe_core.decide import rules
 from moe_core.decide.factors import Factor
 from moe_core.decide.flips import Flip
+from moe_core.decide.headline import answer, headline
+from moe_core.decide.limits import Miss
+from moe_core.decide.serving import Serving
+from moe_core.decide.verdict import HARD, counted
 from moe_core.errors import ConfigError, InfeasibleError, MoEScopeError
+from moe_core.scenario.decision import decision
+from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
 from moe_core.units import significant
 
 COLOURS = {"mixture": "orange", "dense": "blue"}
-MANY = (AUTO, "1", "2", "4", "8", "16", "32", "64", "128", "256")
-TRAINING = ("none", "fine-tune", "from scratch")
-SKILL = ("none", "some", "expert")
-_AS_PRESET = "as the preset"
-
-
-# -- what is chosen --------------------------------------------------------------------------------
-
-
-def controls_row() -> Chosen:
-    """Kind of work, the dense side, devices; the rest behind a button. They live in the URL."""
-    preset = _pick("Kind of work", list(rules.presets()), "preset", 190, _preset_words, on_change=_adopt)
-    rival = _pick("Against", [AUTO, *RULES, *rulings.dense_models()], "rival", 210, _rival_words)
-    many = _pick("Devices", list(MANY), "many", 120, lambda name: "as it takes" if name == AUTO else name)
-    with st.popover("Targets, traffic, team", icon=":material/tune:"):
-        more = _more(preset)
-    return Chosen(preset, rival, None if many == AUTO else int(many), weights=weights(preset), **more)
-
-
-def _pick(label: str, options: list[str], key: str, width: int, words: Any, **extra: Any) -> str:
-    found = st.selectbox(
-        label,
-        options,
-        key=key,
-        bind="query-params",
-        persist_state="session",
-        width=width,
-        format_func=words,
-        **extra,
-    )
-    return found if found in options else options[0]
-
-
-def _preset_words(name: str) -> str:
-    return rules.presets()[name].title
-
-
-def _rival_words(name: str) -> str:
-    if name == AUTO:
-        return "its published rival"
-    return f"dense, {rules.pair_rules()[name].title}" if name in RULES else name
-
-
-def _adopt() -> None:
-    """A newly chosen kind of work sets batch, context and length, as near as the sidebar goes."""
-    work = rules.preset(st.session_state["preset"]).workload
-    for field, name in (("batch", "batch"), ("context", "context"), ("write", "output")):
-        st.session_state[field] = scenario.nearest(field, work[name])
-
-
-def _more(preset: str) -> dict[str, Any]:
-    """Targets in place of the preset's, traffic, money, and the team."""
-    work = rules.preset(preset).workload
-    found: dict[str, Any] = {}
-    for name, label in (("latency_ms", "Target, ms a token"), ("ttft_ms", "Target, ms to the first token")):
-        found[name] = _number(label, name, f"{work[name]:g}, {_AS_PRESET}" if name in work else "none")
-    found["traffic"] = _number("Traffic, requests a second", "traffic", "none: the batch is fixed")
-    found["budget"] = _number("Budget, $ a million tokens written", "budget_usd", "none")
-    found["price"] = _price()
-    found["link_gbs"] = _number("Link between devices, GB/s both ways", "link_gbs", "as the device has it")
-    task = _pick("Task", [AUTO, *rules.tasks()], "task", 300, _task_words)
-    found["task"] = None if task == AUTO else task
-    found["training"] = _pick("The team trains", list(TRAINING), "training", 300, str)
-    found["skill"] = _pick("It has trained routers", list(SKILL), "skill", 300, _skill_words)
-    return found
-
-
-def _number(label: str, key: str, placeholder: str) -> float | None:
-    return st.number_input(
-        label,
-        min_value=1e-3,
-        max_value=1e8,
-        value=None,
-        placeholder=placeholder,
-        key=key,
-        persist_state="session",
-        width=300,
-    )
-
-
-def _price() -> float | None:
-    """What the Memory page's price list says of the scenario's device, where it was edited."""
-    known: dict[str, float] = st.session_state.get("device_prices", {})
-    return known.get(data.device(controls.current()).name)
-
-
-def _task_words(name: str) -> str:
-    return _AS_PRESET if name == AUTO else rules.tasks()[name].title
-
-
-def _skill_words(name: str) -> str:
-    return {"none": "never", "some": "now and then", "expert": "often"}[name]
-
-
-def weights(preset: str) -> tuple[tuple[str, float], ...]:
-    """The weights that were moved away from the preset's."""
-    found = []
-    for name, usual in rulings.weight_of(preset).items():
-        value = st.session_state.get(_slider_key(preset, name), usual)
-        if isinstance(value, int | float) and value != usual:
-            found.append((name, float(value)))
-    return tuple(found)
-
-
-def _slider_key(preset: str, name: str) -> str:
-    return f"weight_{preset}_{name}"
-
-
 # -- the answer ------------------------------------------------------------------------------------
 
 
-def ask(now: Scenario, chosen: Chosen, run: Run | None) -> Ruling | None:
-    """The ruling, or the designed state that says why there is none."""
+def ask(now: Scenario) -> Ruling | None:
+    """The ruling, or the designed state that says why there is none. The same for every session: a link."""
     try:
-        found = rulings.rule(rulings.spec(now, chosen), run)
+        found = rulings.rule(decision(now), hears(now.run_spec()))
         panels.decides(partial(rulings.kept, found))
         return found
     except MoEScopeError as error:
@@ -163,65 +61,67 @@ def source(of: Ruling) -> Source:
 
 
 def sentence(of: Ruling) -> str:
-    """Who wins by how much, on what, and where that ends."""
-    found = of.verdict
-    loser = found.pair.of("dense" if found.winner == "mixture" else "mixture").name
-    spec = found.spec
-    many = f"one {spec.hardware}" if spec.devices == 1 else f"{spec.devices} × {spec.hardware}"
-    work = spec.workload
-    load = f"batch {work.batch}" if work.traffic is None else f"{work.traffic:g} requests/s"
-    kind = "Mixture" if found.winner == "mixture" else "Dense"
+    """The answer in plain words, and where it ends."""
     near = rulings.nearest(of)
-    tail = f"; {near.sentence}" if near else ""
-    return (
-        f"{kind}, by a margin of {abs(found.margin):.2f}: {found.name} over {loser} on {many} at {load}{tail}"
-    )
+    return headline(of.verdict, () if near is None else (near,))
 
 
 def numbers(of: Ruling) -> tuple[Number, ...]:
-    """Time, cost and memory of both at full size."""
-    mixture, dense = of.verdict.case.both
-    modelled, spec = source(of), of.verdict.spec
-    return (
-        Number(
-            "Time per token, full size",
-            f"{times(mixture.step.seconds / dense.step.seconds)} dense",
-            f"mixture {seconds(mixture.step.seconds)}, dense {seconds(dense.step.seconds)}",
-            modelled,
-        ),
-        Number(
-            "Cost of a token, full size",
-            f"{times(mixture.cost / dense.cost)} dense",
-            f"${significant(mixture.cost)} against ${significant(dense.cost)} a million written",
-            modelled,
-        ),
-        Number(
-            "Memory, full size",
-            f"{times(mixture.need / dense.need)} dense",
-            f"mixture {size(mixture.need)}, dense {size(dense.need)} of {size(mixture.usable)}"
-            + ("" if spec.devices == 1 else ", fullest device"),
-            modelled,
-        ),
+    """Time, cost, memory and the first token of both at full size; none for what does not fit."""
+    return tuple(
+        _compared(of, label, figure, words)
+        for label, figure, words in (
+            ("Time per token, full size", lambda one: one.step.seconds, _token),
+            ("Cost of a million tokens, full size", lambda one: one.cost, _dollars),
+            ("Memory of all devices, full size", lambda one: one.need * one.devices, _memory),
+            ("First token, full size", lambda one: one.first.seconds, _first),
+        )
     )
 
 
-def margin_number(of: Ruling) -> Number:
-    """The margin, and what the error of the predicted times could make of it."""
+def _compared(
+    of: Ruling,
+    label: str,
+    figure: Callable[[Serving], float | None],
+    words: Callable[[Serving], str],
+) -> Number:
+    """Mixture over dense, and both in the note."""
     found = of.verdict
-    held = "holds" if found.firm else "could turn"
-    return Number(
-        "Margin, full size",
-        f"{abs(found.margin):.2f} {found.winner}",
-        f"{found.low:+.2f} to {found.high:+.2f} over the error of the times: it {held}",
-        source(of),
-    )
+    sides = tuple(zip(found.case.both, found.misses, strict=True))
+    known = [None if _unfit(missed) else figure(one) for one, missed in sides]
+    said = [missed[0].words if _unfit(missed) else words(one) for one, missed in sides]
+    mixture, dense = known
+    value = "no ratio" if mixture is None or dense is None else f"{times(mixture / dense)} dense"
+    return Number(label, value, f"mixture {said[0]}; dense {said[1]}", source(of))
+
+
+def _unfit(missed: Sequence[Miss]) -> bool:
+    """Whether there is neither a time nor a price."""
+    return any(one.name in HARD for one in missed)
+
+
+def _token(one: Serving) -> str:
+    return f"{seconds(one.step.seconds)} ({seconds(one.step.lower)} to {seconds(one.step.upper)})"
+
+
+def _dollars(one: Serving) -> str:
+    return "no price" if one.cost is None else f"${significant(one.cost)} with prompts"
+
+
+def _memory(one: Serving) -> str:
+    return f"{size(one.need * one.devices)} on {counted(one.devices, one.device.name)}"
+
+
+def _first(one: Serving) -> str:
+    return f"{seconds(one.first.seconds)} ({seconds(one.first.lower)} to {seconds(one.first.upper)})"
 
 
 def card(of: Ruling) -> None:
     """The verdict, the two loudest factors, the best counter-argument, the nearest flip."""
     found = of.verdict
     with panels.aside("Verdict"):
-        st.header(f":{COLOURS[found.winner]}[{found.winner.capitalize()}]", anchor=False)
+        said = answer(found.winner, found.firm)
+        st.header(f":{COLOURS.get(said, 'gray')}[{said.capitalize()}]", anchor=False)
         st.caption(escape(found.pair.sentence))
         side = 1 if found.winner == "mixture" else -1
         ordered = sorted((one for one in found.factors if one.weight), key=lambda one: -side * one.pull)
@@ -308,7 +208,7 @@ def weight_sliders(of: Ruling, preset: str) -> None:
     """Every weight, yours to move; the verdict above follows."""
     st.caption("How much each factor counts. The preset sets them; what you move stays until you reset it.")
     columns = st.columns(2)
-    usual = rulings.weight_of(preset)
+    usual = rules.weights(preset)
     for index, (name, rule) in enumerate(rules.factors().items()):
         columns[index % 2].slider(
             rule.title,
@@ -316,7 +216,7 @@ def weight_sliders(of: Ruling, preset: str) -> None:
             3.0,
             float(usual[name]),
             0.1,
-            key=_slider_key(preset, name),
+            key=weight_key(preset, name),
             persist_state="session",
             help=escape(rule.question),
         )
@@ -324,8 +224,8 @@ def weight_sliders(of: Ruling, preset: str) -> None:
 
 
 def _reset(preset: str) -> None:
-    for name, usual in rulings.weight_of(preset).items():
-        st.session_state[_slider_key(preset, name)] = float(usual)
+    for name, usual in rules.weights(preset).items():
+        st.session_state[weight_key(preset, name)] = float(usual)
 
 
 def hears(run_spec: Any) -> Run | None:

@@ -7,19 +7,20 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app import budget, catalogue, costs, loads, machines, panels
+from app import budget, catalogue, costs, loads, panels
 from app import economics_data as kept
 from app.browse import pick
 from app.capacity import Plan
 from app.charts.figure import times
 from app.costs import Study
 from app.panels import Number, Source
-from app.scenario import Scenario
 from app.words import escape, recorded_on, seconds
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import dense_curve, economics
 from moe_core.perf.dense_curve import Point
 from moe_core.perf.roofline import Roof, ridge_tokens
+from moe_core.scenario import devices as machines
+from moe_core.scenario.spec import Scenario
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
 from moe_core.units import count, significant
@@ -60,19 +61,7 @@ def controls(scenario: Scenario) -> Chosen:
     """The pickers under the answer."""
     plan = budget.plan(scenario)
     framework = pick("Framework", list(FRAMEWORKS), "framework", width=110)
-    device = machines.get(scenario.hardware).name
-    known: dict[str, float] = st.session_state.get("device_prices", {})
-    listed = costs.listed_price(device)
-    price = st.number_input(
-        "$ an hour, a device",
-        min_value=0.01,
-        max_value=1e6,
-        value=max(0.01, known.get(device, listed)),
-        key=f"price_{device}",
-        persist_state="session",
-        width=150,
-        help="Yours to edit: prices change weekly and by contract.",
-    )
+    price = scenario.price or costs.listed_price(machines.get(scenario.hardware).name)
     others = [NOBODY, *(name for name in catalogue.names() if name != scenario.architecture)]
     beside = pick("Beside", others, "beside", width=190)
     unit = st.segmented_control(
@@ -188,7 +177,7 @@ def _token(asked: Asked) -> tuple[Number, ...]:
             source,
         ),
         Number(
-            "A million written tokens, full size",
+            "A million tokens, decoding alone, full size",
             f"${significant(dollars)}",
             f"{count(rate / of.mixture.devices)} tokens/s each, ${significant(asked.chosen.price)} an hour",
             source,

@@ -19,8 +19,8 @@ from app.charts import loads as drawn_loads
 from app.charts.figure import Figure
 from app.charts.speed import AUTO
 from app.costs import Study
-from app.scenario import Scenario
 from moe_core.errors import ConfigError
+from moe_core.scenario.spec import Scenario
 from moe_core.silicon import constants, layer_accuracy, systems
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run

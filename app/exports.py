@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 from app.charts.figure import Figure
 from app.resolve import resolve
-from app.scenario import Scenario
 from moe_core.errors import MoEScopeError
 from moe_core.report import archive, kinds
 from moe_core.report.archive import Page
@@ -21,6 +20,7 @@ from moe_core.report.formats import FORMATS, digest
 from moe_core.report.manifest import Manifest, Origin, Provenance, Ran, make, ran
 from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
+from moe_core.scenario.spec import Scenario
 
 SCENARIO, VERDICT = "scenario", "verdict"
 PAGES = {"html": "HTML, one file", "zip": "ZIP, every format"}

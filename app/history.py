@@ -12,11 +12,11 @@ import streamlit as st
 
 from app import data, panels
 from app.charts import compare
-from app.scenario import CHOICES, describe
 from app.words import ago, escape, measured_here, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
+from moe_core.scenario.spec import CHOICES, describe
 from moe_core.store.queries import Run
 from moe_core.units import quantity
 

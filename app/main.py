@@ -16,29 +16,33 @@ if str(ROOT) not in sys.path:  # streamlit puts only app/ there
 PAGES = {
     # file        title       icon                      what it answers
     "overview": ("Overview", ":material/balance:", "Dense or mixture, for this work on this machine?"),
-    "routing": ("Routing", ":material/account_tree:", "Who does the work, and is it fair?"),
-    "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
-    "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
-    "economics": ("Economics", ":material/payments:", "What does a token cost?"),
     "decide": ("Decide", ":material/rule:", "Which one, why, and what would change it?"),
     "compare": ("Compare", ":material/compare_arrows:", "How do up to four scenarios differ?"),
+    "reviews": ("Reviews", ":material/gavel:", "What did we decide, and why?"),
+    "routing": ("Routing", ":material/account_tree:", "Who does the work, and is it fair?"),
+    "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
+    "economics": ("Economics", ":material/payments:", "What does a token cost?"),
+    "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
-    "reviews": ("Reviews", ":material/gavel:", "What did we decide, and why?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
+}
+GROUPS = {
+    "Answer": ("overview", "decide", "compare", "reviews"),
+    "Why": ("routing", "memory", "economics", "speed"),
+    "Evidence": ("accuracy", "architectures", "runs"),
 }
 
 
 def page_table() -> None:
     from app import shell
 
-    pages = [
-        st.Page(
-            ROOT / "pages" / f"{name}.py", title=title, icon=icon, help=question, default=name == "overview"
-        )
-        for name, (title, icon, question) in PAGES.items()
-    ]
-    shell.run(pages)
+    def page(name: str) -> object:
+        title, icon, question = PAGES[name]
+        file = ROOT / "pages" / f"{name}.py"
+        return st.Page(file, title=title, icon=icon, help=question, default=name == "overview")
+
+    shell.run({group: [page(name) for name in names] for group, names in GROUPS.items()})
 
 
 if __name__ == "__main__":

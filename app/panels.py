@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import controls, data, exports
+from app import data, exports, sidebar
 from app.charts.figure import Figure
 from app.words import busy_words, escape, measured_here
 from moe_core.report import archive
@@ -218,7 +218,7 @@ def _context(sources: Sequence[Source], cases: Mapping[str, Resolved] | None) ->
     kept: Callable[[], Decided] | None = st.session_state.get(_DRAWN, (None,) * 4)[3]
     runs = dict.fromkeys(source.run for source in sources if source.run is not None)
     return exports.Context(
-        st.session_state.get(controls.STATE),
+        st.session_state.get(sidebar.STATE),
         tuple((source.kind, source.detail) for source in sources),
         tuple(found for found in map(data.bundle_of, runs) if found is not None),
         cases,

@@ -10,7 +10,6 @@ import streamlit as st
 
 from app import data, panels, ruled, shelf
 from app.panels import Number, Source
-from app.scenario import Scenario, shorten
 from app.words import escape, size
 from moe_core.report import argument, decided, deck, html, pdf, tables
 from moe_core.report import story as stories
@@ -19,6 +18,7 @@ from moe_core.report.plots import Plot
 from moe_core.report.story import Story
 from moe_core.report.text import slug
 from moe_core.review import MOST, Case, Decision, Review, Saved
+from moe_core.scenario.spec import Scenario, shorten
 from moe_core.store import reviews, scenarios
 
 WRITERS = {

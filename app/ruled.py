@@ -10,19 +10,17 @@ import pandas as pd
 import streamlit as st
 
 from app import data, decide, panels, rulings, shelf
-from app.rulings import AUTO, RULES, Chosen, Ruling
-from app.scenario import Scenario
+from app.rulings import Ruling
 from app.words import escape
-from moe_core.decide import rules
 from moe_core.errors import MoEScopeError
 from moe_core.report import argument
 from moe_core.report.blocks import Grid, Words
 from moe_core.report.decided import Decided, read
 from moe_core.review import Case, Review, Saved
+from moe_core.scenario.decision import decision
+from moe_core.scenario.spec import Scenario
 from moe_core.store import reviews
 
-_NUMBERS = (("latency_ms", "latency_ms"), ("ttft_ms", "ttft_ms"), ("traffic", "traffic"))
-_MONEY = (("budget", "budget_usd"), ("link_gbs", "link_gbs"))
 _DONE = "ruled_done"
 
 
@@ -75,37 +73,8 @@ def values(of: Ruling) -> dict[str, Any]:
 def of_sidebar(scenario: Scenario) -> dict[str, Any] | None:
     """The verdict on the scenario in the sidebar, as the Decide page would ask; None where there is none."""
     with suppress(MoEScopeError):
-        return values(
-            rulings.rule(rulings.spec(scenario, standing(scenario)), decide.hears(scenario.run_spec()))
-        )
+        return values(rulings.rule(decision(scenario), decide.hears(scenario.run_spec())))
     return None
-
-
-def standing(scenario: Scenario) -> Chosen:
-    """What is chosen on the Decide page. Its widgets' values outlive the page; anything else is a default."""
-    preset = _one("preset", list(rules.presets()))
-    many, task = _one("many", list(decide.MANY)), _one("task", [AUTO, *rules.tasks()])
-    return Chosen(
-        preset,
-        _one("rival", [AUTO, *RULES, *rulings.dense_models()]),
-        None if many == AUTO else int(many),
-        None if task == AUTO else task,
-        _one("training", list(decide.TRAINING)),
-        _one("skill", list(decide.SKILL)),
-        price=st.session_state.get("device_prices", {}).get(data.device(scenario).name),
-        weights=decide.weights(preset),
-        **{field: _number(key) for field, key in (*_NUMBERS, *_MONEY)},
-    )
-
-
-def _one(key: str, options: list[str]) -> str:
-    found = st.session_state.get(key)
-    return found if found in options else options[0]
-
-
-def _number(key: str) -> float | None:
-    found = st.session_state.get(key)
-    return float(found) if isinstance(found, int | float) and found > 0 else None
 
 
 # -- out of it -------------------------------------------------------------------------------------

@@ -5,53 +5,27 @@ A question's key is its spec and the run it heard; verdicts and figures are shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
 
-from app import data, fullsize, loads
+from app import data, loads
 from app.charts import decide as drawn
 from app.charts import tornado
 from app.charts.figure import Figure
-from app.fullsize import WEIGHTS
-from app.scenario import Scenario
 from app.words import measured_here
 from moe_core.decide import counter, flips, knobs, rules, sensitivity, verdict
 from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter
 from moe_core.decide.flips import Flip, Point
-from moe_core.decide.pair import pair
-from moe_core.decide.serving import enough
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
 from moe_core.report import decided
 from moe_core.report.decided import Decided
-from moe_core.specs import Architecture
 from moe_core.store.queries import Run
 
-RULES = ("active", "total", "sqrt", "epoch")
-AUTO = "auto"
 QUICK = ("batch", "traffic", "memory", "latency")  # inputs whose flips need few new predictions
-
-
-class Chosen(NamedTuple):
-    """What the page adds to the scenario. None is as the preset says; `devices` None: as many as it takes."""
-
-    preset: str = "chat"
-    rival: str = AUTO
-    devices: int | None = None
-    task: str | None = None
-    training: str = "none"
-    skill: str = "some"
-    traffic: float | None = None
-    latency_ms: float | None = None
-    ttft_ms: float | None = None
-    budget: float | None = None
-    price: float | None = None
-    link_gbs: float | None = None
-    weights: tuple[tuple[str, float], ...] = ()
 
 
 class Ruling(NamedTuple):
@@ -61,87 +35,9 @@ class Ruling(NamedTuple):
     verdict: Verdict
 
 
-def dense_models() -> tuple[str, ...]:
-    """Published dense models whose step can be timed."""
-    return _dense_models()
-
-
-@st.cache_resource(show_spinner=False)
-def _dense_models() -> tuple[str, ...]:
-    from moe_core import registry
-
-    return tuple(one.name for one in registry.records() if one.kind == "dense" and one.architecture)
-
-
-# -- what is asked ---------------------------------------------------------------------------------
-
-
-def spec(scenario: Scenario, chosen: Chosen) -> DecideSpec:
-    """The scenario as a decision. Raises ConfigError, one sentence."""
-    mixture = _mixture(scenario)
-    values: dict[str, Any] = {
-        "preset": chosen.preset,
-        "mixture": mixture,
-        **_rival(mixture, chosen.rival),
-        "hardware": scenario.hardware,
-        "precision": WEIGHTS[scenario.precision],
-        "workload": _work(scenario, chosen),
-        "team": {"training": chosen.training, "skill": chosen.skill},
-        "weights": dict(chosen.weights),
-        **{
-            name: value
-            for name in ("budget", "price", "link_gbs", "task")
-            if (value := getattr(chosen, name))
-        },
-    }
-    asked = DecideSpec.of(values)
-    return asked.model_copy(update={"devices": chosen.devices or _enough(asked)})
-
-
-def _mixture(scenario: Scenario) -> str | Architecture:
-    """A published model by its name, so that published pairs are found; an own or edited one as it is."""
-    subject = fullsize.subject(scenario)
-    found = fullsize.architecture(scenario, subject)
-    if subject.record is not None and (found is None or found == subject.architecture):
-        return subject.record.name
-    assert found is not None, "what has no record has an architecture"
-    return found
-
-
-def _rival(mixture: str | Architecture, rival: str) -> dict[str, Any]:
-    """The dense side: a rule, a model by name, or what its makers set beside it, else the folk rule."""
-    if rival in RULES:
-        return {"rule": rival}
-    if rival in dense_models():
-        return {"dense": rival}
-    if any(known.mixture == mixture for known in rules.known_pairs()):
-        return {"rule": "published"}
-    return {"rule": "sqrt"}
-
-
-def _work(scenario: Scenario, chosen: Chosen) -> dict[str, Any]:
-    work: dict[str, Any] = {
-        "batch": scenario.batch,
-        "context": scenario.context,
-        "output": min(scenario.write, scenario.context // 2),
-    }
-    limits = {name: getattr(chosen, name) for name in ("traffic", "latency_ms", "ttft_ms")}
-    return work | {name: value for name, value in limits.items() if value}
-
-
-def _enough(asked: DecideSpec) -> int:
-    """One device where it holds either model, else the fewest that hold both."""
-    sides = pair(asked)
-    found = [many for one in (sides.first, sides.second) if (many := enough(one, asked))]
-    return 1 if not found or min(found) == 1 else max(found)
-
-
 def heard(run: Run) -> Recorded:
-    """What a run of the scale model tells: quality, and the load on the experts."""
-    bits = run.summary["bits_per_byte"]
-    load = loads.recorded(data.frame("load", run))
-    carved = run.spec["model"] == "carved"
-    return Recorded(bits["dense"], bits["moe"], load, measured_here(run), not run.reference, carved)
+    """What a run of the test model tells: the load on the experts."""
+    return Recorded(loads.recorded(data.frame("load", run)), measured_here(run), not run.reference)
 
 
 # -- the answer ------------------------------------------------------------------------------------
@@ -253,7 +149,7 @@ def _factors(key: str, _found: Verdict) -> Figure:
     shown = ("title", "score", "weight", "pull", "winner", "evidence", "provenance")
     ordered = sorted(_found.factors, key=lambda one: -abs(one.pull))
     rows = [{name: getattr(one, name) for name in shown} for one in ordered]
-    return drawn.factors(pd.DataFrame(rows), _found.winner)
+    return drawn.factors(pd.DataFrame(rows), _found.winner or "dense")
 
 
 def swings(of: Ruling) -> Figure:
@@ -265,9 +161,3 @@ def swings(of: Ruling) -> Figure:
 def _swings(key: str, _found: Verdict) -> Figure:
     rows = [one._asdict() for one in sensitivity.swings(_found)]
     return tornado.tornado(pd.DataFrame(rows), _found.margin)
-
-
-def weight_of(preset: str) -> Mapping[str, float]:
-    """Every factor's weight under a preset."""
-    own = {name: one.weight for name, one in rules.factors().items()}
-    return {**own, **rules.preset(preset).weights}

@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data
-from app.catalogue import usable
-from app.resolve import NAMED, parameters, resolve
-from app.scenario import CHOICES, WORDS, Scenario
+from app import data, sidebar
+from app.resolve import NAMED, resolve
 from app.words import escape
 from moe_core.errors import MoEScopeError
 from moe_core.review import Case
+from moe_core.scenario.link import parameters
+from moe_core.scenario.spec import Scenario
 from moe_core.store import scenarios
 
 AUTHOR = "review_author"
@@ -77,21 +77,10 @@ def open_button(case: Case, key: str) -> None:
     """Set the sidebar to a scenario; its link does the same elsewhere."""
     link = {name: value for name, value in case.parameters.items() if name in NAMED}
     st.button(
-        "Open", key=key, icon=":material/open_in_new:", on_click=_open, args=(link,), type="tertiary",
+        "Open", key=key, icon=":material/open_in_new:", on_click=sidebar.open_link, args=(link,),
+        type="tertiary",
         help=f"Sets the sidebar. To share it: {escape('/?' + urlencode(link))}",
     )  # fmt: skip
-
-
-def _open(link: dict[str, str]) -> None:
-    """Set the sidebar's widgets, as far as their choices go."""
-    words = {**WORDS, "architecture": (*data.architectures(), *usable()), "hardware": data.devices()}
-    for name, value in link.items():
-        if name == "edit":
-            st.session_state[name] = value == "true"
-        elif name in CHOICES and value.isdecimal() and int(value) in CHOICES[name]:
-            st.session_state[name] = int(value)
-        elif value in words.get(name, ()):
-            st.session_state[name] = value
 
 
 def attempt(action: Callable[[], object]) -> None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from app import controls, data, panels
+from app import data, panels, sidebar
 from app.words import escape
 from moe_core.errors import MoEScopeError
 
 STATIC = Path(__file__).parent / "static"
 
 
-def run(pages: Sequence[Any]) -> None:
+def run(pages: Mapping[str, Sequence[Any]]) -> None:
     """Draw the frame and run the page the user chose."""
-    st.set_page_config(page_title="MoEScope", page_icon=STATIC / "favicon.png", layout="wide")
     st.logo(str(STATIC / "logo.svg"), size="large")
-    page = st.navigation(list(pages))
+    page = st.navigation({group: list(some) for group, some in pages.items()})
+    title = f"{page.title} - MoEScope"
+    st.set_page_config(page_title=title, page_icon=STATIC / "favicon.png", layout="wide")
     try:
         opened = data.door()
     except MoEScopeError as error:
@@ -27,7 +28,7 @@ def run(pages: Sequence[Any]) -> None:
         st.stop()
     for notice in opened.notices:
         st.warning(escape(notice), icon=":material/healing:")
-    controls.sidebar()
+    sidebar.sidebar()
     panels.start_page()
     page.run()
     panels.page_files(page.title)

@@ -12,11 +12,11 @@ from app.layer_figures import frame
 from app.layers import Split
 from app.live import Answer
 from app.panels import Number, Source
-from app.scenario import Scenario
 from app.words import busy_words, escape, recorded_on, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.perf.calibrate import question
 from moe_core.perf.roofline import ridge_tokens
+from moe_core.scenario.spec import Scenario
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
 from moe_core.units import quantity

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from app.scenario import shorten
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf import config as configs
@@ -23,6 +22,7 @@ from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
 from moe_core.registry import Record
+from moe_core.scenario.spec import shorten
 from moe_core.specs import GQA, MLA, Architecture
 
 Standing = Literal["published", "rumoured", "imported", "edited"]

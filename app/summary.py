@@ -7,29 +7,12 @@ import math
 import pandas as pd
 import streamlit as st
 
-from app import data, decide, panels
+from app import data, panels
 from app.charts.figure import percent
 from app.charts.figure import times as ratio
-from app.machines import Device
 from app.panels import Number, Source
-from app.rulings import Ruling
+from moe_core.scenario.devices import Device
 from moe_core.store.queries import Run
-
-
-def overview_numbers(of: Ruling, run: Run | None) -> tuple[Number, ...]:
-    """Time, cost and memory at full size, and the quality that the scale model recorded."""
-    return (*decide.numbers(of), _quality(run) if run else decide.margin_number(of))
-
-
-def _quality(run: Run) -> Number:
-    bits = run.summary["bits_per_byte"]
-    more = bits["moe"] / bits["dense"] - 1
-    return Number(
-        "Bits per byte, scale model",
-        f"{'+' if more >= 0 else '−'}{percent(abs(more))}",
-        f"{bits['moe']:.3f} against {bits['dense']:.3f} dense",
-        panels.recorded(run),
-    )
 
 
 def recorded(run: Run) -> None:

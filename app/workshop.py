@@ -12,15 +12,15 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app import catalogue, checkpoints, panels, subjects
+from app import catalogue, checkpoints, panels, sidebar, subjects
 from app.charts.figure import percent, times
 from app.panels import Source
-from app.scenario import Scenario, nearest
 from app.subjects import FIELDS, KINDS, Subject
 from app.words import escape, size
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.hf.config import Unsupported
 from moe_core.perf import flops
+from moe_core.scenario.spec import Scenario
 from moe_core.specs import Architecture
 from moe_core.units import count, quantity
 
@@ -49,9 +49,7 @@ def use(model: Subject, scenario: Scenario) -> None:
 
 
 def _use(name: str) -> None:
-    st.session_state["architecture"] = name
-    for field, value in catalogue.mixture_of(name).items():
-        st.session_state[field] = nearest(field, value)
+    sidebar.open_link({"architecture": name})
 
 
 # -- import ----------------------------------------------------------------------------------------

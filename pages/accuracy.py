@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from app import accuracy, controls
+from app import accuracy, sidebar
 
 if not accuracy.ready():
     st.stop()
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
-    group = accuracy.choose(controls.current())
+    group = accuracy.choose(sidebar.current())
 with head:
     accuracy.answer(group)
 accuracy.main(group)

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import atlas, controls, panels, workshop
+from app import atlas, panels, sidebar, workshop
 
-scenario = controls.current()
+scenario = sidebar.current()
 answer, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
     model = atlas.pick(scenario)

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import compare, compare_forms, controls, shelf
+from app import compare, compare_forms, shelf, sidebar
 
-scenario = controls.current()
+scenario = sidebar.current()
 shelf.problem()
 sides = compare.chosen()
 compare.share(sides)

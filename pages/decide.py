@@ -2,23 +2,20 @@
 
 import streamlit as st
 
-from app import controls, decide, live, panels, ruled, rulings
+from app import decide, live, panels, ruled, rulings, sidebar
 
-scenario = controls.current()
+scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
 head = st.container()
-choices = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-with choices:
-    chosen = decide.controls_row()
 with head:
-    ruling = decide.ask(scenario, chosen, answer.run)
+    ruling = decide.ask(scenario)
     if ruling:
         panels.lead(decide.sentence(ruling), decide.source(ruling))
-        panels.numbers((decide.margin_number(ruling), *decide.numbers(ruling)))
+        panels.numbers(decide.numbers(ruling))
 if ruling is None:
     st.stop()
-with choices:
+with head:
     ruled.offer(scenario, ruling)
 
 panels.show(rulings.factors(ruling), "factors", decide.source(ruling), caveat="full size and scale model")
@@ -45,4 +42,4 @@ if evidence.open:
         decide.evidence(ruling)
 if weights.open:
     with weights:
-        decide.weight_sliders(ruling, chosen.preset)
+        decide.weight_sliders(ruling, scenario.preset)

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from app import controls, economics
+from app import economics, sidebar
 from app import economics_tabs as tabs
 
-scenario = controls.current()
+scenario = sidebar.current()
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
     chosen = economics.controls(scenario)

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from app import budget, capacity, controls, data, live, panels, summary
+from app import budget, capacity, data, live, panels, sidebar, summary
 from app.panels import Source
 
-scenario, device = controls.current(), data.device(controls.current())
+scenario, device = sidebar.current(), data.device(sidebar.current())
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
     plan = budget.plan(scenario)

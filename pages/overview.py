@@ -2,20 +2,18 @@
 
 import streamlit as st
 
-from app import controls, decide, live, panels, rulings, summary
+from app import decide, live, panels, rulings, sidebar, summary
 
-scenario = controls.current()
+scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
 with live.result(answer) if answer.run else st.container():
     head = st.container()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        chosen = decide.controls_row()
     with head:
-        ruling = decide.ask(scenario, chosen, answer.run)
+        ruling = decide.ask(scenario)
         if ruling:
             panels.lead(decide.sentence(ruling), decide.source(ruling))
-            panels.numbers(summary.overview_numbers(ruling, answer.run))
+            panels.numbers(decide.numbers(ruling))
     if ruling:
         left, right = panels.pair()
         with left:

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import controls, panels, reviews, ruled, shelf
+from app import panels, reviews, ruled, shelf, sidebar
 
-scenario = controls.current()
+scenario = sidebar.current()
 shelf.problem()
 reviews.follow()
 table = reviews.listing()

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import browse, controls, data, live, panels, summary
+from app import browse, data, live, panels, sidebar, summary
 
-scenario = controls.current()
+scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
 if answer.routing is None:

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import controls, live, panels, speed
+from app import live, panels, sidebar, speed
 
-scenario = controls.current()
+scenario = sidebar.current()
 answer = live.follow(speed.spec(scenario))
 live.strip(answer)
 if answer.run is None:

@@ -34,7 +34,7 @@ FORBIDDEN = {
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
-FILE_LINES, PAGE_LINES, FUNCTION_LINES = 350, 120, 70
+FILE_LINES, PAGE_LINES, FUNCTION_LINES = 500, 120, 70
 
 
 def imports(path: Path) -> set[str]:
@@ -83,7 +83,7 @@ def test_pages_import_streamlit_and_app_only():
 
 def test_the_web_process_never_loads_torch():
     script = (
-        "import sys; import app.data, app.server, app.controls, app.panels;"
+        "import sys; import app.data, app.server, app.sidebar, app.panels;"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -22,7 +22,7 @@ SIDES = (
 NEITHER = "neither"
 HEIGHT = 300
 _ROLE = {"mixture": "mixture", "dense": "dense", NEITHER: "limit"}
-_SAID = {"mixture": "mixture", "dense": "dense", NEITHER: "neither fits"}
+_SAID = {"mixture": "mixture", "dense": "dense", NEITHER: "neither will do"}
 
 
 class Knob(NamedTuple):
@@ -155,7 +155,7 @@ def _axis(points: pd.DataFrame, knob: Knob) -> alt.X:
 
 
 def _story(regions: pd.DataFrame, knob: Knob) -> str:
-    """`Mixture up to batch 2, then dense up to 61, then neither fits`."""
+    """`Mixture up to batch 2, then dense up to 61, then neither will do`."""
     rows = regions.to_dict("records")
     if len(rows) == 1:
         return f"{_SAID[rows[0]['winner']].capitalize()} at every {knob.title}"

@@ -21,15 +21,18 @@ sys.path.insert(0, str(ROOT))
 
 from moe_core.cli.ask import ask, finished  # noqa: E402
 from moe_core.runs import bundle  # noqa: E402
+from moe_core.scenario.spec import Scenario  # noqa: E402
 from moe_core.settings import REFERENCE, Settings  # noqa: E402
 from moe_core.specs import RunSpec  # noqa: E402
 from moe_core.version import commit  # noqa: E402
 
+FIRST = Scenario().run_spec().model_dump(mode="json")  # what a first visitor asks, so that it answers at once
+SWEEP = FIRST | {"lab": "layer_sweep", "batch": RunSpec().batch, "seq": RunSpec().seq}
 QUESTIONS = (
-    {"lab": "bench"},  # exactly what a first visitor asks, so that it answers at once
-    {"lab": "topk_sweep"},
+    FIRST,
+    FIRST | {"lab": "topk_sweep"},
     {"lab": "calibrate", "time_limit_s": 600.0},
-    {"lab": "layer_sweep"},
+    SWEEP,
     {"lab": "real_layers", "time_limit_s": 240.0},
 )
 

@@ -72,10 +72,10 @@ RESULTS: dict[str, _Result] = {
     "memory.weights": _Result("Weights", -1),
     "memory.cache": _Result("KV cache and state", -1),
     "fit.devices": _Result("Fits on, devices", -1),
-    "time.decode": _Result("Time per output token", -1),
+    "time.decode": _Result("Time per output token, at the whole context", -1),
     "time.prefill": _Result("Prefill of the batch", -1),
     "rate.device": _Result("Tokens a second of one device", 1),
-    "cost.million": _Result("A million tokens written", -1),
+    "cost.million": _Result("A million tokens, decoding alone", -1),
     "experts.distinct": _Result("Distinct experts a step and layer"),
 }
 

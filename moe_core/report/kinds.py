@@ -109,12 +109,12 @@ KINDS: dict[str, Kind] = {
     "experts.distinct": Kind(
         "experts", _distinct, "Distinct experts a step", lambda case: case.model.routing is not None
     ),
-    "time.decode": _timed("s", "Decode step", "decode"),
+    "time.decode": _timed("s", "Decode step, at the whole context", "decode"),
     "time.prefill": _timed("s", "Prefill of the batch", "prefill"),
     "rate.device": _timed("tokens/s", "Tokens written a second of one device", "decode", _rate),
     "cost.million": _timed(
         "$",
-        "A million tokens written",
+        "A million tokens, decoding alone",
         "decode",
         _dollars,
         lambda case: price(case) > 0 and times.applies(case),

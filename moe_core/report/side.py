@@ -95,13 +95,21 @@ def read(text: str, capacity: int | None = None) -> list[Side]:
         raise ConfigError(f"link ({len(text):,} characters): must have at most {_MOST_LINK:,}")
     query = urlsplit(text.strip()).query if "?" in text else text.strip()
     found = dict(parse_qsl(query, keep_blank_values=True))
-    several = [found[letter] for letter in LETTERS.lower() if found.get(letter)]
+    several = {letter: found[letter] for letter in LETTERS.lower() if found.get(letter)}
     if several:
-        return [of(dict(parse_qsl(one)), capacity) for one in several]
+        return [of(_fields(letter, one), capacity) for letter, one in several.items()]
     known = {name: value for name, value in found.items() if name in DEFAULTS or name in _MORE}
     if not known:
         raise ConfigError(f"link ({line(text, 40)}): must be a link of this dashboard, with a scenario in it")
     return [of(known, capacity)]
+
+
+def _fields(letter: str, text: str) -> dict[str, str]:
+    """One scenario's own query. Raises ConfigError where it says nothing."""
+    found = dict(parse_qsl(text))
+    if not found:
+        raise ConfigError(f"scenario {letter} ({line(text, 40)}): must be a query such as architecture=DBRX")
+    return found
 
 
 def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:

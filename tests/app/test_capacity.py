@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app import capacity, machines
+from app import capacity
 from app.capacity import Plan
-from app.scenario import Scenario
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.precision import MIXES, Precision
+from moe_core.scenario import devices as machines
+from moe_core.scenario.spec import Scenario
 
-MIXTRAL = Scenario("Mixtral-8x7B", "H100", batch=1, context=4096)
+MIXTRAL = Scenario("Mixtral-8x7B", "H100", batch=1)
 
 
 def test_mixtral_in_bf16_is_the_published_number() -> None:
@@ -39,7 +40,7 @@ def test_expert_parallel_gives_each_device_its_experts_and_copies_the_rest() -> 
 
 
 def test_rivals_are_twins_and_the_model_before_the_edit() -> None:
-    names = [one.label for one in capacity.rivals(MIXTRAL._replace(edit=True, experts=16, top_k=2), Plan())]
+    names = [one.label for one in capacity.rivals(MIXTRAL._replace(experts=16), Plan())]
     assert names == ["Mixtral-8x7B as published", "dense twin, equal active", "dense twin, equal total"]
     assert capacity.rivals(MIXTRAL, Plan(expert=8))  # dense models take tensor parallel instead
 
@@ -56,13 +57,19 @@ def test_every_device_says_how_many_it_takes() -> None:
 def test_reach_goes_as_far_as_what_fits() -> None:
     far = capacity.reach(capacity.case(MIXTRAL, Plan()), 80e9)
     assert (far.fits, far.parallel.devices if far.parallel else 0) == (False, 2)
-    alone = capacity.reach(capacity.case(MIXTRAL, Plan(MIXES["int4"])), 80e9)
+    many = MIXTRAL._replace(batch=16)
+    alone = capacity.reach(capacity.case(many, Plan(MIXES["int4"])), 80e9)
     assert alone.fits
     assert alone.context is not None
-    longer = capacity.case(MIXTRAL._replace(context=alone.context), Plan(MIXES["int4"]))
+    longer = capacity.case(many._replace(prompt=alone.context - many.answer), Plan(MIXES["int4"]))
     assert longer.footprint.total <= alone.usable
-    longer = capacity.case(MIXTRAL._replace(context=alone.context + 1), Plan(MIXES["int4"]))
+    longer = capacity.case(many._replace(prompt=alone.context + 1 - many.answer), Plan(MIXES["int4"]))
     assert longer.footprint.total > alone.usable
+
+
+def test_no_context_is_longer_than_the_model_was_made_for() -> None:
+    far = capacity.reach(capacity.case(MIXTRAL, Plan(MIXES["int4"])), 80e9)
+    assert far.context == 32_768
 
 
 def test_reach_of_what_fits_nowhere() -> None:

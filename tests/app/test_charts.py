@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from altair.utils import schemapi
 
-from app import anatomy, machines, subjects
+from app import anatomy, subjects
 from app import capacity as room
 from app.charts import (
     block,
@@ -32,11 +32,12 @@ from app.charts import (
     wanted,
 )
 from app.charts.figure import Figure, around_one, draw, layers, powers_of_two
-from app.scenario import Scenario
 from app.theme import ROLES
 from moe_core.perf import dense_equivalent
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
+from moe_core.scenario import devices as machines
+from moe_core.scenario.spec import Scenario
 from moe_core.store import queries, routing, text
 from tests.app.conftest import Filled
 

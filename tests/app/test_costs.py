@@ -11,9 +11,9 @@ import pytest
 from app import costs, loads
 from app.capacity import Plan
 from app.costs import Study
-from app.machines import HERE
-from app.scenario import Scenario
 from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.scenario.devices import HERE
+from moe_core.scenario.spec import Scenario
 from moe_core.silicon.dense_equivalent import TOKENS
 
 SKEWED = tuple(2.0**-i for i in range(16))
@@ -41,10 +41,8 @@ def test_the_split_of_the_plan_is_kept_or_refused() -> None:
 
 
 def test_prompt_and_answer_make_the_context() -> None:
-    found = costs.study(
-        Scenario("Qwen3-30B-A3B", "H100", context=512, write=1024), Plan(), "vllm", None, None
-    )
-    assert (found.prompt, found.written) == (1, 511)
+    found = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=256, answer=256), Plan(), "vllm", None, None)
+    assert (found.prompt, found.written) == (256, 256)
     assert found.prompt <= found.past < 512
 
 
@@ -70,7 +68,7 @@ def test_steps_grow_with_the_batch_and_keep_their_interval() -> None:
 
 
 def test_the_layer_of_a_study_forgets_the_work_but_not_the_load() -> None:
-    long = costs.study(Scenario("Qwen3-30B-A3B", "H100", context=8192), Plan(), "vllm", SKEWED, None)
+    long = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=7680), Plan(), "vllm", SKEWED, None)
     assert long != study()
     assert long.layer == study().layer
     assert study().layer.load == SKEWED

@@ -17,9 +17,9 @@ from app.charts import accuracy, dense_equivalent, economics
 from app.charts import loads as drawn_loads
 from app.charts.figure import Figure
 from app.costs import Study
-from app.scenario import Scenario
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
+from moe_core.scenario.spec import Scenario
 from moe_core.silicon import error_tables, layer_accuracy
 
 ONE = ("h100_sxm", "vllm", "bf16")

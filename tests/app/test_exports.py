@@ -13,13 +13,13 @@ from app import exports
 from app.charts import quality, times
 from app.charts.figure import Figure
 from app.exports import Context
-from app.scenario import Scenario
 from moe_core.report import embed, formats
 from moe_core.report.archive import Page
 from moe_core.report.decided import DECIDED
 from moe_core.report.manifest import Manifest
 from moe_core.report.measured import find
 from moe_core.report.reproduce import reproduce
+from moe_core.scenario.spec import Scenario
 from moe_core.settings import REFERENCE
 from tests.app.conftest import Filled
 from tests.report.reviewed import verdict

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from moe_core.settings import ROOT, Settings
-from moe_core.specs import RunSpec
 from tests import synthetic
+from tests.asked import ASKED, asked
 from tests.install_browser import find
 
 ARGUMENTS = (
@@ -31,7 +31,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 PATIENCE_S = 600  # for a server to answer or a page to be drawn: one core, and that busy
-SPECS = (RunSpec(), RunSpec(batch=2), RunSpec(experts=32), RunSpec(lab="topk_sweep"))
+SPECS = (ASKED, asked(batch=2), asked(experts=32), asked(lab="topk_sweep"))
 
 
 class Server(NamedTuple):

@@ -21,15 +21,16 @@ from moe_core.specs import RunSpec
 from moe_core.store import ingest
 from moe_core.store.db import Store
 from tests import synthetic
+from tests.asked import ASKED, SWEEP, asked
 
 PAGES = ("overview", "routing", "memory", "runs", "speed")
 SPECS = (
-    RunSpec(),
-    RunSpec(batch=2),
-    RunSpec(experts=32),
-    RunSpec(experts=32, batch=2),
-    RunSpec(lab="topk_sweep"),
-    RunSpec(lab="layer_sweep"),
+    ASKED,
+    asked(batch=2),
+    asked(experts=32),
+    asked(experts=32, batch=2),
+    asked(lab="topk_sweep"),
+    SWEEP,
     calibrate.question(),
 )
 _SCAN = manifest_scanner.scan_component_manifests

@@ -58,8 +58,8 @@ def test_an_example_is_one_click(app: AppTest) -> None:
     open_page(app, "compare")
     press(app, "Show me an example")
     assert [one.name for one in compared(app)] == [
-        "Mixtral-8x7B on H100, batch 8",
-        "Llama-2-70B on H100, batch 8",
+        "Mixtral-8x7B on H100, batch 16",
+        "Llama-2-70B on H100, batch 16",
     ]
     assert "because" in app.title[0].value
 

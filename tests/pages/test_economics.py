@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from moe_core.specs import RunSpec
+from tests.asked import asked
 from tests.pages.conftest import open_page, words
 
 TABS = ("Read and write", "Bytes and roofs", "Dollars", "Against others", "Uneven load", "Over devices")
@@ -43,7 +43,7 @@ def test_it_answers_first(filled: AppTest) -> None:
     assert [metric.label.split(",")[0] for metric in filled.metric] == [
         "One expert layer",
         "Time per output token",
-        "A million written tokens",
+        "A million tokens",
         "Ridge batch",
     ]
     assert all("full size" in metric.label for metric in filled.metric)
@@ -72,7 +72,7 @@ def test_the_batch_moves_the_answer(filled: AppTest) -> None:
 def test_the_price_is_the_users(filled: AppTest) -> None:
     economics(filled)
     listed = float(number(filled, "A million").lstrip("$"))
-    filled.number_input(key="price_H100").set_value(5.0).run()
+    filled.number_input(key="price").set_value(5.0).run()
     assert float(number(filled, "A million").lstrip("$")) == pytest.approx(2 * listed, rel=0.01)
 
 
@@ -127,7 +127,7 @@ def test_hostile_values_fall_back(filled: AppTest) -> None:
 def test_the_curve_of_this_device_is_on_the_chart(
     filled: AppTest, bundle_dir: Callable[..., Path], lab: str, series: str
 ) -> None:
-    bundle_dir(RunSpec(lab=lab), seed=3)  # type: ignore[arg-type]
+    bundle_dir(asked(lab=lab), seed=3)
     economics(filled)
     rows = filled.session_state["page_drawn"][2]["dense_equivalent"][0].data
     live = rows[rows["kind"] == "measured here"]

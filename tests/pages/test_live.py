@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.queue import JobQueue
 from moe_core.settings import Settings
-from moe_core.specs import RunSpec
+from tests.asked import ASKED, asked
 from tests.pages.conftest import open_page, words
 
 
@@ -44,12 +44,12 @@ def test_a_change_asks_by_itself_and_shows_the_last_answer_dimmed(filled: AppTes
 
 def test_what_is_no_longer_wanted_is_cancelled(filled: AppTest, queue: JobQueue) -> None:
     open_page(filled, "overview")
-    for experts in (8, 64, 128):
+    for experts in (8, 64, 16):
         filled.select_slider(key="experts").set_value(experts).run()
     assert {job.spec.experts: job.status for job in queue.list_jobs()} == {
         8: "cancelled",
         64: "cancelled",
-        128: "queued",
+        16: "queued",
     }
 
 
@@ -79,7 +79,7 @@ def test_the_answer_replaces_the_stand_in(
     open_page(filled, "overview")
     filled.select_slider(key="experts").set_value(8).run()
     job_id = take(queue)
-    run_id = bundle_dir(RunSpec(experts=8), seed=9).name
+    run_id = bundle_dir(asked(experts=8), seed=9).name
     job = queue.get(job_id)
     assert job is not None
     queue.finish(job, "done", run_id=run_id)
@@ -95,7 +95,7 @@ def test_the_routing_is_shown_while_the_rest_is_measured(
     open_page(filled, "overview")
     filled.select_slider(key="experts").set_value(8).run()
     job_id = take(queue)
-    run_id = bundle_dir(RunSpec(experts=8), seed=9, complete=False).name
+    run_id = bundle_dir(asked(experts=8), seed=9, complete=False).name
     queue.report(job_id, "time", 0.5, 3.0, run_id)
     filled.run()
     assert "The routing below was recorded here" in words(filled)
@@ -106,7 +106,7 @@ def test_the_routing_is_shown_while_the_rest_is_measured(
     filled.switch_page("../pages/routing.py").run()
     assert not filled.exception
     assert "Dimmed below" not in words(filled)
-    bundle_dir(RunSpec(experts=8), seed=9)
+    bundle_dir(asked(experts=8), seed=9)
     job = queue.get(job_id)
     assert job is not None
     queue.finish(job, "done", run_id=run_id)
@@ -129,7 +129,7 @@ def test_a_busy_measurement_says_so_and_is_made_again_on_request(
     app: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
 ) -> None:
     before = datetime.now(UTC) - timedelta(minutes=5)
-    run_id = bundle_dir(RunSpec(), seed=0, created=before, others=1.37).name
+    run_id = bundle_dir(ASKED, seed=0, created=before, others=1.37).name
     open_page(app, "overview")
     assert "other programs used 1.4 of 2 cores" in words(app)
     assert "busy machine" not in words(app)  # neither decisions nor quality depend on it
@@ -139,7 +139,7 @@ def test_a_busy_measurement_says_so_and_is_made_again_on_request(
     assert "nothing else to do" in str(app.progress[0].text)
     taken = queue.get(take(queue))
     assert taken is not None
-    bundle_dir(RunSpec(), seed=0)
+    bundle_dir(ASKED, seed=0)
     queue.finish(taken, "done", run_id=run_id)
     app.run()
     assert not app.progress

@@ -45,7 +45,7 @@ def test_the_format_decides(filled: AppTest) -> None:
 
 def test_a_split_holds_less_on_each_device(filled: AppTest) -> None:
     memory(filled, architecture="Mixtral-8x7B")
-    assert "needs 1.38× what H100 can give" in title(filled)
+    assert "needs 1.44× what H100 can give" in title(filled)
     filled.selectbox(key="expert_ways").set_value(8).run()
     assert "fits each of 8 × H100" in title(filled)
     assert filled.metric[0].label == "Weights, a device, full size"

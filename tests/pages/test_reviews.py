@@ -49,7 +49,7 @@ def test_a_review_is_begun_with_the_scenario_in_the_sidebar(app: AppTest) -> Non
     found = reviews.listing(data.door().store)
     assert found["title"].tolist() == ["Chat?"]
     saved = reviews.read(data.door().store, found["review_id"].iloc[0])
-    assert saved.review.scenarios[0].parameters["experts"] == "16"
+    assert saved.review.scenarios[0].parameters["experts"] == "128"
     verdict = decided.read(saved.review.verdict)
     assert verdict is not None
     assert app.title[0].value.replace("\\", "") == verdict.sentence
@@ -63,7 +63,7 @@ def test_a_kept_verdict_is_read_in_words_and_as_a_chart(app: AppTest) -> None:
     app.run()
     assert not app.exception
     said = words(app).replace("\\", "")
-    for part in (found.pair, found.reason, found.against[0].sentence, "by 0."):
+    for part in (found.pair, found.reason, found.against[0].sentence, found.answer.capitalize()):
         assert part in said
     drawn = app.session_state["page_drawn"]
     assert "review-factors" in drawn[2]
@@ -220,15 +220,12 @@ def test_a_scenario_is_saved_and_opened(app: AppTest) -> None:
     table = scenarios.listing(data.door().store)
     assert table["name"].tolist() == ["Now"]
     case = scenarios.read(data.door().store, table["scenario_id"].iloc[0]).case
-    other = case.model_copy(
-        update={"parameters": {**case.parameters, "batch": "2", "experts": "9", "edit": "true"}}
-    )
+    other = case.model_copy(update={"parameters": {**case.parameters, "batch": "2", "experts": "9"}})
     scenarios.save(data.door().store, other, "", table["scenario_id"].iloc[0], base=1)
     app.run()
     press(app, "Open")
     assert app.session_state["batch"] == 2
-    assert app.session_state["experts"] == 16  # nine is no choice
-    assert app.session_state["edit"] is True
+    assert app.session_state["experts"] == 128  # nine is no choice
 
 
 def test_names_and_notes_are_only_text(app: AppTest) -> None:

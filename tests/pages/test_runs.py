@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from moe_core.jobs.queue import JobQueue
 from moe_core.settings import REFERENCE, Settings
-from moe_core.specs import RunSpec
+from tests.asked import asked
 from tests.pages.conftest import SPECS, open_page, words
 
 SHIPPED = sum(1 for _ in REFERENCE.glob("*/manifest.json"))
@@ -53,7 +53,7 @@ def test_a_bundle_can_be_exported(filled: AppTest) -> None:
 def test_two_runs_are_compared(filled: AppTest) -> None:
     open_page(filled, "runs")
     select(filled, 0, 2)
-    assert "experts 16 to 32" in words(filled).replace("\\", "")
+    assert "experts 128 to 32" in words(filled).replace("\\", "")
     assert len(filled.get("vega_lite_chart")) == 1
 
 
@@ -79,7 +79,7 @@ def test_delete_removes_rows_and_files(filled: AppTest, settings: Settings) -> N
 
 def test_the_queue_shows_progress_and_can_be_cancelled(filled: AppTest, settings: Settings) -> None:
     queue = JobQueue(settings)
-    job = queue.submit(RunSpec(experts=64))
+    job = queue.submit(asked(experts=64))
     open_page(filled, "runs")
     assert "64 experts" in str(filled.progress[0].text)
     filled.button(key=f"runs_cancel_{job.job_id}").click().run()

@@ -14,7 +14,7 @@ from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
 from moe_core.perf import calibrate
 from moe_core.settings import REFERENCE, Settings
-from moe_core.specs import RunSpec
+from tests.asked import SWEEP
 from tests.pages.conftest import open_page, words
 
 TABS = ("Architecture or code", "Predicted", "Roofline", "Real sizes", "Components")
@@ -81,9 +81,9 @@ def test_the_answer_comes_first(filled: AppTest) -> None:
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_of_a_filled_store(filled: AppTest, bundle_dir: Callable[..., Path], tab: str) -> None:
     from app import speed
-    from app.scenario import Scenario
+    from moe_core.scenario.spec import Scenario
 
-    bundle_dir(speed.real_spec(Scenario("", "")))
+    bundle_dir(speed.real_spec(Scenario()))
     show(filled, tab)
     assert charts(filled) >= 2
     assert all(len(chart.proto.alt) > 20 for chart in filled.get("vega_lite_chart"))
@@ -101,7 +101,7 @@ def test_batch_and_length_do_not_ask_again(filled: AppTest, queue: JobQueue) -> 
 def test_without_a_calibration_there_is_a_button_and_no_prediction(
     app: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
 ) -> None:
-    bundle_dir(RunSpec(lab="layer_sweep"))
+    bundle_dir(SWEEP)
     show(app, "Predicted")
     assert "no calibration" in app.info[0].value
     assert charts(app) == 1
@@ -113,7 +113,7 @@ def test_without_a_calibration_there_is_a_button_and_no_prediction(
 def test_a_calibration_that_lands_is_taken_in(
     app: AppTest, queue: JobQueue, bundle_dir: Callable[..., Path]
 ) -> None:
-    bundle_dir(RunSpec(lab="layer_sweep"))
+    bundle_dir(SWEEP)
     show(app, "Predicted")
     app.button(key="ask_calibrate").click().run()
     job = claim(queue, "calibrate")
@@ -146,15 +146,15 @@ def test_a_layer_that_did_not_fit_is_named_beside_those_that_did(
     filled: AppTest, bundle_dir: Callable[..., Path]
 ) -> None:
     from app import speed
-    from app.scenario import Scenario
+    from moe_core.scenario.spec import Scenario
 
-    bundle_dir(speed.real_spec(Scenario("", "")))
+    bundle_dir(speed.real_spec(Scenario()))
     show(filled, "Real sizes")
     assert "DeepSeek-V3 needs 25.8 GB" in filled.warning[0].value.replace("\\", "")
 
 
 def test_a_sweep_of_a_busy_machine_says_so(app: AppTest, bundle_dir: Callable[..., Path]) -> None:
-    bundle_dir(RunSpec(lab="layer_sweep"), others=1.37)
+    bundle_dir(SWEEP, others=1.37)
     open_page(app, "speed")
     assert "other programs used 1.4 of 2 cores" in app.warning[0].value
     assert "busy machine" in words(app)

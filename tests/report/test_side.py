@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.resolve import resolve
-from app.scenario import DEFAULTS, Scenario
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, MIXES, Precision
@@ -18,6 +17,7 @@ from moe_core.perf.shard import Parallel
 from moe_core.report import side
 from moe_core.report.resolved import Resolved
 from moe_core.report.side import Side
+from moe_core.scenario.spec import Scenario
 from tests.report.examples import anything, case
 
 NAMED = ("Mixtral-8x7B", "Llama-2-70B", "DeepSeek-V3", "Qwen3-30B-A3B")
@@ -27,11 +27,14 @@ def read(sides: list[Side]) -> list[Side]:
     return side.read("http://localhost:8501/compare?" + urlencode(side.link(sides)))
 
 
-def test_the_defaults_are_those_of_the_sidebar():
-    assert {name: str(value).lower() for name, value in DEFAULTS.items()}.items() <= side.DEFAULTS.items()
+def test_what_a_link_leaves_out_means_what_it_meant_when_it_was_made():
+    """The sidebar has other defaults by now, so a side of it says everything."""
+    asked = Scenario(batch=8, prompt=4032, answer=64)
     assert side.read("architecture=Qwen3-30B-A3B")[0].case.model_copy(update={"run": None}) == resolve(
-        Scenario("Qwen3-30B-A3B", "H100")
+        asked
     ).model_copy(update={"run": None})
+    first = side.of_case("", resolve(Scenario()))
+    assert {name: first.parameters[name] for name in ("batch", "write")} == {"batch": "16", "write": "512"}
 
 
 @given(
@@ -76,10 +79,12 @@ def test_a_model_of_ones_own_travels_whole():
 
 
 def test_an_edited_scenario_of_the_sidebar_is_the_same_in_a_link():
-    edited = Scenario("Mixtral-8x7B", "H100", experts=32, top_k=8, shared=2, edit=True)
+    edited = Scenario("Mixtral-8x7B", "H100", experts=32, top_k=8, shared=2)
     made = side.of_case("", resolve(edited))
     (again,) = side.read("?architecture=Mixtral-8x7B&experts=32&top_k=8&shared=2&edit=true&view=Load&layer=3")
-    assert again.case.architecture == made.case.architecture
+    assert made.case.architecture is not None
+    assert made.case.architecture.name == "Mixtral-8x7B, 32 experts, top-8, 2 shared"
+    assert again.case.architecture == made.case.architecture.model_copy(update={"name": "Mixtral-8x7B"})
     assert read([made])[0].case.architecture == made.case.architecture
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.scenario import Scenario
+from moe_core.scenario.link import spoken
+from moe_core.scenario.spec import Scenario, work
+from moe_core.settings import ROOT
 from tests.pages.conftest import open_page, words
 
 
@@ -15,12 +19,33 @@ def scenario(app: AppTest) -> Scenario:
     return found
 
 
-def test_the_url_sets_the_scenario(filled: AppTest) -> None:
-    filled.query_params.update(experts="32", batch="2", architecture="DBRX", hardware="L4", edit="true")
+FIRST = Scenario(experts=128, top_k=8, shared=0)
+
+
+def test_the_first_screen_is_a_preset_as_published(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    assert scenario(filled) == FIRST
+    assert not FIRST.edited
+
+
+def test_an_old_link_is_understood(filled: AppTest) -> None:
+    filled.query_params.update(architecture="DBRX", context="8192", write="256", experts="64", edit="false")
     open_page(filled, "overview")
     found = scenario(filled)
-    assert (found.experts, found.batch, found.architecture, found.hardware) == (32, 2, "DBRX", "L4")
-    assert found.edit
+    assert (found.architecture, found.bank, found.answer) == ("DBRX", (16, 4, 0), 256)
+    assert found.prompt in (7936, 8192)
+    assert not filled.warning
+
+
+def test_the_url_sets_the_scenario(filled: AppTest) -> None:
+    filled.query_params.update(
+        experts="32", batch="2", architecture="DBRX", hardware="L4", traffic="2.5", many="4", prompt="1024"
+    )
+    open_page(filled, "overview")
+    found = scenario(filled)
+    assert (found.experts, found.architecture, found.hardware) == (32, "DBRX", "L4")
+    assert (found.traffic, found.devices, found.prompt, found.context) == (2.5, 4, 1024, 1536)
+    assert found.edited
     assert not filled.warning
 
 
@@ -38,8 +63,13 @@ def test_the_url_sets_the_scenario(filled: AppTest) -> None:
         ("model", "gpt"),
         ("hardware", "![x](https://example.org/x.png)"),
         ("architecture", "<img src=x onerror=alert(1)>"),
-        ("context", ""),
-        ("edit", "perhaps"),
+        ("prompt", ""),
+        ("answer", "-1"),
+        ("many", "3"),
+        ("rival", "GPT-9"),
+        ("preset", "nope"),
+        ("traffic", "nan"),
+        ("budget_usd", "much"),
     ],
 )
 def test_a_bad_url_value_is_one_sentence_and_the_default_is_used(
@@ -50,7 +80,7 @@ def test_a_bad_url_value_is_one_sentence_and_the_default_is_used(
     (warning,) = filled.warning
     assert warning.value.replace("\\", "").startswith(f"{field} (")
     assert "is used" in warning.value
-    assert scenario(filled) == Scenario("Qwen3-30B-A3B", "H100")
+    assert scenario(filled) == FIRST
 
 
 def test_a_url_cannot_smuggle_markdown(filled: AppTest) -> None:
@@ -100,22 +130,81 @@ def test_choosing_an_architecture_sets_its_mixture(filled: AppTest) -> None:
     assert "Mixtral" in filled.title[0].value.replace("\\", "")
 
 
-def test_the_full_size_is_edited_only_when_asked(filled: AppTest) -> None:
+def test_a_moved_knob_renames_the_model_everywhere_and_can_be_taken_back(filled: AppTest) -> None:
     open_page(filled, "memory")
     assert "as published" in filled.title[0].value
-    filled.toggle(key="edit").set_value(True).run()
-    assert "edited: 16 experts" in filled.title[0].value.replace("\\", "")
+    filled.select_slider(key="experts").set_value(64).run()
+    for page in ("memory", "overview", "decide", "economics"):
+        filled.switch_page(f"../pages/{page}.py").run()
+        assert not filled.exception, filled.exception
+        assert "Qwen3-30B-A3B, 64 experts" in filled.title[0].value.replace("\\", "")
+    filled.button(key="reset_knobs").click().run()
+    assert scenario(filled) == FIRST
+    assert "64 experts" not in filled.title[0].value
+
+
+def test_undo_takes_back_one_move_after_the_other(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    assert filled.button(key="scenario_undo").disabled
+    filled.select_slider(key="batch").set_value(2).run()
+    filled.selectbox(key="architecture").set_value("Mixtral-8x7B").run()
+    filled.button(key="scenario_undo").click().run()
+    assert scenario(filled) == FIRST._replace(batch=2)
+    filled.button(key="scenario_undo").click().run()
+    assert scenario(filled) == FIRST
+    filled.select_slider(key="batch").set_value(4).run()
+    filled.button(key="scenario_reset").click().run()
+    assert scenario(filled) == FIRST
+
+
+def test_a_copied_link_opens_the_same_scenario(filled: AppTest) -> None:
+    filled.query_params.update(
+        architecture="Mixtral-8x7B", experts="16", many="4", ttft_ms="250", rival="sqrt"
+    )
+    open_page(filled, "overview")
+    found, title = scenario(filled), filled.title[0].value
+    said = dict(parse_qsl(str(filled.code[0].value).removeprefix("/?")))
+    assert said == spoken(found)
+    filled.button(key="scenario_reset").click().run()
+    assert scenario(filled) != found
+    other = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=300)
+    other.query_params.update(said)
+    open_page(other, "overview")
+    assert scenario(other) == found
+    assert other.title[0].value == title
+
+
+def test_choosing_a_preset_brings_its_work_and_drops_targets_of_ones_own(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    filled.number_input(key="latency_ms").set_value(7.0).run()
+    for name in ("agentic", "batch", "chat"):
+        filled.selectbox(key="preset").set_value(name).run()
+        assert not filled.exception, filled.exception
+        found = scenario(filled)
+        assert {field: getattr(found, field) for field in work(name)} == work(name)
+        assert found.latency_ms is None
+        assert found.devices is None
+
+
+def test_a_link_that_names_a_preset_alone_means_all_of_it(filled: AppTest) -> None:
+    filled.query_params.update(preset="device", answer="512")
+    open_page(filled, "overview")
+    found = scenario(filled)
+    assert (found.preset, found.batch, found.devices, found.prompt) == ("device", 1, 1, 3840)
+    assert found.answer == 512
+    assert not filled.warning
 
 
 def test_every_published_mixture_can_be_looked_at(filled: AppTest) -> None:
     """Sizes of all architectures, edited and not, on the smallest device: yes or no, never an error."""
     open_page(filled, "memory")
     for name in filled.selectbox(key="architecture").options[::5]:
-        filled.selectbox(key="architecture").set_value(name)
+        filled.selectbox(key="architecture").set_value(name.split(" · ")[0])
         filled.selectbox(key="hardware").set_value("L4").run()
         assert not filled.exception, (name, filled.exception)
-        filled.toggle(key="edit").set_value(True).run()
-        assert not filled.exception, (name, filled.exception)
+        if len(filled.select_slider) > 5:
+            filled.select_slider(key="experts").set_value(16).run()
+            assert not filled.exception, (name, filled.exception)
 
 
 def test_the_scenario_survives_a_page_switch(filled: AppTest) -> None:
@@ -128,12 +217,13 @@ def test_the_scenario_survives_a_page_switch(filled: AppTest) -> None:
 
 
 def test_the_trained_mixture_brings_its_experts(filled: AppTest) -> None:
-    filled.query_params["experts"] = "64"
     open_page(filled, "overview")
     filled.segmented_control(key="model").set_value("trained").run()
     found = scenario(filled)
-    assert (found.model, found.experts, found.shared) == ("trained", 16, 1)
-    assert "The trained mixture has 16 experts" in words(filled)
+    assert (found.model, found.bank) == ("trained", (128, 8, 0))
+    asked = found.run_spec()
+    assert (asked.experts, asked.top_k, asked.shared) == (16, 8, 1)
+    assert "Runs its own mixture" in words(filled)
 
 
 def test_own_text_is_asked_and_blank_text_is_not(filled: AppTest) -> None:

@@ -6,40 +6,63 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import scenario
-from app.scenario import CHOICES, DEFAULTS, Scenario, check_text, clamp_top_k, decode_text, nearest, read
 from app.words import escape
+from moe_core.scenario import spec as scenario
+from moe_core.scenario.spec import (
+    CHOICES,
+    DEFAULTS,
+    Scenario,
+    check_text,
+    clamp_top_k,
+    decode_text,
+    nearest_bank,
+    read,
+)
 from moe_core.specs import RunSpec
 
-NAMES = {"architecture": ("Qwen3-30B-A3B", "DBRX"), "hardware": ("H100", "this machine")}
+NAMES = {
+    **{"architecture": ("Qwen3-30B-A3B", "DBRX"), "hardware": ("H100", "this machine")},
+    **{"rival": ("auto", "sqrt"), "experts": ("16", "1", "2", "4", "8", "16", "32")},
+}
 
 
 def one(field: str, value: str) -> list[str]:
     return read({field: [value]}, NAMES)
 
 
-def test_the_default_scenario_asks_the_default_question() -> None:
-    assert Scenario("DBRX", "H100").run_spec() == RunSpec()
+def test_the_test_model_is_asked_for_the_same_mixture_as_near_as_it_goes() -> None:
+    found = Scenario("DBRX").run_spec()
+    assert (found.experts, found.top_k, found.shared, found.batch) == (16, 4, 0, 16)
+    wide = Scenario("DeepSeek-V3").run_spec()  # 256 experts, top-8, 1 shared: the active share is kept
+    assert (wide.experts, wide.top_k, wide.shared) == (128, 4, 1)
+    assert Scenario(batch=1024).run_spec().batch == 256
+    own = Scenario("DBRX", model="trained").run_spec()
+    assert (own.experts, own.top_k, own.shared) == (16, 4, 1)
+
+
+@given(st.integers(1, 4096), st.integers(1, 4096), st.integers(0, 64))
+def test_there_is_a_test_mixture_for_every_one(experts: int, top_k: int, shared: int) -> None:
+    found = nearest_bank((experts, min(top_k, experts), shared))
+    assert found[0] <= 128
+    assert 1 <= found[1] <= found[0]
+    RunSpec(experts=found[0], top_k=found[1], shared=found[2])
 
 
 def test_defaults_are_choices() -> None:
-    assert all(DEFAULTS[field] in choices for field, choices in CHOICES.items())
+    assert all(DEFAULTS[field] in choices for field, choices in CHOICES.items() if field in DEFAULTS)
     assert read({field: [str(value)] for field, value in DEFAULTS.items()}, NAMES) == []
 
 
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_choice_is_a_valid_run(field: str) -> None:
-    """The widgets offer nothing the spec refuses (top-k stays below experts here)."""
-    if field in ("context", "write"):
-        return
+    """The widgets offer nothing the spec refuses."""
     for value in CHOICES[field]:
-        values = {"experts": 128, field: value} if field != "experts" else {"experts": value, "top_k": 1}
-        assert getattr(Scenario("DBRX", "H100", **values).run_spec(), field) == value
+        assert Scenario(**{field: value}).run_spec().top_k >= 1
 
 
 def test_a_bad_value_is_named_with_its_rule_and_what_is_used() -> None:
     (sentence,) = one("experts", "17")
-    assert sentence == "experts (17): must be one of 1, 2, 4, 8, 16, 32, 64, 128; 16 is used"
+    assert sentence == "experts (17): must be one of 1, 2, 4, 8, 16, 32; 16 is used"
     (sentence,) = one("hardware", "H900")
     assert sentence == "hardware (H900): must be one of H100, this machine; H100 is used"
 
@@ -104,9 +127,19 @@ def test_top_k_is_clamped_in_sight(top_k: int, experts: int) -> None:
         assert f"experts ({experts})" in notice
 
 
-def test_the_nearest_choice() -> None:
-    assert [nearest("experts", value) for value in (1, 60, 96, 160, 512)] == [1, 64, 128, 128, 128]
-    assert nearest("top_k", 5) == 6
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e99", "", "much"])
+def test_a_number_is_above_zero_or_named(value: str) -> None:
+    (sentence,) = one("traffic", value)
+    assert sentence.endswith("must be a number above zero; none is used")
+    assert one("traffic", "2.5") == []
+
+
+def test_the_knobs_stand_at_the_published_values_until_they_are_moved() -> None:
+    assert Scenario("DBRX").bank == Scenario("DBRX").published == (16, 4, 0)
+    assert not Scenario("DBRX", experts=16).edited
+    moved = Scenario("DBRX", experts=32)
+    assert (moved.bank, moved.edited) == ((32, 4, 0), True)
+    assert Scenario("DBRX", experts=2).bank == (2, 2, 0)  # top-k is at most the experts
 
 
 def test_an_upload_must_be_text() -> None:
@@ -135,4 +168,4 @@ def test_formats_the_scale_model_cannot_compute_in_run_as_auto() -> None:
 
 def test_words() -> None:
     assert scenario.describe(1, 1, 0) == "1 expert, top-1"
-    assert Scenario("DBRX", "H100").mixture() == "16 experts, top-4, 1 shared"
+    assert Scenario("DBRX").mixture() == "16 experts, top-4"

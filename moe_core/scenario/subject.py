@@ -1,4 +1,4 @@
-"""Full size: the scenario's architecture at its own dimensions, on its own hardware. Modelled.
+"""Subject: the scenario's architecture at its own dimensions, as published or with other experts.
 
 Parameters are counted, not guessed; memory adds cache and activations by the formulas of
 `moe_core.perf.memory`. A tenth of each device is left to framework and fragmentation. No Streamlit here.
@@ -9,10 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import NamedTuple
 
-from app.machines import Device
-from app.scenario import Scenario, describe
 from moe_core import registry
-from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.errors import InfeasibleError
 from moe_core.perf import memory
 from moe_core.perf.edit import mixture
 from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
@@ -20,9 +18,10 @@ from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.params import ParameterCount
 from moe_core.perf.precision import Format, Precision
 from moe_core.registry import Record
+from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import ARCHITECTURE, Scenario, describe
 from moe_core.specs import Architecture
 
-DEFAULT = "Qwen3-30B-A3B"  # fits the default device, so that time and quality decide first
 WEIGHTS: dict[str, Format] = {"auto": "bf16", "fp32": "fp32", "bf16": "bf16", "fp8": "fp8", "int4": "int4"}
 TWINS = {"active": "dense twin, equal active", "total": "dense twin, equal total"}
 
@@ -55,16 +54,7 @@ class Room(NamedTuple):
 def architectures() -> tuple[str, ...]:
     """Published mixtures, the default first."""
     names = [record.name for record in registry.records() if record.kind == "moe"]
-    return tuple(sorted(names, key=lambda name: (name != DEFAULT, name.lower())))
-
-
-def mixture_of(name: str) -> dict[str, int]:
-    """experts, top_k and shared of a published mixture; empty where the record does not say."""
-    with suppress(ConfigError):
-        routing = registry.get(name).routing
-        if routing is not None:
-            return {"experts": routing.experts, "top_k": routing.top_k, "shared": routing.shared}
-    return {}
+    return tuple(sorted(names, key=lambda name: (name != ARCHITECTURE, name.lower())))
 
 
 class Subject(NamedTuple):
@@ -112,19 +102,27 @@ def room(scenario: Scenario, device: Device) -> Room:
 
 
 def architecture(scenario: Scenario, chosen: Subject) -> Architecture | None:
-    """The architecture, edited if the scenario says so; None where only a record of sizes exists."""
-    found = chosen.architecture
-    if found is None or found.experts is None or not scenario.edit:
+    """The architecture with the scenario's experts; None where only a record of sizes exists."""
+    found, bank = chosen.architecture, scenario.bank
+    if found is None or found.experts is None or bank is None or not scenario.edited:
         return found
-    return mixture(found, scenario.experts, scenario.top_k, scenario.shared)
+    return mixture(found, *bank).model_copy(update={"name": name(scenario, chosen)})
+
+
+def name(scenario: Scenario, chosen: Subject) -> str:
+    """What the mixture is called: `Qwen3-30B-A3B`, or `Qwen3-30B-A3B, 64 experts, top-8`."""
+    bank, published = scenario.bank, scenario.published
+    if bank is None or published is None or chosen.architecture is None or bank == published:
+        return chosen.name
+    now, before = describe(*bank).split(", "), describe(*published).split(", ")
+    changed = [word for word in now if word not in before] + (["no shared"] if len(now) < len(before) else [])
+    return ", ".join([chosen.name, *changed])
 
 
 def label(scenario: Scenario, chosen: Subject) -> str:
-    """Its name, and whether it is as published, as given, or edited."""
-    bank = chosen.architecture.experts if chosen.architecture else None
-    if scenario.edit and bank is not None:
-        return f"{chosen.name} edited: {describe(scenario.experts, scenario.top_k, scenario.shared)}"
-    return f"{chosen.name} {chosen.standing}"
+    """Its name, and whether it is as published or as given; edited, its name says how."""
+    found = name(scenario, chosen)
+    return f"{found} {chosen.standing}" if found == chosen.name else found
 
 
 def model(scenario: Scenario, chosen: Subject) -> Model:

@@ -1,0 +1,422 @@
+"""Sidebar: the scenario's widgets, in the order of a question. They live in the URL and return a `Scenario`.
+
+Widgets offer only what is possible, but a URL or a forged message may hold anything: what cannot be
+used is named in one sentence (field, value, rule), and a default takes its place in sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import catalogue, data
+from app.words import escape
+from moe_core.decide import rules
+from moe_core.scenario import link, spec
+from moe_core.scenario.decision import dense_models
+from moe_core.scenario.spec import AUTO, DEFAULTS, NUMBERS, OLD, PRESET, RULES, WORDS, Scenario
+from moe_core.units import count
+
+STATE = "scenario_now"
+_URL = "scenario_url_notices"
+_LATER = "scenario_of_an_older_link"
+_PAST, _MOST_PAST = "scenario_past", 50  # for Undo
+_KNOBS = ("experts", "top_k", "shared")
+
+
+def current() -> Scenario:
+    """The scenario of this rerun; the entry point has drawn the sidebar before any page runs."""
+    found: Scenario = st.session_state[STATE]
+    return found
+
+
+def sidebar() -> None:
+    """Draw the widgets, say what could not be used, and remember the scenario for the page."""
+    architectures = (*data.architectures(), *catalogue.usable())
+    if _URL not in st.session_state:
+        _adopt_url(architectures)
+    elif _LATER in st.session_state:
+        published = catalogue.mixture_of(st.session_state.get("architecture", ""))
+        _set(published | st.session_state.pop(_LATER))
+    with st.sidebar:
+        for sentence in st.session_state[_URL]:
+            st.warning(escape(sentence), icon=":material/link_off:")
+        st.caption("Dense or mixture of experts: which one for this work, on this hardware?")
+        values = _start() | _mixture(architectures)
+        values |= _against() | _work() | _machines() | _targets(values["preset"])
+        values |= _test_model(values)
+        found = Scenario(**values)
+        if _LATER in st.session_state:  # widgets took the address; what older links mean overrides it
+            st.rerun()
+        _remember(found)
+        _foot(found)
+
+
+def _remember(found: Scenario) -> None:
+    previous = st.session_state.get(STATE)
+    if previous is not None and previous != found:
+        st.session_state[_URL] = []  # the user moved on
+        if not st.session_state.pop(_UNDONE, False):
+            past = [*st.session_state.get(_PAST, ()), link.parameters(previous)]
+            st.session_state[_PAST] = past[-_MOST_PAST:]
+    st.session_state[STATE] = found
+
+
+def _adopt_url(architectures: tuple[str, ...]) -> None:
+    """The first look at the URL: what cannot be used, and what older links called otherwise."""
+    asked = {key: st.query_params.get_all(key) for key in st.query_params}
+    name = asked.get("architecture", [""])[-1]
+    published = catalogue.mixture_of(name if name in architectures else architectures[0])
+    names: dict[str, tuple[str, ...]] = {
+        **{"architecture": architectures, "hardware": data.devices(), "subject": catalogue.names()},
+        "rival": (AUTO, *RULES, *dense_models()),
+        **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
+    }
+    plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
+    st.session_state[_URL] = spec.read(plain, names)
+    if any(field in asked for field in OLD):
+        st.session_state[_LATER] = link.modern({field: said[-1] for field, said in plain.items() if said})
+        for field in OLD:
+            if field in asked:
+                del st.query_params[field]
+    preset = plain.get("preset", [PRESET])[-1]
+    if preset in rules.presets() and preset != PRESET:  # a link that names it alone means all of it
+        for field, value in spec.brings(preset).items():
+            if field not in asked:
+                st.session_state[field] = value
+    for field in _WORDS.keys() & asked.keys():  # the address bar has an option's words, a link its name
+        if plain[field] and plain[field][-1] in names.get(field, WORDS.get(field, ())):
+            st.session_state[field] = plain[field][-1]
+
+
+def _plain(field: str, value: str) -> str:
+    """The name of an option whose words stand in the address bar."""
+    words = _WORDS.get(field)
+    choices = (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
+    return next((name for name in choices if words and words(name) == value), value)
+
+
+# -- start from, mixture, against --------------------------------------------------------------------
+
+
+def _start() -> dict[str, Any]:
+    preset = _pick(
+        "Start from", "preset", WORDS["preset"], _preset_words, _adopt_preset,
+        "Kinds of work. Choosing one sets batch, prompt, answer, targets and weights below.",
+    )  # fmt: skip
+    return {"preset": preset}
+
+
+def _preset_words(name: str) -> str:
+    return rules.presets()[name].title
+
+
+def _adopt_preset() -> None:
+    """A newly chosen kind of work brings its own batch and lengths, and no targets of one's own."""
+    preset = st.session_state["preset"]
+    if preset in rules.presets():
+        _set(dict.fromkeys(NUMBERS[:3]) | spec.brings(preset))
+
+
+def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
+    """Which mixture, and its experts: as published until a knob is moved."""
+    st.markdown("**Mixture**")
+    ordered = sorted(architectures, key=str.lower)
+    chosen = st.selectbox(
+        "Mixture",
+        ordered,
+        index=ordered.index(architectures[0]),
+        key="architecture",
+        bind="query-params",
+        on_change=_reset_knobs,
+        label_visibility="collapsed",
+        help="A published model, or one of your own: the Architectures page imports and edits them.",
+    )
+    name = chosen if chosen in ordered else architectures[0]
+    own = catalogue.mine().get(name)
+    values: dict[str, Any] = {"architecture": name, "own": own.architecture if own else None}
+    published = catalogue.mixture_of(name)
+    st.caption(escape(_sized(name)))
+    if not published or (own is None and not catalogue.editable(name)):
+        st.caption("Its layers have no closed form here, so its experts stay as they are.")
+        return values
+    for field, label in zip(_KNOBS, ("Experts", "Experts per token", "Shared experts"), strict=True):
+        values[field] = _knob(field, label, published[field])
+    values["top_k"], notice = spec.clamp_top_k(values["top_k"], values["experts"])
+    if notice:
+        st.warning(escape(notice), icon=":material/vertical_align_top:")
+    if any(values[field] != published[field] for field in _KNOBS):
+        words = f"Reset to published: {spec.describe(*published.values())}"
+        st.button(words, key="reset_knobs", icon=":material/restart_alt:", on_click=_reset_knobs)
+    return values
+
+
+def _sized(name: str) -> str:
+    """What tells a model from its relatives: `30.5 B parameters, 3.35 B of them for a token`."""
+    counted = catalogue.subject(name).parameters
+    active = count(counted.active.incl_embeddings)
+    return f"{count(counted.total)} parameters, {active} of them for a token"
+
+
+def _knob(field: str, label: str, published: int) -> int:
+    choices = spec.options(field, published)
+    value = st.select_slider(
+        label,
+        choices,
+        value=published,
+        key=field,
+        bind="query-params",
+        help=f"As published: {published}",
+    )
+    return value if value in choices else published
+
+
+def _reset_knobs() -> None:
+    """The knobs at the published values of the mixture that is chosen."""
+    _set(catalogue.mixture_of(st.session_state["architecture"]))
+
+
+def _against() -> dict[str, Any]:
+    choices = (AUTO, *RULES, *dense_models())
+    rival = _pick(
+        "Against the dense model", "rival", choices, _rival_words, None,
+        "Held fixed while the mixture's knobs move. A rule finds it for the mixture as published.",
+    )  # fmt: skip
+    return {"rival": rival}
+
+
+def _rival_words(name: str) -> str:
+    if name == AUTO:
+        return "its published rival"
+    return f"made up: {rules.pair_rules()[name].title}" if name in RULES else name
+
+
+# -- work, machines, targets -------------------------------------------------------------------------
+
+
+def _work() -> dict[str, Any]:
+    st.markdown("**Work**")
+    traffic = _number("traffic", "Requests a second", "none: the batch is fixed")
+    values = {
+        "batch": _slider("batch", "Batch: sequences at once", disabled=traffic is not None),
+        "prompt": _slider("prompt", "Prompt tokens"),
+        "answer": _slider("answer", "Answer tokens"),
+        "cached": _slider("cached", "Tokens in the cache before"),
+    }
+    return {**values, "traffic": traffic}
+
+
+def _machines() -> dict[str, Any]:
+    st.markdown("**Machines**")
+    devices = data.devices()
+    hardware = st.selectbox("Device", devices, key="hardware", bind="query-params")
+    many = _pick(
+        "How many for each model", "many", WORDS["many"], _many_words, None,
+        "As few as hold it: each model has its own number, planned anew at every batch. Or an equal number.",
+    )  # fmt: skip
+    precision = _pick(
+        "Weights", "precision", WORDS["precision"], str, None,
+        "auto: bf16, as most are stored. The test model takes what is fastest here.",
+    )  # fmt: skip
+    return {
+        "hardware": hardware if hardware in devices else devices[0],
+        "devices": None if many == AUTO else int(many),
+        "precision": precision,
+    }
+
+
+def _many_words(name: str) -> str:
+    return "as few as hold it" if name == AUTO else name
+
+
+def _targets(preset: str) -> dict[str, Any]:
+    work = rules.preset(preset).workload
+    with st.expander("Targets, money, team", icon=":material/tune:"):
+        found: dict[str, Any] = {}
+        for name, label in (
+            ("latency_ms", "Target, ms a token"),
+            ("ttft_ms", "Target, ms to the first token"),
+        ):
+            found[name] = _number(name, label, f"{work[name]:g}, as the preset" if name in work else "none")
+        found["budget"] = _number("budget_usd", "Budget, $ a million tokens written", "none")
+        found["price"] = _number("price", "Price of a device, $ an hour", "as listed") or _listed_price()
+        found["link_gbs"] = _number(
+            "link_gbs", "Link between devices, GB/s both ways", "as the device has it"
+        )
+        task = _pick("Task", "task", WORDS["task"], _task_words)
+        found["task"] = None if task == AUTO else task
+        found["training"] = _pick("The team trains", "training", WORDS["training"], str)
+        found["skill"] = _pick("It has trained routers", "skill", WORDS["skill"], _SKILLS.__getitem__)
+    return {**found, "weights": weights(preset)}
+
+
+_SKILLS = {"none": "never", "some": "now and then", "expert": "often"}
+
+
+def _task_words(name: str) -> str:
+    return "as the preset" if name == AUTO else rules.tasks()[name].title
+
+
+def _listed_price() -> float | None:
+    """What the price list on Memory says of this device, where it was edited there."""
+    known: dict[str, float] = st.session_state.get("device_prices", {})
+    return known.get(st.session_state.get("hardware", ""))
+
+
+def weights(preset: str) -> tuple[tuple[str, float], ...]:
+    """The factors' weights that were moved away from the preset's, on Decide."""
+    found = []
+    for name, usual in rules.weights(preset).items():
+        value = st.session_state.get(weight_key(preset, name), usual)
+        if isinstance(value, int | float) and value != usual:
+            found.append((name, float(value)))
+    return tuple(found)
+
+
+def weight_key(preset: str, name: str) -> str:
+    """The state of one weight's slider."""
+    return f"weight_{preset}_{name}"
+
+
+# -- what runs here ----------------------------------------------------------------------------------
+
+
+def _test_model(values: dict[str, Any]) -> dict[str, Any]:
+    """The small model that is run for real: which one, on which text."""
+    with st.expander("What runs here", icon=":material/memory:"):
+        model = st.segmented_control(
+            "Test model",
+            WORDS["model"],
+            default=DEFAULTS["model"],
+            required=True,
+            key="model",
+            bind="query-params",
+            help="Carved: our trained dense model, cut into the mixture without training. "
+            "Trained: a mixture trained from scratch on the same bytes; it brings its own experts.",
+        )
+        model = model if model in WORDS["model"] else DEFAULTS["model"]
+        st.caption(escape(link.tested(Scenario(**values, model=model))))
+        seq = _slider("seq", "Bytes a sequence")
+        text = _text()
+    return {"model": model, "seq": seq, "text": text}
+
+
+def _text() -> str | None:
+    """The user's own text: pasted, or uploaded into the same box. None reads the held-out corpus."""
+    st.text_area("Your own text", key="own_text", persist_state="session", height=140, max_chars=200_000)
+    st.file_uploader("or a text file (UTF-8)", key="own_file", on_change=_upload, max_upload_size=1)
+    if problem := st.session_state.get("own_problem"):
+        st.error(escape(problem), icon=":material/error:")
+    own = st.session_state.get("own_text") or ""
+    if not own:
+        st.caption("Reads the held-out corpus: eight kinds of text in turn.")
+        return None
+    text, problem = spec.check_text(own)
+    if problem:
+        st.error(escape(problem), icon=":material/error:")
+    else:
+        st.caption(f"Reads your text: {len(own.encode()):,} bytes. It stays on this machine.")
+    return text
+
+
+def _upload() -> None:
+    """Put an uploaded file into the text box, or say why not."""
+    file = st.session_state.get("own_file")
+    st.session_state["own_problem"] = None
+    if file is not None:
+        text, problem = spec.decode_text(file.name, file.getvalue())
+        st.session_state["own_problem"] = problem
+        if text is not None:
+            st.session_state["own_text"] = text
+
+
+# -- foot --------------------------------------------------------------------------------------------
+
+_UNDONE = "scenario_undone"
+
+
+def _foot(found: Scenario) -> None:
+    """Copy link, Undo, Reset."""
+    with st.container(horizontal=True, gap="small"):
+        with st.popover("Copy link", icon=":material/link:"):
+            st.code(f"/?{urlencode(link.spoken(found))}", language=None, wrap_lines=True)
+            st.caption("Everything in this sidebar is in it, but your own text.")
+        st.button(
+            "Undo", key="scenario_undo", icon=":material/undo:", on_click=_undo,
+            disabled=not st.session_state.get(_PAST),
+        )  # fmt: skip
+        st.button("Reset", key="scenario_reset", icon=":material/restart_alt:", on_click=_reset)
+
+
+def _undo() -> None:
+    """The scenario before the last move."""
+    if past := st.session_state.get(_PAST):
+        st.session_state[_UNDONE] = True
+        _set(past.pop())
+
+
+def _reset() -> None:
+    """The first screen again."""
+    _set(link.parameters(Scenario()))
+
+
+def open_link(parameters: dict[str, str]) -> None:
+    """Set the sidebar's widgets to a saved scenario, as far as their choices go."""
+    _set(link.modern(parameters))
+
+
+def _set(values: dict[str, Any]) -> None:
+    """Set widgets by the names and texts of a link; a mixture's own knobs follow it unless they are named."""
+    name = values.get("architecture")
+    if name in (*data.architectures(), *catalogue.usable()):
+        values = catalogue.mixture_of(name) | values
+    for field, value in values.items():
+        st.session_state[field] = link.typed(field, value)
+
+
+def _slider(field: str, label: str, disabled: bool = False) -> int:
+    """A slider over the choices of a field. What comes back is checked: the browser may lie."""
+    choices, usual = spec.options(field), DEFAULTS[field]
+    value = st.select_slider(label, choices, value=usual, key=field, bind="query-params", disabled=disabled)
+    return value if value in choices else int(DEFAULTS[field])
+
+
+def _number(key: str, label: str, placeholder: str) -> float | None:
+    value = st.number_input(
+        label, 1e-3, 1e8, value=None, placeholder=placeholder, key=key, bind="query-params"
+    )  # fmt: skip
+    return value if isinstance(value, int | float) and 0 < value <= 1e8 else None
+
+
+def _pick(
+    label: str,
+    key: str,
+    choices: tuple[str, ...],
+    words: Callable[[str], str],
+    on_change: Callable[[], None] | None = None,
+    help: str | None = None,
+) -> Any:
+    usual = DEFAULTS[key]
+    found = st.selectbox(
+        label,
+        choices,
+        index=choices.index(usual),
+        key=key,
+        bind="query-params",
+        format_func=words,
+        on_change=on_change,
+        help=help,
+    )
+    return found if found in choices else usual
+
+
+_WORDS: dict[str, Callable[[str], str]] = {
+    "preset": _preset_words,
+    "rival": _rival_words,
+    "many": _many_words,
+    "task": _task_words,
+    "skill": _SKILLS.__getitem__,
+}
