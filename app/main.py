@@ -27,22 +27,19 @@ PAGES = {
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
 }
-GROUPS = {
-    "Answer": ("overview", "decide", "compare", "reviews"),
-    "Why": ("routing", "memory", "economics", "speed"),
-    "Evidence": ("accuracy", "architectures", "runs"),
-}
+FIRST = {"overview": "Answer", "routing": "Why", "accuracy": "Evidence"}  # of each group of the navigation
 
 
 def page_table() -> None:
     from app import shell
 
-    def page(name: str) -> object:
-        title, icon, question = PAGES[name]
+    groups: dict[str, list[object]] = {}
+    for name, (title, icon, question) in PAGES.items():
+        if name in FIRST:
+            group = groups.setdefault(FIRST[name], [])
         file = ROOT / "pages" / f"{name}.py"
-        return st.Page(file, title=title, icon=icon, help=question, default=name == "overview")
-
-    shell.run({group: [page(name) for name in names] for group, names in GROUPS.items()})
+        group.append(st.Page(file, title=title, icon=icon, help=question, default=name == "overview"))
+    shell.run(groups)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ CONTEXTS = (1024, 2048, 8192, 16384, 512)
 MODELS = ("Mixtral-8x7B", "gpt-oss-20b", "OLMoE-1B-7B", "Qwen1.5-MoE-A2.7B", "DeepSeekMoE-16B")
 KNOBS = (
     ("overview", "view", "", "batch", BATCHES),
-    ("overview", "view", "", "context", CONTEXTS),
-    ("overview", "view", "", "write", (1, 2, 4, 8, 16, 32)),
+    ("overview", "view", "", "prompt", CONTEXTS),
+    ("overview", "view", "", "answer", (1, 2, 4, 8, 16, 32)),
     ("overview", "view", "", "precision", ("fp8", "int4", "bf16")),
     ("overview", "view", "", "architecture", MODELS),
     ("decide", "argue", "What would flip it", "batch", BATCHES),

@@ -3,7 +3,7 @@
     python -m benchmarks.load [--sessions 12] [--moves 6] [--store]
 
 A server in a process of its own, without a worker; clients that speak Streamlit's own protocol over
-websockets, on the loopback alone. Every session looks at another architecture and turns batch and context in
+websockets, on the loopback alone. Every session looks at another architecture and turns batch and prompt in
 turn to values it has not seen, so that nobody answers from somebody else's cache. Three loads: one session
 alone; all sessions, each moving a knob every `--think` seconds; all at the same moment.
 Targets: 150 ms alone (median), 1 s at the 95th percentile with twelve sessions.
@@ -43,7 +43,7 @@ ALONE_S, TOGETHER_S = 0.15, 1.0
 TIMEOUT_S, MOST_SESSIONS, MOST_MOVES = 120.0, 32, 50
 KNOBS = {  # nine and seven values, turned by turns: no pair of them comes twice in 48 moves
     "batch": (2, 4, 16, 1, 32, 64, 128, 256, 8),
-    "context": (2048, 8192, 1024, 16384, 512, 32768, 4096),
+    "prompt": (2048, 8192, 1024, 16384, 512, 32768, 4096),
 }
 ARCHITECTURES = (
     *("Qwen3-30B-A3B", "OLMoE-1B-7B", "gpt-oss-20b", "DeepSeek-V2-Lite", "Qwen1.5-MoE-A2.7B", "Mixtral-8x7B"),

@@ -45,7 +45,7 @@ KNOBS: tuple[Knob, ...] = (
     ("memory", "budget", "Split", "batch", BATCHES),
     ("memory", "budget", "KV cache", "kv_format", ("fp8", "int8", "int4", "nvfp4", "fp32")),
     ("memory", "budget", "Experts on the host", "batch", BATCHES),
-    ("memory", "budget", "Training", "context", (512, 1024, 2048, 8192, 16384)),
+    ("memory", "budget", "Training", "prompt", (512, 1024, 2048, 8192, 16384)),
     ("memory", "budget", "Every device", "expert_ways", (2, 4, 8, 16, 32)),
 )
 
