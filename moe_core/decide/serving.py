@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from math import ceil, exp, floor, inf, log, log2
 from typing import NamedTuple
@@ -68,7 +69,11 @@ class Serving:
         self.layouts = self._layouts(self.devices)
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
-        return layouts(self.candidate, self.spec, devices, self._load)
+        """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""
+        found = layouts(self.candidate, self.spec, devices, self._load)
+        if self.spec.equal is not None or self.work.traffic is not None:
+            return found
+        return tuple(one for one in found if one.replicas == 1) or found
 
     # -- how many devices -----------------------------------------------------------------------------
 
@@ -86,9 +91,10 @@ class Serving:
         return least
 
     def _on(self, devices: int) -> Serving:
-        """The same candidate on so many devices."""
-        asked = self.spec.model_copy(update={"devices": devices, "parallel": None})
-        return Serving(self.candidate, asked, self._load)
+        """The same candidate on so many devices. Asked while its own number is being found."""
+        found = copy(self)
+        found.devices, found.layouts = devices, self._layouts(devices)
+        return found
 
     @cached_property
     def fleet(self) -> int | None:
