@@ -80,10 +80,8 @@ def _add_sidebar(sides: Sequence[Side], scenario: Scenario) -> None:
 
 
 def sidebar(name: str, scenario: Scenario) -> Side:
-    """The sidebar's scenario as a side, at the price typed on another page. Raises ConfigError."""
-    typed: dict[str, float] = st.session_state.get("device_prices", {})
-    case = resolve(scenario).model_copy(update={"price": typed.get(scenario.hardware)})
-    return of_case(name, case, {"model": scenario.model, "seq": str(scenario.seq)})
+    """The sidebar's scenario as a side, at its price. Raises ConfigError."""
+    return of_case(name, resolve(scenario), {"model": scenario.model, "seq": str(scenario.seq)})
 
 
 def _add_model(sides: Sequence[Side], scenario: Scenario) -> None:
