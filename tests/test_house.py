@@ -20,7 +20,6 @@ FORBIDDEN = {
     "moe_core": {"streamlit", "app", "pages"},
     "pages": {"moe_core", "duckdb", "altair", "plotly", "pandas", *HEAVY},
     "app": {"duckdb", *HEAVY, "moe_core.nn", "moe_core.device", "moe_core.labs"},
-    "app/charts": {"streamlit"},
     "moe_core/nn": {"moe_core.perf", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb"},
     "moe_core/perf": {
         *("moe_core.nn", "moe_core.store", "moe_core.jobs", "moe_core.runs", "moe_core.silicon", "duckdb"),
@@ -67,6 +66,14 @@ def test_imports_point_one_way(room):
         if inside(module, package)
     ]
     assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
+def test_a_page_has_its_folder_and_its_charts_draw_without_streamlit(page):
+    folder = ROOT / "app" / page
+    assert (folder / "view.py").exists()
+    drawing = [path for path in folder.glob("*.py") if "altair" in imports(path)]
+    assert not [name(path) for path in drawing if "streamlit" in imports(path)]
 
 
 def test_pages_import_streamlit_and_app_only():

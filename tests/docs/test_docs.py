@@ -15,7 +15,7 @@ from moe_core.settings import ROOT
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path for path in (*PAGES, ROOT / "README.md")}
 EXAMPLES = {  # files that a reader of extending.md makes
-    *("pages/ridge.py", "app/ridge.py", "moe_core/labs/dense_quality.py"),
+    *("pages/ridge.py", "app/ridge/view.py", "moe_core/labs/dense_quality.py"),
     "data/architectures/example-0.9b-a0.2b.json",
 }
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import accuracy_data
+from app.accuracy import frames
 from moe_core.settings import Settings
 from moe_core.silicon import error_tables
 from moe_core.silicon.error_tables import TABLES
@@ -103,8 +103,8 @@ def test_another_table(ready: AppTest) -> None:
 def test_while_it_is_computed_there_is_progress_in_words(
     filled: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = accuracy_data.State(0.25, "layers of h100_sxm, vllm, bf16", None)
-    monkeypatch.setattr(accuracy_data, "state", lambda: state)
+    state = frames.State(0.25, "layers of h100_sxm, vllm, bf16", None)
+    monkeypatch.setattr(frames, "state", lambda: state)
     open_page(filled, "accuracy")
     assert "being computed" in filled.title[0].value
     assert not filled.metric
@@ -112,8 +112,8 @@ def test_while_it_is_computed_there_is_progress_in_words(
 
 
 def test_a_failed_computation_can_be_started_again(filled: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = accuracy_data.State(0.0, "", "The computation ended with code 1")
-    monkeypatch.setattr(accuracy_data, "state", lambda: state)
+    state = frames.State(0.0, "", "The computation ended with code 1")
+    monkeypatch.setattr(frames, "state", lambda: state)
     open_page(filled, "accuracy")
     assert "code 1" in filled.error[0].value
     assert any("again" in button.label for button in filled.button)
