@@ -25,7 +25,7 @@ from moe_core.scenario import subject as fullsize
 from moe_core.scenario.devices import HERE
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS
-from moe_core.silicon import layer_tables
+from moe_core.silicon import layer
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
 
@@ -148,7 +148,7 @@ def listed_price(name: str) -> float:
 
 def weight_bytes(form: str) -> float:
     """Bytes of a stored weight, scales included."""
-    return layer_tables.weight_bytes(form)
+    return layer.weight_bytes(form)
 
 
 def layer_of(arch: Architecture) -> Mixture:

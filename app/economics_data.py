@@ -21,7 +21,8 @@ from app.charts.speed import AUTO
 from app.costs import Study
 from moe_core.errors import ConfigError
 from moe_core.scenario.spec import Scenario
-from moe_core.silicon import constants, layer_accuracy, systems
+from moe_core.silicon import constants, systems
+from moe_core.silicon.workshop import layer_accuracy
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
 

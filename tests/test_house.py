@@ -33,6 +33,10 @@ FORBIDDEN = {
     "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }
+TELL_ERRORS = (
+    *("moe_core/silicon/workshop/", "moe_core/cli/predict.py"),
+    *("app/accuracy", "app/economics_data.py", "app/economics/frames.py"),
+)
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
 FILE_LINES, PAGE_LINES, FUNCTION_LINES = 500, 120, 70
 
@@ -65,6 +69,18 @@ def test_imports_point_one_way(room):
         for module in imports(path)
         for package in FORBIDDEN[room]
         if inside(module, package)
+    ]
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+def test_what_answers_never_imports_the_workshop():
+    """`silicon/workshop` prepares tables and constants; beside itself only what tells its errors reads it."""
+    wrong = [
+        f"{name(path)} imports {module}"
+        for path in SOURCES
+        if not name(path).startswith(TELL_ERRORS)
+        for module in imports(path)
+        if inside(module, "moe_core.silicon.workshop")
     ]
     assert not wrong, "\n".join(sorted(set(wrong)))
 

@@ -65,12 +65,12 @@ def predict(
 
 def accuracy(as_json: Json = False) -> None:
     """Errors of the predictions against everything that was measured; models left out in turn."""
-    from moe_core.silicon import endtoend, layer_accuracy
+    from moe_core.silicon.workshop import layer_accuracy, served
 
-    served = endtoend.report()
+    report = served.report()
     layers = layer_accuracy.summary().to_dict("records")
-    text = [*_score_lines(served), *_layer_lines(layers)]
-    answer({"layers": layers, "served": served}, as_json, text)
+    text = [*_score_lines(report), *_layer_lines(layers)]
+    answer({"layers": layers, "served": report}, as_json, text)
 
 
 def _architecture(name: str) -> Architecture:

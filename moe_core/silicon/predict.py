@@ -2,7 +2,7 @@
 
 Every kernel the busiest device runs (`perf.step_time`) is looked up in a measured table or modelled
 (`silicon.kernels`), and a framework's constants for what no table holds are added: small kernels a
-layer, the host a step. Both were fitted to served models end to end (`silicon.endtoend`).
+layer, the host a step. Both were fitted to served models end to end (`silicon.workshop.served`).
 """
 
 from __future__ import annotations

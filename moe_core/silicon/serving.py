@@ -8,8 +8,8 @@ prefilled in between, so every token carries its share of that:
 
 decode(n) is kernels + small kernels + host (`silicon.predict`); n is what the memory holds, if that is less
 than what was asked: the rest waits. Few constants per framework, fitted to served benchmarks
-(`silicon.endtoend`). Benchmarks whose prompts run in step meet and wait differently; the others begin with a
-burst too, whose share of the mean is `burst`. `busy` is the share of time spent on prompts.
+(`silicon.workshop.served`). Benchmarks whose prompts run in step meet and wait differently; the others begin
+with a burst too, whose share of the mean is `burst`. `busy` is the share of time spent on prompts.
 """
 
 from __future__ import annotations

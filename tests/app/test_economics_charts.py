@@ -20,7 +20,8 @@ from app.costs import Study
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
 from moe_core.scenario.spec import Scenario
-from moe_core.silicon import error_tables, layer_accuracy
+from moe_core.silicon.workshop import errors as workshop
+from moe_core.silicon.workshop import layer_accuracy
 
 ONE = ("h100_sxm", "vllm", "bf16")
 
@@ -47,7 +48,7 @@ def curves() -> pd.DataFrame:
 
 @cache
 def errors(name: str) -> pd.DataFrame:
-    return error_tables.of_group(*ONE)[name]
+    return workshop.of_group(*ONE)[name]
 
 
 def _curve(unit: dense_equivalent.Unit = "active") -> Figure:
