@@ -19,8 +19,8 @@ from moe_core.hardware import Hardware
 from moe_core.perf import dense_equivalent, economics, fit, memory
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.memory import Workload
-from moe_core.perf.ops import Step
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step
 from moe_core.scenario import subject as fullsize
 from moe_core.scenario.devices import HERE
 from moe_core.scenario.spec import Scenario

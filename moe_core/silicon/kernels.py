@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from moe_core.perf import attention_time, comm, gemm
+from moe_core.perf.precision import width
 from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, State
 from moe_core.silicon import constants, tables
 from moe_core.silicon.layer import bank
-from moe_core.silicon.place import BETWEEN, MEASURED, Place, Timed, dtype, far, machine, sent, timed, width
+from moe_core.silicon.place import BETWEEN, MEASURED, Place, Timed, dtype, far, machine, sent, timed
 from moe_core.silicon.tables import Where
 
 _PREFER = {"fp8_block": "sglang"}  # vLLM's block products were timed with the host's launches: 80 us each
@@ -36,9 +37,7 @@ def product(kernel: Product, place: Place) -> Timed:
     if found is None:
         found = _modelled_product(kernel, place)
     seconds, measured, spread = found
-    flops = 2.0 * kernel.m * kernel.n * kernel.k
-    moved = gemm.moved(kernel.m, kernel.n, kernel.k, width(kernel.form))
-    return timed(place, kernel.form, seconds, flops, moved, measured, spread)
+    return timed(place, kernel.form, seconds, kernel.flops, kernel.bytes, measured, spread)
 
 
 def _measured_product(kernel: Product, place: Place) -> tuple[float, bool, float] | None:
@@ -62,7 +61,7 @@ def _modelled_product(kernel: Product, place: Place) -> tuple[float, bool, float
     form = dtype(kernel.form)
     fitted = constants.kernel("gemm", place.system, _PREFER.get(form, place.frameworks[0]), form)
     values = fitted.constants
-    seconds = gemm.seconds(kernel.m, kernel.n, kernel.k, width(form), machine(place, form), values)
+    seconds = gemm.seconds(kernel.m, kernel.n, kernel.k, width(kernel.form), machine(place, form), values)
     return seconds, False, fitted.spread + far(place)
 
 
@@ -71,11 +70,7 @@ def _modelled_product(kernel: Product, place: Place) -> tuple[float, bool, float
 
 def attend(kernel: Attend, place: Place) -> Timed:
     """A table's point, else a model. Outside the measured range it is scaled to meet a table's edge."""
-    shape, decode = kernel.heads, kernel.new == 1
-    pairs = _pairs(kernel)
-    flops = 2.0 * kernel.batch * shape.heads * pairs * (shape.key + shape.value)
-    kept = min(kernel.past + kernel.new, kernel.window or kernel.past + kernel.new)
-    moved = kernel.batch * kept * shape.kv_heads * shape.kept * width(kernel.form)
+    decode, flops, moved = kernel.new == 1, kernel.flops, kernel.bytes
     found = _measured_attention(kernel, place)
     if found is not None:
         return timed(place, "bf16", found, flops, moved, True, MEASURED)
@@ -150,19 +145,13 @@ def _measured_latent(kernel: Attend, place: Place) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _pairs(kernel: Attend) -> float:
-    total = kernel.new * kernel.past + kernel.new * (kernel.new + 1) / 2
-    return min(total, float(kernel.new * kernel.window)) if kernel.window else total
-
-
 # -- linear attention and indexers -----------------------------------------------------------------
 
 
 def _state(kernel: State, place: Place) -> Timed:
     """Linear attention: three products with the state, which is read and written in fp32."""
     spec, tokens = kernel.spec, kernel.batch * kernel.new
-    elements = spec.value_heads * spec.key_dim * spec.value_dim
-    flops, moved = 6.0 * tokens * elements, 8.0 * kernel.batch * elements
+    flops, moved = kernel.flops, kernel.bytes
     for name in place.frameworks if place.own else ():
         found = tables.linear_attention(
             place.system,
@@ -185,12 +174,9 @@ def _state(kernel: State, place: Place) -> Timed:
 
 def _index(kernel: Index, place: Place) -> Timed:
     """Scores of an indexer: 8-bit keys of every token before."""
-    spec, seen = kernel.spec, kernel.past + kernel.new / 2
-    flops = 2.0 * kernel.batch * kernel.new * seen * spec.heads * spec.head_dim
-    moved = float(kernel.batch * (kernel.past + kernel.new) * spec.head_dim)
     sheet = machine(place, "fp8")
-    seconds = 1e-5 + moved / (0.6 * sheet.bandwidth) + flops / (0.4 * sheet.peak)
-    return timed(place, "fp8", seconds, flops, moved, False, 0.4 + far(place))
+    seconds = 1e-5 + kernel.bytes / (0.6 * sheet.bandwidth) + kernel.flops / (0.4 * sheet.peak)
+    return timed(place, "fp8", seconds, kernel.flops, kernel.bytes, False, 0.4 + far(place))
 
 
 # -- what devices send each other ------------------------------------------------------------------
