@@ -19,8 +19,8 @@ from app.charts.figure import Figure
 from app.subjects import CONVENTIONS, Subject
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.hf import apart
-from moe_core.perf import dense_equivalent
-from moe_core.perf.dense_equivalent import Twin
+from moe_core.perf import twins as dense
+from moe_core.perf.twins import Twin
 
 _OWN = "own_models"
 MOST_OWN = 12
@@ -139,7 +139,7 @@ def dense_twins(model: Subject) -> list[Twin]:
     """Every dense twin that exists; none of a dense model or of one that only a record describes."""
     if model.architecture is None or model.architecture.experts is None:
         return []
-    return dense_equivalent.twins(model.architecture)
+    return dense.twins(model.architecture)
 
 
 def twin_figure(model: Subject) -> Figure:

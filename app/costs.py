@@ -16,7 +16,7 @@ from app.capacity import Plan
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.hardware import Hardware
-from moe_core.perf import dense_equivalent, economics, fit, memory
+from moe_core.perf import economics, fit, memory, twins
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.memory import Workload
 from moe_core.perf.shard import Parallel
@@ -109,7 +109,7 @@ def _twins(
     arch: Architecture, mixture: Subject, plan: Plan, work: Workload, device: Hardware
 ) -> list[Subject]:
     found = []
-    for twin in dense_equivalent.twins(arch):
+    for twin in twins.twins(arch):
         if twin.rule in TWINS:
             with suppress(InfeasibleError):
                 split = _as_many(twin.architecture, mixture.devices, plan, work, device)

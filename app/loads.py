@@ -14,7 +14,8 @@ import pandas as pd
 
 from app.costs import Study, layer_of
 from moe_core.errors import ConfigError
-from moe_core.perf import dense_curve, economics
+from moe_core.perf import economics
+from moe_core.perf.dense_equivalent import references
 from moe_core.perf.moe_layer import LayerCase
 from moe_core.perf.step_time import Exchange
 from moe_core.silicon import dense_equivalent, kernels, layer, systems, tables
@@ -74,7 +75,7 @@ def curve_rows(found: Sequence[tuple[str, Series]], of: Study) -> pd.DataFrame:
 
 def lines(of: Study) -> dict[str, float]:
     """Widths that people say a mixture costs."""
-    return dense_curve.references(layer_of(of.mixture.architecture))
+    return references(layer_of(of.mixture.architecture))
 
 
 # -- imbalance -------------------------------------------------------------------------------------

@@ -17,9 +17,8 @@ import numpy as np
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf import dense_curve
 from moe_core.perf.benchmark_load import benchmark_load
-from moe_core.perf.dense_curve import Point
+from moe_core.perf.dense_equivalent import Point, point
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.moe_layer import LayerCase, seconds, work
 from moe_core.perf.precision import BITS
@@ -209,7 +208,7 @@ def predicted(
 
 def _point(tokens: int, time: float, lower: float, upper: float, beside: float, known: Dense) -> Point:
     interval = (lower + beside, upper + beside)
-    return dense_curve.point(tokens, time + beside, known.widths, known.seconds, interval)
+    return point(tokens, time + beside, known.widths, known.seconds, interval)
 
 
 def _beside(

@@ -33,7 +33,7 @@ from app.charts import (
 )
 from app.charts.figure import Figure, around_one, draw, layers, powers_of_two
 from app.theme import ROLES
-from moe_core.perf import dense_equivalent
+from moe_core.perf import twins as dense
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
 from moe_core.scenario import devices as machines
@@ -93,7 +93,7 @@ def _block(name: str) -> Figure:
 
 def _twins() -> Figure:
     assert V3.architecture is not None
-    found = [subjects.twin(one) for one in dense_equivalent.twins(V3.architecture)]
+    found = [subjects.twin(one) for one in dense.twins(V3.architecture)]
     return twins.twins(subjects.parts([V3, *found]), V3.name)
 
 
