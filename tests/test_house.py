@@ -38,7 +38,9 @@ TELL_ERRORS = (
     *("app/accuracy", "app/economics_data.py", "app/economics/frames.py"),
 )
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
-FILE_LINES, PAGE_LINES, FUNCTION_LINES = 500, 120, 70
+FILE_LINES, PAGE_LINES = 500, 120
+# A function has at most so many lines, its first and last counted; the first path that fits. To be lowered.
+FUNCTION_LINES = {"moe_core/report/": 54, "moe_core/": 39, "app/": 54, "pages/": 39}
 
 
 def imports(path: Path) -> set[str]:
@@ -126,11 +128,14 @@ def test_files_and_functions_stay_small():
     for path in SOURCES:
         lines = len(path.read_text().splitlines())
         limit = PAGE_LINES if name(path).startswith("pages/") else FILE_LINES
+        most = next(lines for room, lines in FUNCTION_LINES.items() if name(path).startswith(room))
         if lines > limit:
             wrong.append(f"{name(path)}: {lines} lines (at most {limit})")
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > FUNCTION_LINES:
-                wrong.append(f"{name(path)}:{node.lineno} {node.name} is longer than {FUNCTION_LINES} lines")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                long = node.end_lineno - node.lineno + 1
+                if long > most:
+                    wrong.append(f"{name(path)}:{node.lineno} {node.name} has {long} lines (at most {most})")
     assert not wrong, "\n".join(wrong)
 
 
