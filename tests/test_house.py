@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,66 @@ def test_pages_import_streamlit_and_app_only():
         if module.split(".")[0] not in allowed
     ]
     assert not wrong, wrong
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_at_once(path: Path, modules: Collection[str]) -> set[str]:
+    """Modules of ours that importing `path` imports: not those for types, nor those inside functions."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}  # a module, or a name in one
+            found |= {one if one in modules else node.module for one in whole}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return (found & set(modules)) - {module(path)}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components of more than one node: each reaches all others and itself."""
+
+    def beyond(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reached = {node: beyond(node) for node in graph}
+    every = {frozenset(n for n in reached[node] if node in reached[n]) for node in graph}
+    return [set(circle) for circle in every if circle]
+
+
+def test_no_import_circles():
+    modules = {module(path): path for path in SOURCES}
+    found = circles({one: imported_at_once(path, modules) for one, path in modules.items()})
+    assert not found, found
+
+
+def test_a_circle_is_found_however_it_is_imported(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nfrom app import two\nfrom app.three import name\n"
+        "if TYPE_CHECKING:\n    import app.four\ntry:\n    import app.five\nexcept ImportError:\n    pass\n"
+        "def late():\n    import app.six\n"
+    )
+    known = {f"app.{name}" for name in ("two", "three", "four", "five", "six")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+        assert imported_at_once(file, known) == {"app.two", "app.three", "app.five"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert circles({"a": {"b"}, "b": set()}) == []
 
 
 def test_the_web_process_never_loads_torch():
