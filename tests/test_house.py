@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,14 @@ FORBIDDEN = {
     "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }
+TELL_ERRORS = (
+    *("moe_core/silicon/workshop/", "moe_core/cli/predict.py"),
+    *("app/accuracy/", "app/economics/frames.py"),
+)
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
-FILE_LINES, PAGE_LINES, FUNCTION_LINES = 500, 120, 70
+FILE_LINES, PAGE_LINES = 500, 120
+# A function has at most so many lines, its first and last counted; the first path that fits. To be lowered.
+FUNCTION_LINES = {"moe_core/report/": 54, "moe_core/": 39, "app/": 54, "pages/": 39}
 
 
 def imports(path: Path) -> set[str]:
@@ -76,6 +83,18 @@ def test_a_page_has_its_folder_and_its_charts_draw_without_streamlit(page):
     assert not [name(path) for path in drawing if "streamlit" in imports(path)]
 
 
+def test_what_answers_never_imports_the_workshop():
+    """`silicon/workshop` prepares tables and constants; beside itself only what tells its errors reads it."""
+    wrong = [
+        f"{name(path)} imports {module}"
+        for path in SOURCES
+        if not name(path).startswith(TELL_ERRORS)
+        for module in imports(path)
+        if inside(module, "moe_core.silicon.workshop")
+    ]
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
 def test_pages_import_streamlit_and_app_only():
     allowed = sys.stdlib_module_names | {"streamlit", "app"}
     wrong = [
@@ -86,6 +105,66 @@ def test_pages_import_streamlit_and_app_only():
         if module.split(".")[0] not in allowed
     ]
     assert not wrong, wrong
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_at_once(path: Path, modules: Collection[str]) -> set[str]:
+    """Modules of ours that importing `path` imports: not those for types, nor those inside functions."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}  # a module, or a name in one
+            found |= {one if one in modules else node.module for one in whole}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return (found & set(modules)) - {module(path)}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components of more than one node: each reaches all others and itself."""
+
+    def beyond(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reached = {node: beyond(node) for node in graph}
+    every = {frozenset(n for n in reached[node] if node in reached[n]) for node in graph}
+    return [set(circle) for circle in every if circle]
+
+
+def test_no_import_circles():
+    modules = {module(path): path for path in SOURCES}
+    found = circles({one: imported_at_once(path, modules) for one, path in modules.items()})
+    assert not found, found
+
+
+def test_a_circle_is_found_however_it_is_imported(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nfrom app import two\nfrom app.three import name\n"
+        "if TYPE_CHECKING:\n    import app.four\ntry:\n    import app.five\nexcept ImportError:\n    pass\n"
+        "def late():\n    import app.six\n"
+    )
+    known = {f"app.{name}" for name in ("two", "three", "four", "five", "six")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+        assert imported_at_once(file, known) == {"app.two", "app.three", "app.five"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert circles({"a": {"b"}, "b": set()}) == []
 
 
 def test_the_web_process_never_loads_torch():
@@ -117,11 +196,14 @@ def test_files_and_functions_stay_small():
     for path in SOURCES:
         lines = len(path.read_text().splitlines())
         limit = PAGE_LINES if name(path).startswith("pages/") else FILE_LINES
+        most = next(lines for room, lines in FUNCTION_LINES.items() if name(path).startswith(room))
         if lines > limit:
             wrong.append(f"{name(path)}: {lines} lines (at most {limit})")
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > FUNCTION_LINES:
-                wrong.append(f"{name(path)}:{node.lineno} {node.name} is longer than {FUNCTION_LINES} lines")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                long = node.end_lineno - node.lineno + 1
+                if long > most:
+                    wrong.append(f"{name(path)}:{node.lineno} {node.name} has {long} lines (at most {most})")
     assert not wrong, "\n".join(wrong)
 
 

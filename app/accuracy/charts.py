@@ -1,4 +1,4 @@
-"""Accuracy: predicted against measured, how errors are spread. Frames: `silicon.error_tables`."""
+"""Accuracy: predicted against measured, how errors are spread. Frames: `silicon.workshop.errors`."""
 
 from __future__ import annotations
 

@@ -21,9 +21,10 @@ from app import data
 from app.accuracy import charts
 from app.figure import Figure
 from moe_core.settings import ROOT
-from moe_core.silicon import error_tables, systems
-from moe_core.silicon.endtoend import score
-from moe_core.silicon.error_tables import GROUP, PROGRESS
+from moe_core.silicon import systems
+from moe_core.silicon.workshop import errors
+from moe_core.silicon.workshop.errors import GROUP, PROGRESS
+from moe_core.silicon.workshop.served import score
 
 FEW = 5  # samples a group of served models needs to be judged
 FRAMEWORKS = {"vllm": "vLLM", "sglang": "SGLang"}
@@ -45,9 +46,9 @@ def folder() -> Path:
 
 def state() -> State:
     """Start the computation if nobody has, and say how far it is."""
-    if (folder() / error_tables.fingerprint()).exists():
+    if (folder() / errors.fingerprint()).exists():
         return State(1.0, "done", None)
-    child = _child(str(folder()), error_tables.fingerprint())
+    child = _child(str(folder()), errors.fingerprint())
     code = child.poll()
     if code == 0:
         return State(0.0, "", "The files changed while their errors were computed: start the app again")
@@ -67,7 +68,7 @@ def _child(place: str, _fingerprint: str) -> subprocess.Popen[bytes]:
     path = Path(place)
     path.mkdir(parents=True, exist_ok=True)
     with (path / "log.txt").open("wb") as log:
-        command = [sys.executable, "-m", "moe_core.silicon.error_tables", place]
+        command = [sys.executable, "-m", "moe_core.silicon.workshop.errors", place]
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
@@ -78,12 +79,12 @@ def again() -> None:
 
 def tables() -> dict[str, pd.DataFrame]:
     """Every error table; they are there once `state` says done. Shared, so not to be changed."""
-    return _tables(str(folder()), error_tables.fingerprint())
+    return _tables(str(folder()), errors.fingerprint())
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _tables(place: str, _fingerprint: str) -> dict[str, pd.DataFrame]:
-    found = error_tables.read(Path(place))
+    found = errors.read(Path(place))
     assert found is not None, "the caller looked"
     return found
 
@@ -108,7 +109,7 @@ def served(kind: str) -> pd.DataFrame:
 
 def served_score(kind: str, measure: str) -> dict[str, float]:
     """mape, median, bias, within_20 and spearman of models left out."""
-    return _served_score(kind, measure, error_tables.fingerprint())
+    return _served_score(kind, measure, errors.fingerprint())
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
@@ -204,7 +205,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
 
 def figure(name: str, **options: Any) -> Figure:
     """A figure of `FIGURES`, compiled once for the tables that ship."""
-    return _figure(name, tuple(sorted(options.items())), error_tables.fingerprint())
+    return _figure(name, tuple(sorted(options.items())), errors.fingerprint())
 
 
 @st.cache_resource(show_spinner=False, max_entries=256)

@@ -19,8 +19,8 @@ from app.figure import Figure
 from app.models import mine
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.hf import apart
-from moe_core.perf import dense_equivalent
-from moe_core.perf.dense_equivalent import Twin
+from moe_core.perf import twins as dense
+from moe_core.perf.twins import Twin
 from moe_core.scenario import subjects
 from moe_core.scenario.subjects import CONVENTIONS, Subject
 
@@ -90,7 +90,7 @@ def dense_twins(model: Subject) -> list[Twin]:
     """Every dense twin that exists; none of a dense model or of one that only a record describes."""
     if model.architecture is None or model.architecture.experts is None:
         return []
-    return dense_equivalent.twins(model.architecture)
+    return dense.twins(model.architecture)
 
 
 def twin_figure(model: Subject) -> Figure:

@@ -19,7 +19,7 @@ from app.panels import Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.hf.config import Unsupported
-from moe_core.perf import flops
+from moe_core.perf.step_time import token_flops, token_state
 from moe_core.scenario import subjects
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subjects import FIELDS, KINDS, Subject
@@ -308,7 +308,8 @@ def _measures(old: Subject, new: Subject, scenario: Scenario) -> list[Measure]:
     a, b = (subjects.model(one).cache for one in (old, new))
     whole = (kept.sequence_bytes(context, "bf16") + kept.state_bytes() for kept in (a, b))
     shares = (one.parameters.active.incl_embeddings / one.parameters.total for one in (old, new))
-    work = (flops.per_token(one.architecture, context) for one in (old, new) if one.architecture)
+    known = [one.architecture for one in (old, new) if one.architecture]
+    work = (token_flops(arch, context) for arch in known)
     return [
         *found,
         Measure("active of total", next(shares), next(shares), percent),
@@ -316,7 +317,7 @@ def _measures(old: Subject, new: Subject, scenario: Scenario) -> list[Measure]:
         Measure("weights, bf16", 2 * old.parameters.total, 2 * new.parameters.total, size),
         Measure("KV cache a token, bf16", a.token_bytes("bf16"), b.token_bytes("bf16"), size),
         Measure(f"cache and state, {context:,} tokens", next(whole), next(whole), size),
-        Measure(f"FLOPs a token after {context:,}", next(work), next(work), _flop),
+        Measure(f"FLOPs a token, {token_state(context, *known)}", next(work), next(work), _flop),
     ]
 
 

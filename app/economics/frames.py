@@ -22,7 +22,8 @@ from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study
 from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
-from moe_core.silicon import constants, layer_accuracy, systems
+from moe_core.silicon import constants, systems
+from moe_core.silicon.workshop import layer_accuracy
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
 

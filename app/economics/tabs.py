@@ -13,6 +13,7 @@ from app.panels import Source
 from app.words import escape, seconds, size
 from moe_core.errors import InfeasibleError
 from moe_core.perf import economics
+from moe_core.perf.step_time import token_flops, token_state
 from moe_core.scenario import costs
 from moe_core.scenario.costs import Study, Subject
 from moe_core.scenario.memory import layout
@@ -44,6 +45,8 @@ def work(asked: Asked) -> None:
     st.dataframe(
         _per_token(of, batch), hide_index=True, alt="Bytes, FLOPs and the binding limit of a written token"
     )
+    state = token_state(of.past, *(one.architecture for one in of.subjects))
+    st.caption(f"FLOPs: of the whole model, {state}. Bytes: of the busiest device.")
     left, right = panels.pair()
     with left:
         figure = frames.figure("parts", of, phase="decode")
@@ -63,10 +66,11 @@ def work(asked: Asked) -> None:
 
 def _per_token(of: Study, batch: int) -> pd.DataFrame:
     rows = frames.frame("decode", of)
+    work = {one.name: token_flops(one.architecture, of.past) for one in of.subjects}
     near = rows[rows["batch"] == min(rows["batch"], key=lambda known: abs(known - batch))]
     shown = near.assign(
         bytes=[size(b / n) for b, n in zip(near["bytes"], near["batch"], strict=True)],
-        flops=[quantity(f / n, "FLOP") for f, n in zip(near["flops"], near["batch"], strict=True)],
+        flops=[quantity(work[name], "FLOP") for name in near["name"]],
         step=near["seconds"].map(lambda s: seconds(float(s))),
         experts=[f"{significant(d)}" if d == d and d else "none" for d in near["distinct"].fillna(0)],
     )

@@ -14,8 +14,8 @@ from app.memory import view as memory_view
 from app.panels import Number, Source, pick
 from app.words import escape, recorded_on, seconds
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf import dense_curve, economics
-from moe_core.perf.dense_curve import Point
+from moe_core.perf import dense_equivalent, economics
+from moe_core.perf.dense_equivalent import Point
 from moe_core.perf.roofline import Roof, ridge_tokens
 from moe_core.scenario import costs, loads
 from moe_core.scenario import devices as machines
@@ -135,12 +135,12 @@ def _main(asked: Asked) -> Main:
 def sentence(asked: Asked, main: Main) -> str:
     """What the mixture costs at the scenario's batch, and up to which batch it costs its active size."""
     batch, name = asked.scenario.batch, asked.study.mixture.name
-    width = dense_curve.at(main.points, batch) or main.points[-1].width
+    width = dense_equivalent.at(main.points, batch) or main.points[-1].width
     words = (
         f"At batch {batch} the expert layers of {name} cost as much as dense ones "
         f"{times(width / main.total)} their total width"
     )
-    until, first = dense_curve.active_until(main.points, main.active), main.points[0]
+    until, first = dense_equivalent.active_until(main.points, main.active), main.points[0]
     if until is None:
         return f"{words}; even one token costs {times(first.width / main.active)} the active width"
     if until >= main.points[-1].tokens:
@@ -153,7 +153,7 @@ def sentence(asked: Asked, main: Main) -> str:
 def numbers(asked: Asked, main: Main, source: Source) -> tuple[Number, ...]:
     """The layer, a token's time, a million tokens' price, the ridge."""
     of, batch = asked.study, asked.scenario.batch
-    width = dense_curve.at(main.points, batch) or main.points[-1].width
+    width = dense_equivalent.at(main.points, batch) or main.points[-1].width
     layer = Number(
         "One expert layer, full size",
         f"{times(width / main.active)} active",

@@ -15,7 +15,7 @@ import pandas as pd
 from app.speed.charts import ACTIVE, AUTO, GROUPED, LOOP, TOTAL
 from moe_core.perf import device_model
 from moe_core.perf.calibrate import Calibration
-from moe_core.perf.dense_width import dense_equivalent
+from moe_core.perf.dense_equivalent import dense_equivalent
 from moe_core.perf.device_model import Estimate, Mixture
 from moe_core.perf.roofline import Roof
 from moe_core.store.queries import Run

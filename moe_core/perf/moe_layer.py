@@ -10,8 +10,9 @@
              a pair of another rank too
 
 Memory is never faster than the data sheet (unless cached), compute never faster than the peak: the
-losses are added to one. The constants are fitted (`moe_core.silicon.layer_fit`) per device, framework, format
-and kernel. Ignored: the router, tuned tile sizes of single shapes, the shape of a draw beyond its means.
+losses are added to one. The constants are fitted (`silicon.workshop.fit_layers`) per device, framework,
+format and kernel. Ignored: the router, tuned tile sizes of single shapes, the shape of a draw beyond its
+means.
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ BITS: dict[Format, Fraction] = {
 }
 
 
+def width(form: Format) -> float:
+    """Bytes of one stored element, scales included."""
+    return float(BITS[form]) / 8
+
+
 def size(elements: float, form: Format) -> int:
     """Bytes of `elements` stored in `form`, scales included, rounded up."""
     bits = BITS[form]

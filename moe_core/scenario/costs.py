@@ -15,17 +15,17 @@ import pandas as pd
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.hardware import Hardware
-from moe_core.perf import dense_equivalent, economics, fit, memory
+from moe_core.perf import economics, fit, memory, twins
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.memory import Workload
-from moe_core.perf.ops import Step
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step
 from moe_core.scenario import subject as fullsize
 from moe_core.scenario.devices import HERE
 from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS
-from moe_core.silicon import layer_tables
+from moe_core.silicon import layer
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
 
@@ -109,7 +109,7 @@ def _twins(
     arch: Architecture, mixture: Subject, plan: Plan, work: Workload, device: Hardware
 ) -> list[Subject]:
     found = []
-    for twin in dense_equivalent.twins(arch):
+    for twin in twins.twins(arch):
         if twin.rule in TWINS:
             with suppress(InfeasibleError):
                 split = _as_many(twin.architecture, mixture.devices, plan, work, device)
@@ -148,7 +148,7 @@ def listed_price(name: str) -> float:
 
 def weight_bytes(form: str) -> float:
     """Bytes of a stored weight, scales included."""
-    return layer_tables.weight_bytes(form)
+    return layer.weight_bytes(form)
 
 
 def layer_of(arch: Architecture) -> Mixture:

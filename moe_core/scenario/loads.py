@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from moe_core.errors import ConfigError
-from moe_core.perf import dense_curve, economics
+from moe_core.perf import economics
+from moe_core.perf.dense_equivalent import references
 from moe_core.perf.moe_layer import LayerCase
 from moe_core.perf.step_time import Exchange
 from moe_core.scenario.costs import Study, layer_of
-from moe_core.silicon import dense_equivalent, layer, links, systems, tables
+from moe_core.silicon import dense_equivalent, kernels, layer, systems, tables
 from moe_core.silicon.dense_equivalent import TOKENS, Series
 from moe_core.silicon.place import Place
 from moe_core.silicon.predict import resampled
@@ -74,7 +75,7 @@ def curve_rows(found: Sequence[tuple[str, Series]], of: Study) -> pd.DataFrame:
 
 def lines(of: Study) -> dict[str, float]:
     """Widths that people say a mixture costs."""
-    return dense_curve.references(layer_of(of.mixture.architecture))
+    return references(layer_of(of.mixture.architecture))
 
 
 # -- imbalance -------------------------------------------------------------------------------------
@@ -147,4 +148,4 @@ def _exchange(of: Study, ranks: int, mode: str, tokens: int) -> tuple[float, boo
         return sum(known), True
     asked = Exchange(ranks, tokens, mixture.hidden, mixture.experts, mixture.top_k, mode == "low_latency")
     place = Place(of.hardware, system.name, system.own, of.framework)
-    return links.exchange(asked, place).seconds, False
+    return kernels.exchange(asked, place).seconds, False

@@ -14,7 +14,7 @@ import pandas as pd
 
 from moe_core import hardware
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf import cache, dense_equivalent, fit, memory, training
+from moe_core.perf import cache, fit, memory, training, twins
 from moe_core.perf.edit import KvKind, with_kv
 from moe_core.perf.fit import HEADROOM, Setting, usable
 from moe_core.perf.memory import Footprint, Model, Workload
@@ -75,7 +75,7 @@ def rivals(scenario: Scenario, plan: Plan) -> list[Case]:
         found += _maybe(scenario._replace(experts=None, top_k=None, shared=None), plan)
     if mixture is not None and mixture.experts is not None:
         alone = plan._replace(tensor=plan.devices, expert=1)
-        for twin in dense_equivalent.twins(mixture):
+        for twin in twins.twins(mixture):
             if twin.rule in TWINS:
                 with suppress(InfeasibleError):
                     sized = memory.model(twin.architecture)

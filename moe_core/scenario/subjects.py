@@ -15,10 +15,10 @@ from moe_core.errors import ConfigError
 from moe_core.hf import config as configs
 from moe_core.hf import reader
 from moe_core.perf import memory
-from moe_core.perf.dense_equivalent import Rule, Twin
 from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
+from moe_core.perf.twins import Rule, Twin
 from moe_core.registry import Record
 from moe_core.scenario.spec import shorten
 from moe_core.specs import GQA, Architecture

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf.gemm import Machine
-from moe_core.perf.precision import BITS, Format
 
 MEASURED = 0.06  # log error of a look-up: repeats and neighbouring kernels differ by so much
 BETWEEN = 0.12  # of a product between measured shapes
@@ -44,15 +43,6 @@ class Timed(NamedTuple):
     def scaled(self, factor: float) -> Timed:
         """Another framework's kernel, never below the roof."""
         return self._replace(seconds=max(self.seconds * factor, self.compute_s, self.memory_s))
-
-
-def width(form: str) -> float:
-    """Bytes of one stored element, scales included."""
-    return float(BITS[_weights(form)]) / 8
-
-
-def _weights(form: str) -> Format:
-    return form  # type: ignore[return-value]
 
 
 def dtype(form: str) -> str:

@@ -20,7 +20,7 @@ from app.routing import charts as routing_charts
 from app.routing import flow, quality
 from app.runs import charts as runs_charts
 from app.speed import charts as speed_charts
-from moe_core.perf import dense_equivalent
+from moe_core.perf import twins as dense
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
 from moe_core.report.palette import ROLES
@@ -84,7 +84,7 @@ def _block(name: str) -> Figure:
 
 def _twins() -> Figure:
     assert V3.architecture is not None
-    found = [subjects.twin(one) for one in dense_equivalent.twins(V3.architecture)]
+    found = [subjects.twin(one) for one in dense.twins(V3.architecture)]
     return architectures_charts.twins(tables.parts([V3, *found]), V3.name)
 
 

@@ -61,7 +61,7 @@ def test_every_module_with_an_equation_is_in_the_account() -> None:
     """A number that has a file of its own in `perf` has its place in the document."""
     text = (ROOT / "docs" / "how-each-number-is-computed.md").read_text(encoding="utf-8")
     wanted = ("params", "memory", "fit", "cache", "distinct", "moe_layer", "expert_load", "gemm", "comm")
-    more = ("attention_time", "step_time", "dense_equivalent", "dense_curve", "economics", "device_model")
+    more = ("attention_time", "step_time", "dense_equivalent", "twins", "economics", "device_model")
     assert not [name for name in (*wanted, *more) if f"moe_core/perf/{name}.py" not in text]
 
 

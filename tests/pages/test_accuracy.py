@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.accuracy import frames
 from moe_core.settings import Settings
-from moe_core.silicon import error_tables
-from moe_core.silicon.error_tables import TABLES
+from moe_core.silicon.workshop import errors
+from moe_core.silicon.workshop.errors import TABLES
 from tests.pages.conftest import open_page, words
 
 TABS = ("By hardware", "By case", "Distribution", "Served models", "Worst cases")
@@ -21,7 +21,7 @@ TABS = ("By hardware", "By case", "Distribution", "Served models", "Worst cases"
 @pytest.fixture(scope="module")
 def computed() -> dict[str, pd.DataFrame]:
     """Two real groups, and served samples of two made-up models."""
-    groups = [error_tables.of_group("h100_sxm", "vllm", form) for form in ("bf16", "fp8_block")]
+    groups = [errors.of_group("h100_sxm", "vllm", form) for form in ("bf16", "fp8_block")]
     found = {name: pd.concat([one[name] for one in groups], ignore_index=True) for name in TABLES[:5]}
     rows = [(i, kind) for i in range(12) for kind in ("dense", "mixture")]
     found["served"] = pd.DataFrame(
@@ -45,7 +45,7 @@ def computed() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture
 def ready(filled: AppTest, settings: Settings, computed: dict[str, pd.DataFrame]) -> AppTest:
-    target = Path(settings.data_dir) / "accuracy" / error_tables.fingerprint()
+    target = Path(settings.data_dir) / "accuracy" / errors.fingerprint()
     target.mkdir(parents=True)
     for name, frame in computed.items():
         frame.to_parquet(target / f"{name}.parquet", index=False)

@@ -8,13 +8,17 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from app.architectures import workshop
+from app.economics import tabs as economics_tabs
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.scenario import costs, loads
+from moe_core.perf.precision import MIXES
+from moe_core.scenario import costs, loads, subjects
 from moe_core.scenario.costs import Study
 from moe_core.scenario.devices import HERE
 from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon.dense_equivalent import TOKENS
+from moe_core.units import quantity
 
 SKEWED = tuple(2.0**-i for i in range(16))
 
@@ -162,3 +166,16 @@ def test_the_exchange_costs_more_between_nodes() -> None:
 def test_few_experts_are_not_dealt_out_further_than_they_go() -> None:
     rows = loads.exchanged(study("Mixtral-8x7B").layer)
     assert set(rows["link"]) == {loads.NODE}
+
+
+def test_a_token_of_deepseek_v3_is_the_same_work_on_two_pages() -> None:
+    """Whole model, latent attention absorbed, after 4,096 tokens: on several devices as in the workshop."""
+    asked = Scenario("DeepSeek-V3", "B200", prompt=3968, answer=256, cached=0)
+    of = costs.study(asked, Plan(precision=MIXES["DeepSeek-V3 (fp8 blocks)"]), "vllm", None)
+    assert (of.past, of.mixture.devices > 1) == (4096, True)
+    row = economics_tabs._per_token(of, 8).set_index("model").loc[of.mixture.name]
+    assert row["FLOPs a token"] == quantity(142_858_076_160, "FLOP")
+    model = subjects.published("DeepSeek-V3")
+    line = workshop._measures(model, model, Scenario("DeepSeek-V3", prompt=3840, answer=256, cached=0))[-1]
+    assert line.what == "FLOPs a token, latent attention absorbed, at a context of 4,096"
+    assert (line.old, line.new) == (142_858_076_160, 142_858_076_160)

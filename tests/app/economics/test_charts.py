@@ -22,7 +22,8 @@ from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study
 from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
-from moe_core.silicon import error_tables, layer_accuracy
+from moe_core.silicon.workshop import errors as workshop
+from moe_core.silicon.workshop import layer_accuracy
 
 ONE = ("h100_sxm", "vllm", "bf16")
 
@@ -49,7 +50,7 @@ def curves() -> pd.DataFrame:
 
 @cache
 def errors(name: str) -> pd.DataFrame:
-    return error_tables.of_group(*ONE)[name]
+    return workshop.of_group(*ONE)[name]
 
 
 def _curve(unit: dense_equivalent.Unit = "active") -> Figure:

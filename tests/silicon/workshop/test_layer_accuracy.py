@@ -5,7 +5,8 @@ import pytest
 
 from moe_core.perf.expert_load import TILES, Load
 from moe_core.perf.moe_layer import LayerCase, seconds, work
-from moe_core.silicon import layer_accuracy, layer_fit, layer_tables
+from moe_core.silicon import constants
+from moe_core.silicon.workshop import fit_layers, layer_accuracy, layer_tables
 
 H100 = ("h100_sxm", "vllm", "bf16")
 # Group: mean and median absolute error at most, as fractions of the measurement.
@@ -46,7 +47,7 @@ def test_charging_k_or_all_experts_breaks_the_gate(charged):
     table = layer_tables.read(*H100)
     rank = table.rows[charged].to_numpy() / table.rows["ep"].to_numpy()
     wrong = charging(table, np.maximum(rank, 1.0))
-    refitted = layer_fit.constants(layer_fit.fit(wrong, most=3_000, steps=25))
+    refitted = fit_layers.constants(fit_layers.fit(wrong, most=3_000, steps=25))
     off = np.abs(seconds(wrong.work, refitted, cached=True) / wrong.seconds - 1)
     assert off.mean() > GATES[H100][0]
 
@@ -56,9 +57,9 @@ def test_a_fold_fitted_again_is_the_fold_that_ships():
     table = layer_tables.read(*H100)
     shape = table.rows["shape"].to_numpy()
     left_out = "4096/14336/8/2"
-    here = layer_fit.fit(table.where(shape != left_out), most=6_000, steps=40)
+    here = fit_layers.fit(table.where(shape != left_out), most=6_000, steps=40)
     rows = table.where(shape == left_out)
-    again = seconds(rows.work, layer_fit.constants(here), cached=True)
+    again = seconds(rows.work, fit_layers.constants(here), cached=True)
     shipped = layer_accuracy.held_out(table)[shape == left_out]
     assert np.abs(np.log(again / shipped)).mean() < 0.05
 
@@ -72,5 +73,5 @@ def test_shipped_loads_are_what_their_definition_draws():
 
 
 def test_shipped_intervals_are_those_of_the_errors():
-    shipped, here = layer_accuracy.intervals(*H100), layer_accuracy.measure(*H100)
+    shipped, here = constants.layer_intervals(*H100), layer_accuracy.measure(*H100)
     assert np.allclose(shipped, here, atol=1e-3)

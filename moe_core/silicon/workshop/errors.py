@@ -1,4 +1,4 @@
-"""Our errors from the shipped tables, aggregated: `python -m moe_core.silicon.error_tables FOLDER`.
+"""Our errors from the shipped tables, aggregated: `python -m moe_core.silicon.workshop.errors FOLDER`.
 
 Every measured layer is predicted by constants that never saw its architecture, every served model by
 constants that never saw it. What is kept is small: scores, binned errors, binned scatter, worst cases, a row
@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moe_core.silicon import endtoend, layer_accuracy, layer_constants, layer_tables
-from moe_core.silicon.endtoend import Outcome
-from moe_core.silicon.layer_accuracy import BUCKETS, score
+from moe_core.silicon import constants
+from moe_core.silicon.constants import BUCKETS
 from moe_core.silicon.systems import DATA
+from moe_core.silicon.workshop import layer_accuracy, layer_tables, served
+from moe_core.silicon.workshop.layer_accuracy import score
+from moe_core.silicon.workshop.served import Outcome
 
 PROGRESS = "progress.json"
 GROUP = ["system", "framework", "dtype"]
@@ -34,7 +36,7 @@ TABLES = ("groups", "cuts", "bins", "scatter", "worst", "served", "left_out")
 EDGES = np.linspace(-1.0, 1.0, 81)  # of log2(predicted / measured)
 _DECADE = 8  # bins of the scatter a decade
 _WORST = 10  # cases kept of each group
-_ROOT = Path(__file__).parents[1]
+_CORE = Path(__file__).parents[2]
 
 Report = Callable[[float, str], None]
 
@@ -43,7 +45,7 @@ Report = Callable[[float, str], None]
 def fingerprint() -> str:
     """Of everything the errors depend on: tables, constants, and the code of `silicon` and `perf`."""
     digest = hashlib.sha256()
-    files = [*DATA.glob("*"), *(_ROOT / "silicon").glob("*.py"), *(_ROOT / "perf").glob("*.py")]
+    files = [*DATA.glob("*"), *(_CORE / "silicon").rglob("*.py"), *(_CORE / "perf").rglob("*.py")]
     for path in sorted(files):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -52,16 +54,16 @@ def fingerprint() -> str:
 def compute(report: Report = lambda share, words: None) -> dict[str, pd.DataFrame]:
     """Every table of `TABLES`. About half a minute; `report` hears the share done and what is next."""
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:5]}
-    groups = layer_constants.groups()
+    groups = constants.layer_groups()
     for index, group in enumerate(groups):
         report(0.5 * index / len(groups), "layers of " + ", ".join(group))
         for name, frame in of_group(*group).items():
             found[name].append(frame)
     report(0.5, "served models: asking for every sample")
-    known, left = endtoend.cases()
+    known, left = served.cases()
     report(0.85, "served models: leaving each model out in turn")
     whole = {name: pd.concat(frames, ignore_index=True) for name, frames in found.items()}
-    whole["served"] = pd.DataFrame([_served(one) for one in endtoend.outcomes(known)])
+    whole["served"] = pd.DataFrame([_served(one) for one in served.outcomes(known)])
     whole["left_out"] = pd.DataFrame({"reason": list(left), "rows": list(left.values())})
     return whole
 

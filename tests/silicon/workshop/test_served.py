@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from moe_core.silicon import constants, endtoend, samples, serving
-from moe_core.silicon.endtoend import score
+from moe_core.silicon import constants, serving
+from moe_core.silicon.workshop import samples
+from moe_core.silicon.workshop import served as workshop
+from moe_core.silicon.workshop.served import score
 
 MOST_TPOT, LEAST_RANK = 0.20, 0.90
 
@@ -13,12 +15,12 @@ MOST_TPOT, LEAST_RANK = 0.20, 0.90
 @pytest.fixture(scope="module")
 def fresh(served):
     """Predictions made now, not those that ship."""
-    return [endtoend.row(one) for one in endtoend.outcomes(served[0])]
+    return [workshop.row(one) for one in workshop.outcomes(served[0])]
 
 
 @pytest.fixture(scope="module")
 def findings(fresh):
-    return endtoend.report(fresh)
+    return workshop.report(fresh)
 
 
 def test_every_row_is_used_or_left_out_for_a_reason(served):
@@ -75,9 +77,9 @@ def test_intervals_hold_what_they_claim_and_failures_are_named(findings):
 @pytest.mark.slow
 def test_what_ships_is_what_the_constants_say_now(served, fresh):
     now = {row.id: row for row in fresh}
-    old = endtoend.shipped()
+    old = workshop.shipped()
     assert {row.id for row in old} == set(now)
-    assert endtoend.report()["left_out"] == served[1]
+    assert workshop.report()["left_out"] == served[1]
     for field in ("tpot", "tpot_predicted", "tpot_held", "ttft_predicted", "ttft_held"):
         far = [abs(getattr(row, field) / getattr(now[row.id], field) - 1) for row in old]
         assert sum(far) / len(far) < 0.01, field
@@ -88,7 +90,7 @@ def test_shipped_constants_are_those_of_a_new_fit(served):
     cases, _ = served
     for framework, left_out in (("vllm", None), ("sglang", None), ("vllm", "minimax-m2.5")):
         mine = [case for case in cases if case.sample.framework == framework]
-        fresh = endtoend.fit([case for case in mine if case.sample.name != left_out], framework)
+        fresh = workshop.fit([case for case in mine if case.sample.name != left_out], framework)
         kept = constants.served(framework)
         if left_out is not None:
             kept = constants.served_without(framework, left_out)
@@ -107,7 +109,7 @@ def test_a_predictor_that_reads_only_top_k_experts_would_fail(monkeypatch):
 
     bank = kernels.bank
     monkeypatch.setattr(kernels, "bank", starved)
-    cases, _ = endtoend.cases()
+    cases, _ = workshop.cases()
     mixture = [case for case in cases if case.sample.arch.experts is not None]
     guess = [serving.tpot(c.served, constants.served(c.sample.framework)) for c in mixture]
     truth = [c.sample.tpot for c in mixture]

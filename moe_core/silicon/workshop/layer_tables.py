@@ -7,27 +7,25 @@ The loads behind the tables are kept in data/silicon/loads.parquet, drawn once b
 from __future__ import annotations
 
 from functools import cache as once
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from moe_core import hardware
 from moe_core.perf.benchmark_load import Mend, benchmark_load
 from moe_core.perf.expert_load import Load
 from moe_core.perf.moe_layer import LayerCase, Machine, Work, work
-from moe_core.perf.precision import BITS
 from moe_core.silicon import tables
-from moe_core.silicon.systems import CACHES, DATA, SYSTEMS
+from moe_core.silicon.constants import Array
+from moe_core.silicon.layer import machine, mend
+from moe_core.silicon.systems import DATA
 
 LOADS = DATA / "loads.parquet"
 LOAD_KEYS = ["distribution", "tokens", "experts", "top_k", "ep", "mend"]
 SHAPE = ["hidden", "inter", "experts", "top_k"]
 # Nemotron: squared ReLU, two matrices an expert. The A100's older collector timed three for every shape.
 UNGATED = {(2688, 1856, 128, 6), (2048, 5120, 512, 22), (8192, 5120, 512, 22)}
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Table(NamedTuple):
@@ -45,28 +43,6 @@ class Table(NamedTuple):
         """The rows that `keep` marks."""
         picked = Work(*(np.asarray(value)[keep] for value in self.work))
         return self._replace(rows=self.rows[keep], work=picked, seconds=self.seconds[keep])
-
-
-def machine(system: str, dtype: str) -> Machine:
-    """Data sheet of a measured system for weights stored in `dtype`."""
-    device = hardware.get(SYSTEMS[system])
-    return Machine(device.bandwidth, device.peak(multiplied(dtype)), CACHES[system], weight_bytes(dtype))
-
-
-def weight_bytes(dtype: str) -> float:
-    """Bytes of a stored weight, scales included."""
-    stored = {"mxfp4_a8": "mxfp4"}.get(dtype, dtype)  # 8-bit activations, the same weights
-    return float({str(form): bits for form, bits in BITS.items()}[stored]) / 8
-
-
-def multiplied(dtype: str) -> str:
-    """The format of the products: 4-bit weights alone are widened to 16 bits first."""
-    return {"mxfp4": "bf16", "int4": "bf16", "mxfp4_a8": "fp8"}.get(dtype, dtype)
-
-
-def mend(system: str, framework: str) -> Mend:
-    """How the collector of a table mended its random loads: only vLLM on the A100 is of the older kind."""
-    return "index" if (system, framework) == ("a100_sxm", "vllm") else "rank"
 
 
 def groups() -> list[tuple[str, str, str]]:

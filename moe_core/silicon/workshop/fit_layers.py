@@ -1,4 +1,4 @@
-"""Fit the MoE layer model to the measured tables: `python -m moe_core.silicon.layer_fit`.
+"""Fit the MoE layer model to the measured tables: `python -m moe_core.silicon.workshop.fit_layers`.
 
 For each system, framework, format and kernel: the constants on all rows, and again with each
 architecture (hidden, inter, experts, top-k) left out. The constants of every fold are kept, so that the
@@ -16,9 +16,9 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from moe_core.perf.moe_layer import Constants, seconds
-from moe_core.silicon import layer_tables
-from moe_core.silicon.layer_constants import PATH
-from moe_core.silicon.layer_tables import LOADS, Array, Table
+from moe_core.silicon.constants import LAYERS, Array
+from moe_core.silicon.workshop import layer_tables
+from moe_core.silicon.workshop.layer_tables import LOADS, Table
 
 MIN_SHAPES = 4  # architectures a kernel needs for constants of its own
 _MOST, _MOST_FOLD = 9_000, 6_000  # rows a fit sees, drawn evenly over tokens and splits
@@ -115,7 +115,7 @@ def main(only: list[str]) -> None:
     """Fit every group, or those named `system/framework/dtype`; what is fitted is saved as it comes."""
     if not only:
         layer_tables.draw().to_parquet(LOADS, compression="zstd", index=False)
-    saved = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"groups": {}}
+    saved = json.loads(LAYERS.read_text(encoding="utf-8")) if LAYERS.exists() else {"groups": {}}
     for group in layer_tables.groups():
         name = "/".join(group)
         if only and name not in only:
@@ -123,10 +123,10 @@ def main(only: list[str]) -> None:
         saved["groups"][name] = fit_group(layer_tables.read(*group))
         saved["groups"] = dict(sorted(saved["groups"].items()))
         saved["constants"] = list(Constants._fields)
-        PATH.write_text(json.dumps(saved, separators=(",", ":")) + "\n", encoding="utf-8")
+        LAYERS.write_text(json.dumps(saved, separators=(",", ":")) + "\n", encoding="utf-8")
         print(name, flush=True)
     _lend(saved["groups"])
-    PATH.write_text(json.dumps(saved, separators=(",", ":")) + "\n", encoding="utf-8")
+    LAYERS.write_text(json.dumps(saved, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _lend(groups: dict[str, Any]) -> None:

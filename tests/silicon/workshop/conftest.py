@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from moe_core.silicon import endtoend
+from moe_core.silicon.workshop import served as workshop
 
 
 @pytest.fixture(scope="session")
-def served() -> tuple[list[endtoend.Case], dict[str, int]]:
+def served() -> tuple[list[workshop.Case], dict[str, int]]:
     """Every served sample as a case, and how many were left out for which reason."""
-    return endtoend.cases()
+    return workshop.cases()

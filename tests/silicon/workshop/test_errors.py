@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_core.silicon import endtoend, error_tables, layer_accuracy, layer_tables
-from moe_core.silicon.error_tables import CUTS, EDGES, GROUP
+from moe_core.silicon.workshop import errors, layer_accuracy, layer_tables
+from moe_core.silicon.workshop import served as workshop
+from moe_core.silicon.workshop.errors import CUTS, EDGES, GROUP
 
 ONE = ("h100_sxm", "vllm", "bf16")
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    return error_tables.of_group(*ONE)
+    return errors.of_group(*ONE)
 
 
 def test_scores_are_those_of_the_points(tables: dict[str, pd.DataFrame]) -> None:
@@ -53,7 +54,7 @@ def test_bins_and_scatter_lose_no_row(tables: dict[str, pd.DataFrame]) -> None:
 def test_a_bin_of_the_scatter_holds_its_points(tables: dict[str, pd.DataFrame]) -> None:
     """Middles of bins an eighth of a decade wide: no point is further than a sixteenth from its own."""
     points = layer_accuracy.errors(*ONE)
-    binned = error_tables._binned(points["measured"])
+    binned = errors._binned(points["measured"])
     assert np.abs(np.log10(binned / points["measured"])).max() <= 1 / 16 + 1e-9
 
 
@@ -70,40 +71,40 @@ def test_the_worst_are_the_worst(tables: dict[str, pd.DataFrame]) -> None:
     [(1, "1 to 8"), (8, "1 to 8"), (9, "9 to 64"), (512, "65 to 512"), (16384, "above 512")],
 )
 def test_ranges_of_tokens(tokens: int, words: str) -> None:
-    assert error_tables._tokens(tokens) == words
+    assert errors._tokens(tokens) == words
 
 
 def test_what_is_written_is_read_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.DataFrame({"a": [1, 2]})
     told: list[str] = []
 
-    def compute(report: error_tables.Report) -> dict[str, pd.DataFrame]:
+    def compute(report: errors.Report) -> dict[str, pd.DataFrame]:
         report(0.5, "half")
-        told.append((tmp_path / error_tables.PROGRESS).read_text())
-        return dict.fromkeys(error_tables.TABLES, frame)
+        told.append((tmp_path / errors.PROGRESS).read_text())
+        return dict.fromkeys(errors.TABLES, frame)
 
-    monkeypatch.setattr(error_tables, "compute", compute)
-    assert error_tables.read(tmp_path) is None
-    target = error_tables.write(tmp_path)
-    assert target.name == error_tables.fingerprint()
+    monkeypatch.setattr(errors, "compute", compute)
+    assert errors.read(tmp_path) is None
+    target = errors.write(tmp_path)
+    assert target.name == errors.fingerprint()
     assert '"half"' in told[0]
     assert [path.name for path in tmp_path.iterdir()] == [target.name]  # no progress, nothing half made
-    found = error_tables.read(tmp_path)
+    found = errors.read(tmp_path)
     assert found is not None
-    assert set(found) == set(error_tables.TABLES)
+    assert set(found) == set(errors.TABLES)
     assert found["groups"].equals(frame)
-    error_tables.write(tmp_path)
+    errors.write(tmp_path)
     assert len(told) == 1
 
 
 def test_a_computation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(report: error_tables.Report) -> dict[str, pd.DataFrame]:
+    def broken(report: errors.Report) -> dict[str, pd.DataFrame]:
         report(0.1, "before")
         raise RuntimeError("no")
 
-    monkeypatch.setattr(error_tables, "compute", broken)
+    monkeypatch.setattr(errors, "compute", broken)
     with pytest.raises(RuntimeError):
-        error_tables.write(tmp_path)
+        errors.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,14 +117,14 @@ class Everything(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def everything(served: tuple[list[endtoend.Case], dict[str, int]]) -> Everything:
+def everything(served: tuple[list[workshop.Case], dict[str, int]]) -> Everything:
     """A million errors of layers are computed once for the summary and the tables."""
     shares: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(endtoend, "cases", lambda: served)
+        patch.setattr(workshop, "cases", lambda: served)
         patch.setattr(layer_accuracy, "errors", _kept(layer_accuracy.errors))
         summary = layer_accuracy.summary()
-        tables = error_tables.compute(lambda share, words: shares.append(share))
+        tables = errors.compute(lambda share, words: shares.append(share))
     return Everything(summary, tables, shares)
 
 
@@ -145,7 +146,7 @@ def test_all_of_it_from_what_ships(everything: Everything) -> None:
     found, heard = everything.tables, everything.shares
     assert heard == sorted(heard)
     assert heard[-1] < 1
-    assert set(found) == set(error_tables.TABLES)
+    assert set(found) == set(errors.TABLES)
     assert len(found["groups"]) == found["groups"][GROUP].drop_duplicates().shape[0] >= 12
     served = found["served"]
     assert set(served["kind"]) == {"dense", "mixture"}

@@ -1,8 +1,8 @@
 """How far served models are from what we predict, and the constants that serving needs.
 
-`python -m moe_core.silicon.endtoend` fits the constants of `silicon.serving`, few per framework, adds them to
-data/silicon/constants.json and writes what they predict to served.parquet. Two errors are reported: by those
-constants, and by constants that never saw the model, with all its checkpoints and devices (`held`).
+`python -m moe_core.silicon.workshop.served` fits the constants of `silicon.serving`, few per framework, adds
+them to data/silicon/constants.json and writes what they predict to served.parquet. Two errors are reported:
+by those constants, and by constants that never saw the model, with its checkpoints and devices (`held`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from scipy.optimize import least_squares
 
 from moe_core.errors import InfeasibleError
 from moe_core.silicon import constants, serving, tables
-from moe_core.silicon.samples import Sample, aggregated
+from moe_core.silicon.constants import Array
 from moe_core.silicon.serving import DEFAULT, Served
 from moe_core.silicon.systems import DATA
+from moe_core.silicon.workshop.samples import Sample, aggregated
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Formula = Callable[[Served, dict[str, float]], float]
 
 # Bounds of what is fitted. Own tables are not rescaled: only TensorRT-LLM, which has none here, is.

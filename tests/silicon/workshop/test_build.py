@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from moe_core import hardware
-from moe_core.silicon import build, selection
-from moe_core.silicon.selection import Source
 from moe_core.silicon.systems import DATA, SAMPLES, SCALED, SYSTEMS
+from moe_core.silicon.workshop import build, selection
+from moe_core.silicon.workshop.selection import Source
 
 MANIFEST = json.loads((DATA / "manifest.json").read_text())
 TEXTS = ("system", "framework", "version", "kernel")

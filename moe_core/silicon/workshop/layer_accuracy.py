@@ -2,35 +2,26 @@
 by constants that never saw its architecture.
 
 Intervals are conformal: the quantiles of the log errors of the *other* architectures in the same bucket of
-tokens and split. So their coverage is a measurement too. `python -m moe_core.silicon.layer_accuracy` writes
-the quantiles of all architectures together, which answers need at once, to layer_intervals.json.
+tokens and split. So their coverage is a measurement too. `python -m moe_core.silicon.workshop.layer_accuracy`
+writes the quantiles of all architectures together, which answers need at once, to layer_intervals.json.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache as once
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from moe_core.perf.moe_layer import seconds
-from moe_core.silicon import layer_constants, layer_tables
-from moe_core.silicon.layer_tables import Array, Table
-from moe_core.silicon.systems import DATA
+from moe_core.silicon import constants
+from moe_core.silicon.constants import BUCKETS, INTERVALS, Array, Interval, bucket
+from moe_core.silicon.workshop import layer_tables
+from moe_core.silicon.workshop.layer_tables import Table
 
 CLAIM = 0.8  # what the interval claims to hold
-PATH = DATA / "layer_intervals.json"
-BUCKETS = (0, 8, 64, 512, 1 << 40)  # tokens
 _FEW = 30  # errors a quantile needs
-
-
-class Interval(NamedTuple):
-    """Quantiles of measured over predicted."""
-
-    low: float
-    high: float
 
 
 @once
@@ -49,28 +40,11 @@ def held_out(table: Table) -> Array:
     """Predictions of every row by the fold that left its architecture out."""
     found = np.full(len(table.seconds), np.nan)
     shape, kernel = table.rows["shape"].to_numpy(), table.rows["kernel"].to_numpy()
-    for name, fitted in layer_constants.kernels(table.system, table.framework, table.dtype).items():
-        for left_out, (constants, scale) in fitted.folds.items():
+    for name, fitted in constants.layer_kernels(table.system, table.framework, table.dtype).items():
+        for left_out, (own, scale) in fitted.folds.items():
             rows = (kernel == name) & (shape == left_out)
-            found[rows] = scale * np.asarray(seconds(table.where(rows).work, constants, cached=True))
+            found[rows] = scale * np.asarray(seconds(table.where(rows).work, own, cached=True))
     assert not np.isnan(found).any(), "layer_constants.json is older than moe.parquet: fit again"
-    return found
-
-
-def bucket(tokens: Array, tp: Array, ep: Array) -> Array:
-    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts."""
-    by_tokens = np.searchsorted(BUCKETS, tokens, side="left") - 1
-    return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
-
-
-def intervals(system: str, framework: str, dtype: str) -> tuple[Interval, ...]:
-    """What to multiply a prediction with for its 80 % interval, by bucket; as shipped."""
-    return tuple(Interval(*pair) for pair in _shipped()[f"{system}/{framework}/{dtype}"])
-
-
-@once
-def _shipped() -> dict[str, list[list[float]]]:
-    found: dict[str, list[list[float]]] = json.loads(PATH.read_text(encoding="utf-8"))
     return found
 
 
@@ -106,7 +80,7 @@ def summary() -> pd.DataFrame:
     """One row a group, with the fields of `score`. A group of one architecture has no other to learn from."""
     rows = [
         {**dict(zip(_NAMES, group, strict=True)), **score(errors(*group))}
-        for group in layer_constants.groups()
+        for group in constants.layer_groups()
     ]
     return pd.DataFrame(rows)
 
@@ -133,9 +107,9 @@ def main() -> None:
     """Write the intervals of every group."""
     found = {
         "/".join(group): [[round(x, 4) for x in pair] for pair in measure(*group)]
-        for group in layer_constants.groups()
+        for group in constants.layer_groups()
     }
-    PATH.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+    INTERVALS.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Select and compact published GPU measurements: `python -m moe_core.silicon.build --package DIR`.
+"""Select and compact published GPU measurements: `python -m moe_core.silicon.workshop.build --package DIR`.
 
 Reads the tables of the PyPI package aiconfigurator-core (Apache-2.0), unpacked at DIR, and writes
 data/silicon/*.parquet, manifest.json beside them. A development tool: the program itself reads only
@@ -23,12 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_core import hardware
-from moe_core.silicon import selection
-from moe_core.silicon.selection import Source
-from moe_core.silicon.systems import SYSTEMS
+from moe_core.silicon.systems import DATA, SYSTEMS
+from moe_core.silicon.workshop import selection
+from moe_core.silicon.workshop.selection import Source
 
 PACKAGE = "aiconfigurator-core 0.12.0"
-TARGET = Path(__file__).parent.parent.parent / "data" / "silicon"
 BEYOND = 1.05  # of the data sheet's peak: clocks vary by a few per cent, not more
 _KEPT_BITS = 12  # of the mantissa, the leading one not counted
 _GROUP = 32_768
@@ -47,7 +46,7 @@ class Built(NamedTuple):
     kept: int
 
 
-def build(package: Path, target: Path = TARGET) -> list[Built]:
+def build(package: Path, target: Path = DATA) -> list[Built]:
     """Write every table and the manifest; returns what was read and kept."""
     systems = package / "aiconfigurator_core" / "systems"
     target.mkdir(parents=True, exist_ok=True)
@@ -140,7 +139,7 @@ def main() -> None:
     """Build from an unpacked wheel."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, required=True, help="folder with aiconfigurator_core/")
-    parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--target", type=Path, default=DATA)
     given = parser.parse_args()
     print("\n".join(_lines(build(given.package, given.target))))
 

@@ -1,4 +1,4 @@
-"""Fit the constants of the pure models to the measured tables: `python -m moe_core.silicon.fit`.
+"""Fit the constants of single kernels to the tables: `python -m moe_core.silicon.workshop.fit_kernels`.
 
 Writes data/silicon/constants.json: for each system, framework and format the constants of products
 and attention, lines of the collectives, and the error of leaving out one shape at a time.
@@ -19,9 +19,9 @@ from moe_core.perf import attention_time, comm, gemm
 from moe_core.perf.attention_time import Heads
 from moe_core.perf.gemm import GemmConstants, Machine
 from moe_core.silicon import tables
-from moe_core.silicon.systems import DATA, SYSTEMS
+from moe_core.silicon.constants import PATH, Array
+from moe_core.silicon.systems import SYSTEMS
 
-PATH = DATA / "constants.json"
 MLA_WIDTHS = (576, 512, 192, 128)  # DeepSeek: latent with rope, latent, key and value of one head in prefill
 _FOLDS = 5
 _MOST = 6_000  # points a fit sees, evenly taken
@@ -29,7 +29,6 @@ _START = np.log([3e-6, 1e-9, 0.8, 0.6, 2.0])
 _LOW = np.log([3e-7, 1e-13, 0.2, 0.02, 1.0])
 _HIGH = np.log([2e-4, 1e-7, 1.0, 1.0, 6.0])
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[dict[str, Array], GemmConstants], Array]
 
 
