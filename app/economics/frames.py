@@ -20,7 +20,6 @@ from app.speed.charts import AUTO
 from moe_core.errors import ConfigError
 from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study
-from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon import constants, systems
 from moe_core.silicon.workshop import layer_accuracy
@@ -44,10 +43,10 @@ def _run_id(place: str, question: str, _asked: RunSpec) -> str | None:
     return data.answer(_asked) or data.same_question(_asked) or data.nearest(_asked)
 
 
-def study(scenario: Scenario, plan: Plan, framework: str, run: Run | None, beside: str | None) -> Study:
+def study(scenario: Scenario, framework: str, run: Run | None, beside: str | None) -> Study:
     """What the page prices. Raises ConfigError or InfeasibleError, one sentence."""
     load = _load(run.run_id, run.created.isoformat(), run) if run else None
-    asked = (scenario._replace(text=None), plan, framework, load, beside)
+    asked = (scenario._replace(text=None), framework, load, beside)
     return _study(repr(asked), asked)
 
 
@@ -90,6 +89,7 @@ _FRAMES: dict[str, Callable[..., Any]] = {
     "curves": _curves,
     "parts": _parts,
     "cache": costs.cache_bytes,
+    "slowness": costs.slowness,
     "crossings": _crossings,
     "imbalance": loads.imbalance,
     "exchanged": loads.exchanged,

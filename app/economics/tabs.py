@@ -11,18 +11,18 @@ from app.economics.view import TABLES, Asked, load_words, ridges
 from app.figure import percent, times
 from app.panels import Source
 from app.words import escape, seconds, size
+from moe_core.decide.verdict import counted
 from moe_core.errors import InfeasibleError
-from moe_core.perf import economics
 from moe_core.perf.step_time import token_flops, token_state
 from moe_core.scenario import costs
-from moe_core.scenario.costs import Study, Subject
-from moe_core.scenario.memory import layout
+from moe_core.scenario.answer import decoding, required
+from moe_core.scenario.costs import Priced, Study
 from moe_core.units import quantity, significant
 
 
 def phases(asked: Asked) -> None:
     """Decode and prefill apart."""
-    of, batch = asked.study, asked.scenario.batch
+    of, batch = asked.study, asked.batch
     left, right = panels.pair()
     caveat = f"full size; filled: measured elsewhere; {of.past:,} tokens before the one that is written"
     with left:
@@ -30,18 +30,22 @@ def phases(asked: Asked) -> None:
     caveat = f"full size; filled: measured elsewhere; whole prompts of {of.prompt:,} tokens, all at once"
     with right:
         panels.show(frames.over_batch("prefill", of, batch), "prefill", asked.modelled, caveat=caveat)
-    st.caption(escape("; ".join(f"{one.name}: {_where(one, of)}" for one in of.subjects)))
+    placed = "; ".join(f"{one.name} on {_where(one, of)}" for one in of.subjects)
+    st.caption(escape(f"At this batch: {placed}"))
 
 
-def _where(one: Subject, of: Study) -> str:
-    if one.devices == 1:
-        return f"one {of.hardware.name}"
-    return f"{one.devices} × {of.hardware.name}, {layout(one.parallel)}"
+def _where(one: Priced, of: Study) -> str:
+    try:
+        found = required(costs.served(of, one))
+    except InfeasibleError as error:
+        return f"no devices ({error})"
+    many = counted(found.devices, of.hardware.name)
+    return many if found.devices == 1 else f"{many}, {found.layout.words}"
 
 
 def work(asked: Asked) -> None:
     """Bytes and FLOPs per token, which roof binds, weights against cache."""
-    of, batch = asked.study, asked.scenario.batch
+    of, batch = asked.study, asked.batch
     st.dataframe(
         _per_token(of, batch), hide_index=True, alt="Bytes, FLOPs and the binding limit of a written token"
     )
@@ -81,43 +85,45 @@ def _per_token(of: Study, batch: int) -> pd.DataFrame:
 
 def money(asked: Asked) -> None:
     """Dollars for a million tokens over batch and over demand; tokens a second of a device."""
-    of, batch, price = asked.study, asked.scenario.batch, asked.chosen.price
-    left, right = panels.pair()
-    with left:
-        figure = frames.over_batch("dollars", of, batch, price)
-        panels.show(figure, "dollars", asked.modelled, caveat="full size, decode alone, fully used")
-    with right:
-        figure = frames.figure("demand", of, price=price)
-        panels.show(figure, "demand", asked.modelled, caveat="full size, whole copies at their best batch")
+    of, batch, price = asked.study, asked.batch, asked.price
+    if price is None:
+        st.info(f"{of.hardware.name} has no price: type one in the sidebar.", icon=":material/payments:")
+    else:
+        left, right = panels.pair()
+        with left:
+            figure = frames.over_batch("dollars", of, batch, price)
+            panels.show(figure, "dollars", asked.modelled, caveat="full size, decoding alone, fully used")
+        with right:
+            figure = frames.figure("demand", of, price=price)
+            caveat = "full size, decoding alone, whole copies at their best batch"
+            panels.show(figure, "demand", asked.modelled, caveat=caveat)
     panels.show(
-        frames.over_batch("rate", of, batch), "rate", asked.modelled, caveat="full size, decode alone"
+        frames.over_batch("rate", of, batch), "rate", asked.modelled, caveat="full size, decoding alone"
     )
-    for line in _requests(asked):
-        st.markdown(escape(line))
+    if price is not None:
+        for one in of.subjects:
+            st.markdown(escape(_requests(asked, one)))
 
 
-def _requests(asked: Asked) -> list[str]:
-    """Dollars for a thousand requests of the scenario, prompt and answer, by model."""
-    of, batch, lines = asked.study, asked.scenario.batch, []
-    for one in of.subjects:
-        try:
-            prefill, decode = (costs.step(of, one, batch, phase).seconds for phase in ("prefill", "decode"))
-        except InfeasibleError as error:
-            lines.append(f"{one.name}: {error}.")
-            continue
-        paid = economics.request(asked.chosen.price, one.devices, batch, prefill, decode, of.written)
-        share = prefill / (prefill + decode * of.written)
-        lines.append(
-            f"{one.name}: ${significant(1000 * paid)} for a thousand requests, {of.prompt:,} tokens read and "
-            f"{of.written:,} written at batch {batch}; {percent(share)} of it for reading."
-        )
-    return lines
+def _requests(asked: Asked, who: Priced) -> str:
+    """Dollars for a thousand requests of the scenario, prompt and answer."""
+    of = asked.study
+    try:
+        one = required(costs.served(of, who))
+    except InfeasibleError as error:
+        return f"{error}."
+    assert one.cost is not None, "the device has a price"
+    reading = percent(1 - (decoding(one) or 0.0) / one.cost)
+    return (
+        f"{who.name}: ${significant(one.cost * of.written / 1000)} for a thousand requests, {of.prompt:,} "
+        f"tokens read and {of.written:,} written at batch {asked.batch}; {reading} of it for reading."
+    )
 
 
 def rivals(asked: Asked) -> None:
     """Where the mixture and each rival change places, decode and prefill."""
     of = asked.study
-    figure = frames.over_batch("decode", of, asked.scenario.batch)
+    figure = frames.over_batch("decode", of, asked.batch)
     panels.show(figure, "rivals", asked.modelled, caveat="full size; twins keep everything but the experts")
     for words, phase in (("Decode", "decode"), ("Prefill", "prefill")):
         for name, found in frames.frame("crossings", of, phase=phase).items():

@@ -10,17 +10,16 @@ import streamlit as st
 from app import models, panels
 from app.economics import frames
 from app.figure import times
-from app.memory import view as memory_view
 from app.panels import Number, Source, pick
 from app.words import escape, recorded_on, seconds
+from moe_core.decide.serving import Serving
+from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf import dense_equivalent, economics
-from moe_core.perf.dense_equivalent import Point
+from moe_core.perf.dense_equivalent import Point, at
 from moe_core.perf.roofline import Roof, ridge_tokens
+from moe_core.scenario import answer as answers
 from moe_core.scenario import costs, loads
-from moe_core.scenario import devices as machines
 from moe_core.scenario.costs import Study
-from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
@@ -38,21 +37,30 @@ TABLES = (
 class Chosen(NamedTuple):
     """The page's own knobs."""
 
-    plan: Plan
     framework: str
-    price: float
     beside: str | None
     unit: str
 
 
 class Asked(NamedTuple):
-    """What the page prices, and where the load on its experts comes from."""
+    """What the page prices, and where the load on its experts comes from. `served`: the mixture, answered."""
 
     scenario: Scenario
     chosen: Chosen
     study: Study
+    served: Serving
     run: Run | None
     modelled: Source
+
+    @property
+    def batch(self) -> int:
+        """Sequences at once: asked for, or in flight under the traffic."""
+        return max(round(self.served.batch), 1)
+
+    @property
+    def price(self) -> float | None:
+        """Dollars a device and hour; None where nobody says."""
+        return self.study.hardware.usd_per_hour or None
 
 
 # -- what is chosen --------------------------------------------------------------------------------
@@ -60,38 +68,35 @@ class Asked(NamedTuple):
 
 def controls(scenario: Scenario) -> Chosen:
     """The pickers under the answer."""
-    plan = memory_view.plan(scenario)
     framework = pick("Framework", list(FRAMEWORKS), "framework", width=110)
-    price = scenario.price or costs.listed_price(machines.get(scenario.hardware).name)
     others = [NOBODY, *(name for name in models.names() if name != scenario.architecture)]
     beside = pick("Beside", others, "beside", width=190)
     unit = st.segmented_control(
         "Widths", UNITS, default=UNITS[0], required=True, key="unit", bind="query-params"
     )
     chosen = unit if unit in UNITS else UNITS[0]
-    return Chosen(plan, framework, float(price), None if beside == NOBODY else beside, chosen)
+    return Chosen(framework, None if beside == NOBODY else beside, chosen)
 
 
 def ask(scenario: Scenario, chosen: Chosen) -> Asked | None:
     """The study, or the designed state that says why there is none."""
     run = frames.load_run(scenario.run_spec())
     try:
-        study = frames.study(scenario, chosen.plan, chosen.framework, run, chosen.beside)
+        study = frames.study(scenario, chosen.framework, run, chosen.beside)
         frames.frame("curves", study)
     except (InfeasibleError, ConfigError) as error:
         _refused(str(error), isinstance(error, InfeasibleError))
         return None
     words = frames.error_words(study.hardware.name, chosen.framework, loads.form(study))
-    return Asked(scenario, chosen, study, run, Source("modelled", f"{words}; load {load_words(run)}"))
+    modelled = Source("modelled", f"{words}; load {load_words(run)}")
+    return Asked(scenario, chosen, study, costs.served(study, study.mixture), run, modelled)
 
 
 def _refused(words: str, infeasible: bool) -> None:
     """An answer too: what cannot be priced, the number that decided it, what to do."""
     if infeasible:
-        st.title(f"This cannot be priced: it does not fit. It {escape(words)}", anchor=False)
-        st.caption(
-            "Split it over more devices below, choose a narrower format, a shorter context or other hardware."
-        )
+        st.title(f"There is no price for what does not fit: {escape(words)}", anchor=False)
+        st.caption("Take more devices, a narrower format or a shorter context in the sidebar.")
     else:
         st.title(f"This cannot be priced. {escape(words)}", anchor=False)
         st.caption("Choose a listed device and a mixture whose layout is known, in the sidebar.")
@@ -108,81 +113,93 @@ def load_words(run: Run | None) -> str:
 
 def answer(asked: Asked) -> None:
     """One sentence, four numbers, the curve."""
-    main = _main(asked)
-    source = asked.modelled if main.kind == "modelled" else Source("measured elsewhere", main.note)
-    panels.lead(sentence(asked, main), source)
-    panels.numbers(numbers(asked, main, source))
+    panels.lead(sentence(asked), asked.modelled)
+    panels.numbers(numbers(asked))
 
 
-class Main(NamedTuple):
-    """The curve that the sentence speaks of: measured where the tables hold the layer."""
-
-    points: list[Point]
-    kind: str
-    note: str
-    active: float
-    total: float
+NEAR = 1.2  # a ratio of times up to here is "yes"
+NEARER = 1.5  # up to here it comes near
 
 
-def _main(asked: Asked) -> Main:
+def sentence(asked: Asked) -> str:
+    """Does a token cost what the active parameters would?"""
+    found: costs.Slowness | None = frames.frame("slowness", asked.study)
+    name, batch = asked.study.mixture.name, asked.batch
+    if found is None:
+        return f"At batch {batch} {name} takes {seconds(asked.served.step.seconds)} a token"
+    bank = asked.study.mixture.architecture.experts
+    assert bank is not None, "a mixture has experts"
+    woken = f"{int(found.distinct)} of {bank.count} experts"
+    slower = f"{_rough(found.ratio)} the time of a dense model of its active size"
+    if found.ratio <= NEAR:
+        return (
+            f"Yes. At batch {batch} {name} takes {slower} for a token, though its tokens wake {woken}, "
+            "and all of those must be read"
+        )
+    said = f"No. At batch {batch} {name} takes {slower} for a token"
+    return f"{said}: its tokens wake {woken}, and all of those must be read. {_near(found)}"
+
+
+def _near(found: costs.Slowness) -> str:
+    """Where else it comes near what its active parameters would cost."""
+    places = {"in long prompts": found.prompt}
+    if found.batch > 1:
+        places = {"at batch 1": found.one, **places}
+    near = {place: ratio for place, ratio in places.items() if ratio <= min(NEARER, found.ratio)}
+    if not near:
+        return "; ".join(f"{place} it is {_rough(ratio)}" for place, ratio in places.items()).capitalize()
+    ratios = [_rough(ratio) for ratio in near.values()]
+    both = ratios[0] if len(set(ratios)) == 1 else " and ".join(ratios)
+    return f"Only {', and again '.join(near)}, does it come near ({both})"
+
+
+def _rough(ratio: float) -> str:
+    """Two figures: more is not known."""
+    return f"{significant(ratio, 2)}×"
+
+
+def numbers(asked: Asked) -> tuple[Number, ...]:
+    """A token's time, a million tokens' price, the layer, the ridge."""
+    one, of, where = asked.served, asked.study, counted(asked.served.devices, asked.study.hardware.name)
+    timed = Source(one.step.source, TABLES) if one.step.source == "measured elsewhere" else asked.modelled
+    token = Number(
+        "Time per token, full size",
+        seconds(one.step.seconds),
+        f"{seconds(one.step.lower)} to {seconds(one.step.upper)}; batch {asked.batch} on {where}",
+        timed,
+    )
+    return (token, _dollars(asked), _layer(asked), _ridge(of, asked.modelled))
+
+
+def _dollars(asked: Asked) -> Number:
+    one, alone = asked.served, answers.decoding(asked.served)
+    if one.cost is None or alone is None:
+        note = "type one in the sidebar"
+        return Number("Cost of a million tokens, full size", "no price", note, asked.modelled)
+    each = f"{count(answers.rate(one))} tokens/s each, ${significant(asked.price or 0)} an hour"
+    return Number(
+        "Cost of a million tokens, full size",
+        f"${significant(one.cost)}",
+        f"prompts included; ${significant(alone)} decoding alone, {each}",
+        asked.modelled,
+    )
+
+
+def _layer(asked: Asked) -> Number:
+    """One expert layer as a dense width: measured where the tables hold it."""
     rows: pd.DataFrame = frames.frame("curves", asked.study)
     first = rows[rows["series"] == rows["series"].iloc[0]].to_dict("records")
     points = [Point(**{name: row[name] for name in Point._fields}) for row in first]
-    top = first[0]
-    return Main(points, top["kind"], f"{top['series']}; {TABLES}", top["active"], top["total"])
-
-
-def sentence(asked: Asked, main: Main) -> str:
-    """What the mixture costs at the scenario's batch, and up to which batch it costs its active size."""
-    batch, name = asked.scenario.batch, asked.study.mixture.name
-    width = dense_equivalent.at(main.points, batch) or main.points[-1].width
-    words = (
-        f"At batch {batch} the expert layers of {name} cost as much as dense ones "
-        f"{times(width / main.total)} their total width"
+    top, batch = first[0], asked.batch
+    width = at(points, batch) or points[-1].width
+    source = (
+        asked.modelled if top["kind"] == "modelled" else Source(top["kind"], f"{top['series']}; {TABLES}")
     )
-    until, first = dense_equivalent.active_until(main.points, main.active), main.points[0]
-    if until is None:
-        return f"{words}; even one token costs {times(first.width / main.active)} the active width"
-    if until >= main.points[-1].tokens:
-        return f"{words}; they cost their active width at every batch"
-    return (
-        f"{words}; {'one token costs' if until == 1 else f'up to batch {until} they cost'} the active width"
-    )
-
-
-def numbers(asked: Asked, main: Main, source: Source) -> tuple[Number, ...]:
-    """The layer, a token's time, a million tokens' price, the ridge."""
-    of, batch = asked.study, asked.scenario.batch
-    width = dense_equivalent.at(main.points, batch) or main.points[-1].width
-    layer = Number(
+    return Number(
         "One expert layer, full size",
-        f"{times(width / main.active)} active",
-        f"{times(width / main.total)} its total width, {batch} tokens at once; {asked.study.hardware.name}",
+        f"{times(width / top['active'])} active",
+        f"{times(width / top['total'])} its total width, {batch} tokens at once; {asked.study.hardware.name}",
         source,
-    )
-    return (layer, *_token(asked), _ridge(of, asked.modelled))
-
-
-def _token(asked: Asked) -> tuple[Number, ...]:
-    of, batch = asked.study, asked.scenario.batch
-    found = costs.step(of, of.mixture, batch)
-    source = Source(found.source, TABLES) if found.source == "measured elsewhere" else asked.modelled
-    where = f"{of.mixture.devices} × {of.hardware.name}" if of.mixture.devices > 1 else of.hardware.name
-    rate = batch / found.seconds
-    dollars = economics.per_million(asked.chosen.price, of.mixture.devices, rate)
-    return (
-        Number(
-            "Time per output token, full size",
-            seconds(found.seconds),
-            f"{seconds(found.lower)} to {seconds(found.upper)}; {found.bound} binds; {where}",
-            source,
-        ),
-        Number(
-            "A million tokens, decoding alone, full size",
-            f"${significant(dollars)}",
-            f"{count(rate / of.mixture.devices)} tokens/s each, ${significant(asked.chosen.price)} an hour",
-            source,
-        ),
     )
 
 
@@ -205,10 +222,10 @@ def ridges(of: Study) -> tuple[float, float]:
 
 def main(asked: Asked, spec: RunSpec) -> None:
     """The dense-equivalent curve."""
-    scenario = asked.scenario
-    here = {f"decode, batch {scenario.batch}": scenario.batch}
-    prompt = f"prefill, {count(scenario.batch * asked.study.prompt)} tokens"
-    here[prompt] = scenario.batch * asked.study.prompt
+    batch = asked.batch
+    here = {f"decode, batch {batch}": batch}
+    prompt = f"prefill, {count(batch * asked.study.prompt)} tokens"
+    here[prompt] = batch * asked.study.prompt
     unit: Any = asked.chosen.unit
     figure = frames.curve(asked.study, spec, here, unit)
     kind = "measured elsewhere" if "measured elsewhere" in set(figure.data["kind"]) else "modelled"

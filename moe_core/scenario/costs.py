@@ -1,30 +1,30 @@
-"""Costs: the scenario's architecture and its rivals on the scenario's hardware. No Streamlit here.
+"""Costs: the scenario's mixture and what it is compared with, over batch and demand. No Streamlit here.
 
-Every model gets the devices that hold it: as planned, else the fewest that do; rivals as many as the mixture
-where that is enough. Times are of `moe_core.silicon.predict`: measured where tables hold the shapes.
+Every figure is of `moe_core.scenario.answer`: each model on the devices that it takes, planned anew at every
+batch. What a step consists of is `moe_core.silicon.predict`, for the layout that is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from moe_core import hardware, registry
+from moe_core import registry
+from moe_core.decide.serving import Serving
+from moe_core.decide.spec import DecideSpec, Work
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.hardware import Hardware
-from moe_core.perf import economics, fit, memory, twins
+from moe_core.perf import economics, memory, twins
 from moe_core.perf.device_model import Mixture
-from moe_core.perf.memory import Workload
-from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step
-from moe_core.scenario import subject as fullsize
+from moe_core.scenario import answer
+from moe_core.scenario.decision import decision
 from moe_core.scenario.devices import HERE
-from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
-from moe_core.scenario.subject import TWINS
+from moe_core.scenario.subject import TWINS, architecture, name, subject
 from moe_core.silicon import layer
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
@@ -34,45 +34,57 @@ Phase = Literal["decode", "prefill"]
 STEPS = ("name", "model", "batch", "phase", "seconds", "lower", "upper", "bytes", "flops", "bound")
 
 
-class Subject(NamedTuple):
-    """A model and the devices it runs on. `model` is its role on charts: mixture or dense."""
+class Priced(NamedTuple):
+    """A model that is priced. `model` is its role on charts: mixture or dense."""
 
     name: str
     model: str
     architecture: Architecture
-    parallel: Parallel
-
-    @property
-    def devices(self) -> int:
-        return self.parallel.devices
 
 
 class Study(NamedTuple):
-    """What is priced: the mixture, what it is compared with, and the work. `load`: recorded, None is even."""
+    """What is priced: the mixture, what stands beside it, the question. `load`: recorded, None is even."""
 
-    mixture: Subject
-    rivals: tuple[Subject, ...]
-    hardware: Hardware
-    plan: Plan
-    prompt: int
-    past: int  # tokens before the one that is written, half way through the answer
-    written: int
-    framework: str
+    mixture: Priced
+    rivals: tuple[Priced, ...]
+    spec: DecideSpec
     load: tuple[float, ...] | None
 
     @property
-    def subjects(self) -> tuple[Subject, ...]:
+    def subjects(self) -> tuple[Priced, ...]:
         return (self.mixture, *self.rivals)
 
     @property
+    def hardware(self) -> Hardware:
+        return self.spec.device
+
+    @property
+    def framework(self) -> str:
+        return self.spec.framework
+
+    @property
+    def prompt(self) -> int:
+        """Tokens read for each request."""
+        return round(self.spec.workload.read)
+
+    @property
+    def past(self) -> int:
+        """Tokens before the one that is written, in the middle of the answer."""
+        return round(self.spec.workload.past)
+
+    @property
+    def written(self) -> int:
+        return self.spec.workload.output
+
+    @property
     def layer(self) -> Study:
-        """What one layer on one device depends on: the same study without rivals, split and work."""
-        alone = self.mixture._replace(parallel=Parallel())
-        return self._replace(mixture=alone, rivals=(), prompt=1, past=1, written=1)
+        """What one layer on one device depends on: the same study without rivals, devices, money and work."""
+        kept = ("mixture", "dense", "rule", "hardware", "precision", "kv", "framework")
+        return self._replace(rivals=(), spec=DecideSpec(**{name: getattr(self.spec, name) for name in kept}))
 
 
 def study(
-    scenario: Scenario, plan: Plan, framework: str, load: tuple[float, ...] | None, beside: str | None = None
+    scenario: Scenario, framework: str, load: tuple[float, ...] | None, beside: str | None = None
 ) -> Study:
     """What the page is about. Raises ConfigError if it cannot be asked, InfeasibleError if nothing fits.
 
@@ -82,68 +94,29 @@ def study(
         raise ConfigError(
             f"hardware ({HERE}): must be a listed device to be priced; its own times are on Speed"
         )
-    device, chosen = hardware.get(scenario.hardware), fullsize.subject(scenario)
-    arch = fullsize.architecture(scenario, chosen)
+    chosen = subject(scenario)
+    arch = architecture(scenario, chosen)
     if arch is None or arch.experts is None:
         raise ConfigError(
             f"architecture ({chosen.name}): must be a mixture whose layout is known to be priced"
         )
-    write, prompt = scenario.answer, scenario.cached + scenario.prompt
-    work = Workload(batch=scenario.batch, context=scenario.context)
-    label = fullsize.label(scenario, chosen).removesuffix(" as published")
-    mixture = Subject(label, "mixture", arch, _layout(arch, plan, work, device))
-    rivals = [*_twins(arch, mixture, plan, work, device), *_beside(beside, mixture, plan, work, device)]
-    return Study(mixture, tuple(rivals), device, plan, prompt, prompt + write // 2, write, framework, load)
+    spec = decision(scenario).model_copy(update={"framework": framework})
+    mixture = Priced(name(scenario, chosen), "mixture", arch)
+    answer.required(answer.alone(spec, arch, load))
+    return Study(mixture, (*_twins(arch), *_beside(beside)), spec, load)
 
 
-def _layout(arch: Architecture, plan: Plan, work: Workload, device: Hardware) -> Parallel:
-    """The plan's split, else the fewest devices that hold it. Raises InfeasibleError with the numbers."""
-    setting = fit.Setting(memory.model(arch), plan.precision, plan.kv)
-    if plan.devices > 1:
-        fit.require(setting, work, device.capacity, plan.parallel)
-        return plan.parallel
-    return fit.devices(setting, work, device.capacity).parallel
+def _twins(arch: Architecture) -> list[Priced]:
+    return [
+        Priced(TWINS[one.rule], "dense", one.architecture) for one in twins.twins(arch) if one.rule in TWINS
+    ]
 
 
-def _twins(
-    arch: Architecture, mixture: Subject, plan: Plan, work: Workload, device: Hardware
-) -> list[Subject]:
-    found = []
-    for twin in twins.twins(arch):
-        if twin.rule in TWINS:
-            with suppress(InfeasibleError):
-                split = _as_many(twin.architecture, mixture.devices, plan, work, device)
-                found.append(Subject(TWINS[twin.rule], "dense", twin.architecture, split))
-    return found
-
-
-def _beside(
-    name: str | None, mixture: Subject, plan: Plan, work: Workload, device: Hardware
-) -> list[Subject]:
-    arch = registry.get(name).architecture if name else None
-    if arch is None or name is None:
+def _beside(named: str | None) -> list[Priced]:
+    arch = registry.get(named).architecture if named else None
+    if arch is None or named is None:
         return []
-    with suppress(InfeasibleError):
-        split = _as_many(arch, mixture.devices, plan, work, device)
-        return [Subject(name, "dense" if arch.experts is None else "mixture", arch, split)]
-    return []
-
-
-def _as_many(arch: Architecture, many: int, plan: Plan, work: Workload, device: Hardware) -> Parallel:
-    """`many` devices, tensors split; the fewest that hold it where those do not."""
-    setting = fit.Setting(memory.model(arch), plan.precision, plan.kv)
-    split = Parallel(tensor=many)
-    with suppress(InfeasibleError):
-        fit.require(setting, work, device.capacity, split)
-        return split
-    return fit.devices(setting, work, device.capacity).parallel
-
-
-def listed_price(name: str) -> float:
-    """US dollars an hour in the data file; 1 where it has none."""
-    with suppress(ConfigError):
-        return hardware.get(name).usd_per_hour or 1.0
-    return 1.0
+    return [Priced(named, "dense" if arch.experts is None else "mixture", arch)]
 
 
 def weight_bytes(form: str) -> float:
@@ -162,18 +135,46 @@ def layer_of(arch: Architecture) -> Mixture:
 # -- steps -----------------------------------------------------------------------------------------
 
 
-def step(of: Study, who: Subject, batch: int, phase: Phase = "decode") -> Prediction:
-    """One step of one model. Raises InfeasibleError where the batch does not fit."""
-    asked = Step(batch=batch, new=1, past=of.past) if phase == "decode" else Step(batch=batch, new=of.prompt)
-    return predict(
+def served(of: Study, who: Priced, batch: int | None = None) -> Serving:
+    """One model under the study's question, or at another batch, on the devices that it takes."""
+    one = answer.alone(of.spec, who.architecture, of.load)
+    return one if batch is None else answer.at(one, batch, of.load)
+
+
+def step(of: Study, who: Priced, batch: int, phase: Phase = "decode") -> Prediction:
+    """One step of one model on its devices. Raises InfeasibleError where the batch does not fit.
+
+    Decode: the answer's seconds, which the parts share out. Prefill: whole prompts, all at once.
+    """
+    one = answer.required(served(of, who, batch))
+    layout = one.layout
+    each = max(round(layout.each(batch)), 1)
+    work = of.spec.workload
+    asked = (
+        Step(batch=each, new=1, past=of.past)
+        if phase == "decode"
+        else Step(batch=each, new=of.prompt, past=round(work.cached))
+    )
+    found = predict(
         who.architecture,
         of.hardware,
         asked,
-        precision=of.plan.precision,
-        kv=of.plan.kv,
-        parallel=who.parallel,
+        precision=of.spec.formats,
+        kv=of.spec.kv,
+        parallel=layout.parallel,
         framework=of.framework,
-        load=of.load,
+        load=of.load if who.model == "mixture" else None,
+        check_memory=False,
+    )
+    if phase == "prefill":
+        return found
+    reading = one.step
+    stretch = reading.seconds / found.seconds
+    return found._replace(
+        seconds=reading.seconds,
+        lower=reading.lower,
+        upper=reading.upper,
+        parts=tuple(part._replace(seconds=part.seconds * stretch) for part in found.parts),
     )
 
 
@@ -183,16 +184,18 @@ def steps(of: Study, phase: Phase, batches: Sequence[int] = BATCHES) -> pd.DataF
     for who in of.subjects:
         with suppress(InfeasibleError):  # larger batches do not fit either
             for batch in batches:
-                rows.append(_row(who, batch, phase, step(of, who, batch, phase)))
+                rows.append(_row(of, who, batch, phase))
     return pd.DataFrame(rows)
 
 
-def _row(who: Subject, batch: int, phase: Phase, found: Prediction) -> dict[str, Any]:
+def _row(of: Study, who: Priced, batch: int, phase: Phase) -> dict[str, Any]:
+    found = step(of, who, batch, phase)
     known = {name: getattr(found, name) for name in STEPS[4:]}
     return {
         **{"name": who.name, "model": who.model, "batch": batch, "phase": phase},
         **known,
-        **{"distinct": found.distinct_experts, "source": found.source, "devices": who.devices},
+        **{"distinct": found.distinct_experts, "source": found.source},
+        "devices": served(of, who, batch).devices,
     }
 
 
@@ -219,35 +222,40 @@ def rates(frame: pd.DataFrame, price: float) -> pd.DataFrame:
 
 
 def over_demand(frame: pd.DataFrame, price: float) -> pd.DataFrame:
-    """name, model, demand (tokens a second), copies, utilisation, dollars: whole copies at their best."""
-    best = frame.assign(rate=frame["batch"] / frame["seconds"])
-    best = best.loc[best.groupby("name", sort=False)["rate"].idxmax()]
+    """name, model, demand (tokens a second), copies, utilisation, dollars: whole copies at their best.
+
+    A copy is the model on its devices at the batch whose tokens cost least.
+    """
+    best = frame.assign(rate=frame["batch"] / frame["seconds"], each=frame["seconds"] * frame["devices"])
+    best = best.assign(each=best["each"] / best["batch"])
+    best = best.loc[best.groupby("name", sort=False)["each"].idxmin()]
     most = float(best["rate"].max())
     demands = [most * 4 * 2 ** (-i / 4) for i in range(56, -1, -1)]
     rows = []
     for one in best.to_dict("records"):
         for demand in demands:
-            served = economics.serve(demand, float(one["rate"]), price, int(one["devices"]))
+            found = economics.serve(demand, float(one["rate"]), price, int(one["devices"]))
             rows.append(
-                (one["name"], one["model"], demand, served.copies, served.utilisation, served.per_million)
+                (one["name"], one["model"], demand, found.copies, found.utilisation, found.per_million)
             )
     return pd.DataFrame(rows, columns=["name", "model", "demand", "copies", "utilisation", "dollars"])
 
 
 def cache_bytes(of: Study, batches: Sequence[int] = BATCHES) -> pd.DataFrame:
-    """batch, part, bytes that a decode step of the mixture reads on all devices: weights touched, cache."""
+    """batch, part, bytes that a decode step of the mixture reads on the busiest device: weights, cache."""
     kept = memory.model(of.mixture.architecture).cache
     rows = []
     for batch in batches:
         with suppress(InfeasibleError):
             found = step(of, of.mixture, batch)
-            held = batch * kept.sequence_bytes(of.past, of.plan.kv) / of.mixture.devices
+            devices = served(of, of.mixture, batch).devices
+            held = batch * kept.sequence_bytes(of.past, of.spec.kv) / devices
             cache = min(held, float(found.bytes))
             rows += [(batch, "KV cache and state", cache), (batch, "weights", found.bytes - cache)]
     return pd.DataFrame(rows, columns=["batch", "part", "bytes"])
 
 
-def crossings(of: Study, rival: Subject, phase: Phase = "decode") -> list[tuple[int, str]]:
+def crossings(of: Study, rival: Priced, phase: Phase = "decode") -> list[tuple[int, str]]:
     """Batches at which mixture and rival change places, and who is the faster from there on."""
     most = min((_most(of, one, phase) for one in (of.mixture, rival)), default=0)
     points = [batch for batch in BATCHES if batch <= most]
@@ -259,7 +267,51 @@ def crossings(of: Study, rival: Subject, phase: Phase = "decode") -> list[tuple[
     return [(batch, of.mixture.name if difference(batch) < 0 else rival.name) for batch in found]
 
 
-def _most(of: Study, who: Subject, phase: Phase) -> int:
+LONG = 8192  # tokens of a long prompt
+
+
+class Slowness(NamedTuple):
+    """Times of the mixture over those of a dense model of its active size, on as many devices.
+
+    batch: of the step. distinct: experts of one layer that its tokens wake. one, prompt: the ratio at batch 1
+    and for the first token of a long prompt.
+    """
+
+    batch: float
+    ratio: float
+    distinct: float
+    one: float
+    prompt: float
+
+
+def slowness(of: Study) -> Slowness | None:
+    """Does a token cost what its active parameters would? None where no dense model is so small."""
+    try:
+        active = twins.twin(of.mixture.architecture, "active").architecture
+    except InfeasibleError:
+        return None
+    asked = served(of, of.mixture)
+    work = of.spec.workload.model_copy(update={"batch": 1, "traffic": None})
+    context = min(LONG + work.output, of.mixture.architecture.max_positions)
+    long = work.model_copy(update={"context": context, "prompt": context - work.output})
+
+    def ratio(work: Work, read: Callable[[Serving], float]) -> float:
+        spec = of.spec.model_copy(update={"workload": work, "devices": asked.devices})
+        both = (answer.alone(spec, arch, of.load) for arch in (of.mixture.architecture, active))
+        mixture, dense = (read(one) for one in both)
+        return mixture / dense
+
+    token: Callable[[Serving], float] = lambda one: one.step.seconds  # noqa: E731
+    return Slowness(
+        batch=asked.batch,
+        ratio=ratio(work.model_copy(update={"batch": asked.batch}), token),
+        distinct=asked.step.distinct or 0.0,
+        one=ratio(work, token),
+        prompt=ratio(long, lambda one: one.first.seconds),
+    )
+
+
+def _most(of: Study, who: Priced, phase: Phase) -> int:
     most = 0
     with suppress(InfeasibleError):
         for batch in BATCHES:

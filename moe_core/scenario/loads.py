@@ -43,7 +43,7 @@ def recorded(frame: pd.DataFrame) -> tuple[float, ...]:
 
 def form(of: Study) -> str:
     """The format of the experts' weights."""
-    return str(of.plan.precision.of("experts"))
+    return str(of.spec.formats.of("experts"))
 
 
 def curves(of: Study) -> list[tuple[str, Series]]:

@@ -11,11 +11,9 @@ import pytest
 from app.architectures import workshop
 from app.economics import tabs as economics_tabs
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.precision import MIXES
 from moe_core.scenario import costs, loads, subjects
 from moe_core.scenario.costs import Study
 from moe_core.scenario.devices import HERE
-from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon.dense_equivalent import TOKENS
 from moe_core.units import quantity
@@ -27,25 +25,31 @@ SKEWED = tuple(2.0**-i for i in range(16))
 def study(
     name: str = "Qwen3-30B-A3B", hardware: str = "H100", batch: int = 8, beside: str | None = None
 ) -> Study:
-    return costs.study(Scenario(name, hardware, batch=batch), Plan(), "vllm", SKEWED, beside)
+    return costs.study(Scenario(name, hardware, batch=batch), "vllm", SKEWED, beside)
 
 
 def test_everybody_gets_the_devices_that_hold_him() -> None:
     found = study("Mixtral-8x7B")
-    assert found.mixture.devices == 2  # 93 GB of weights
+    held = {one.name: costs.served(found, one).devices for one in found.subjects}
+    assert held == {"Mixtral-8x7B": 2, "dense twin, equal active": 1, "dense twin, equal total": 2}
     assert [one.model for one in found.subjects] == ["mixture", "dense", "dense"]
-    assert {one.devices for one in found.rivals} == {2}  # as many as the mixture
 
 
-def test_the_split_of_the_plan_is_kept_or_refused() -> None:
-    chosen = costs.study(Scenario("Mixtral-8x7B", "H100"), Plan(expert=8), "vllm", None, None)
-    assert chosen.mixture.parallel.expert == 8
-    with pytest.raises(InfeasibleError, match="needs"):
-        costs.study(Scenario("DeepSeek-V3", "L4"), Plan(tensor=2), "vllm", None, None)
+def test_what_fits_no_number_of_devices_is_refused_with_the_numbers() -> None:
+    with pytest.raises(InfeasibleError, match=r"DeepSeek-V3 needs .* of "):
+        costs.study(Scenario("DeepSeek-V3", "L4", devices=2), "vllm", None, None)
+
+
+def test_a_step_takes_what_the_answer_says() -> None:
+    found = study()
+    one = costs.served(found, found.mixture)
+    step = costs.step(found, found.mixture, 8)
+    assert (step.seconds, step.lower, step.upper) == (one.step.seconds, one.step.lower, one.step.upper)
+    assert sum(part.seconds for part in step.parts) == pytest.approx(step.seconds)
 
 
 def test_prompt_and_answer_make_the_context() -> None:
-    found = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=256, answer=256), Plan(), "vllm", None, None)
+    found = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=256, answer=256), "vllm", None, None)
     assert (found.prompt, found.written) == (256, 256)
     assert found.prompt <= found.past < 512
 
@@ -63,7 +67,8 @@ def test_a_model_beside_is_a_rival_too() -> None:
 def test_steps_grow_with_the_batch_and_keep_their_interval() -> None:
     rows = costs.steps(study(), "decode")
     for _, part in rows.groupby("name"):
-        assert part["seconds"].is_monotonic_increasing
+        for _, same in part.groupby("devices"):  # one device more is faster again
+            assert same["seconds"].is_monotonic_increasing
         assert (part["lower"] < part["seconds"]).all()
         assert (part["seconds"] < part["upper"]).all()
     mixture = rows[rows["model"] == "mixture"]
@@ -72,7 +77,7 @@ def test_steps_grow_with_the_batch_and_keep_their_interval() -> None:
 
 
 def test_the_layer_of_a_study_forgets_the_work_but_not_the_load() -> None:
-    long = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=7680), Plan(), "vllm", SKEWED, None)
+    long = costs.study(Scenario("Qwen3-30B-A3B", "H100", prompt=7680), "vllm", SKEWED, None)
     assert long != study()
     assert long.layer == study().layer
     assert study().layer.load == SKEWED
@@ -170,9 +175,9 @@ def test_few_experts_are_not_dealt_out_further_than_they_go() -> None:
 
 def test_a_token_of_deepseek_v3_is_the_same_work_on_two_pages() -> None:
     """Whole model, latent attention absorbed, after 4,096 tokens: on several devices as in the workshop."""
-    asked = Scenario("DeepSeek-V3", "B200", prompt=3968, answer=256, cached=0)
-    of = costs.study(asked, Plan(precision=MIXES["DeepSeek-V3 (fp8 blocks)"]), "vllm", None)
-    assert (of.past, of.mixture.devices > 1) == (4096, True)
+    asked = Scenario("DeepSeek-V3", "B200", prompt=3968, answer=256, cached=0, precision="fp8")
+    of = costs.study(asked, "vllm", None)
+    assert (of.past, costs.served(of, of.mixture).devices > 1) == (4096, True)
     row = economics_tabs._per_token(of, 8).set_index("model").loc[of.mixture.name]
     assert row["FLOPs a token"] == quantity(142_858_076_160, "FLOP")
     model = subjects.published("DeepSeek-V3")

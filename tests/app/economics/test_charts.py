@@ -20,7 +20,6 @@ from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
 from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study
-from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon.workshop import errors as workshop
 from moe_core.silicon.workshop import layer_accuracy
@@ -31,7 +30,7 @@ ONE = ("h100_sxm", "vllm", "bf16")
 @cache
 def study() -> Study:
     load = tuple(1 / (i + 1) for i in range(16))
-    return costs.study(Scenario("Qwen3-30B-A3B", "H100"), Plan(), "vllm", load, None)
+    return costs.study(Scenario("Qwen3-30B-A3B", "H100"), "vllm", load, None)
 
 
 @cache
