@@ -17,7 +17,7 @@ from app.panels import Number, Source
 from app.words import escape, recorded_on, seconds
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import dense_equivalent, economics
-from moe_core.perf.dense_equivalent import Point
+from moe_core.perf.dense_equivalent import CurvePoint
 from moe_core.perf.roofline import Roof, ridge_tokens
 from moe_core.scenario import devices as machines
 from moe_core.scenario.spec import Scenario
@@ -116,7 +116,7 @@ def answer(asked: Asked) -> None:
 class Main(NamedTuple):
     """The curve that the sentence speaks of: measured where the tables hold the layer."""
 
-    points: list[Point]
+    points: list[CurvePoint]
     kind: str
     note: str
     active: float
@@ -126,7 +126,7 @@ class Main(NamedTuple):
 def _main(asked: Asked) -> Main:
     rows: pd.DataFrame = kept.frame("curves", asked.study)
     first = rows[rows["series"] == rows["series"].iloc[0]].to_dict("records")
-    points = [Point(**{name: row[name] for name in Point._fields}) for row in first]
+    points = [CurvePoint(**{name: row[name] for name in CurvePoint._fields}) for row in first]
     top = first[0]
     return Main(points, top["kind"], f"{top['series']}; {TABLES}", top["active"], top["total"])
 
