@@ -15,7 +15,7 @@ from app.words import escape, recorded_on, seconds
 from moe_core.decide.serving import Serving
 from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.dense_equivalent import Point, at
+from moe_core.perf.dense_equivalent import CurvePoint, at
 from moe_core.perf.roofline import Roof, ridge_tokens
 from moe_core.scenario import answer as answers
 from moe_core.scenario import costs, loads
@@ -189,7 +189,7 @@ def _layer(asked: Asked) -> Number:
     """One expert layer as a dense width: measured where the tables hold it."""
     rows: pd.DataFrame = frames.frame("curves", asked.study)
     first = rows[rows["series"] == rows["series"].iloc[0]].to_dict("records")
-    points = [Point(**{name: row[name] for name in Point._fields}) for row in first]
+    points = [CurvePoint(**{name: row[name] for name in CurvePoint._fields}) for row in first]
     top, batch = first[0], asked.batch
     width = at(points, batch) or points[-1].width
     source = (

@@ -83,7 +83,7 @@ class Probe(NamedTuple):
         return max(self.flops, 8.0 * self.elements * (self.busy if self.top_k else 1))
 
 
-class Curve(Spec):
+class RateCurve(Spec):
     """Seconds against rows, for weights of `size` elements. Rows ascend."""
 
     size: float
@@ -98,10 +98,10 @@ class Curve(Spec):
         return _line(rows, self.rows[right - 1 : right + 1], self.seconds[right - 1 : right + 1])
 
 
-Surface = tuple[Curve, ...]
+Surface = tuple[RateCurve, ...]
 
 
-class Product(Spec):
+class TimedProduct(Spec):
     """One matrix product: [m, k] x [k, n]."""
 
     m: int
@@ -110,7 +110,7 @@ class Product(Spec):
     seconds: float
 
 
-class Reading(Spec):
+class MemoryReading(Spec):
     """Memory read over and over within a working set."""
 
     working_set: int
@@ -133,11 +133,11 @@ class Rates(Spec):
     ffn: Surface
     experts: Surface
     router: Surface
-    ragged_experts: Curve | None = None
-    ragged_ffn: Curve | None = None
+    ragged_experts: RateCurve | None = None
+    ragged_ffn: RateCurve | None = None
     gather: Surface = ()
     gather_bytes: float = 0.0
-    products: tuple[Product, ...] = ()
+    products: tuple[TimedProduct, ...] = ()
     peak_flops: float
     peak_bytes: float
 
@@ -146,7 +146,7 @@ class Calibration(Spec):
     """Everything measured on one device. `launch_s`: one small operation, start to end."""
 
     launch_s: float
-    readings: tuple[Reading, ...]
+    readings: tuple[MemoryReading, ...]
     rates: dict[str, Rates]
 
     def bandwidth(self, working_set: float | None = None) -> float:
@@ -191,7 +191,7 @@ def assemble(
     launch = next(value for probe, value in seconds.items() if probe.kind == "launch")
     reads = sorted((probe.rows, value) for probe, value in seconds.items() if probe.kind == "read")
     readings = tuple(
-        Reading(working_set=size, bytes_per_s=size / max(value - launch, 0.05 * value))
+        MemoryReading(working_set=size, bytes_per_s=size / max(value - launch, 0.05 * value))
         for size, value in reads
     )
     rates = {
@@ -249,7 +249,7 @@ def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, r
         layer_s=fixed.layer,
         pair_s=fixed.pair,
         ffn=ffn,
-        experts=(Curve(size=smallest, rows=(1.0,), seconds=(fixed.each,)), *experts),
+        experts=(RateCurve(size=smallest, rows=(1.0,), seconds=(fixed.each,)), *experts),
         ragged_experts=_ratios(
             {
                 probe: fixed.per_expert(probe, value)
@@ -274,15 +274,15 @@ def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, r
     )
 
 
-def _products(seconds: Mapping[Probe, float]) -> tuple[Product, ...]:
+def _products(seconds: Mapping[Probe, float]) -> tuple[TimedProduct, ...]:
     return tuple(
-        Product(m=probe.rows, n=probe.width, k=probe.hidden, seconds=value)
+        TimedProduct(m=probe.rows, n=probe.width, k=probe.hidden, seconds=value)
         for probe, value in sorted(seconds.items())
         if probe.kind == "product"
     )
 
 
-def _ratios(ratios: Mapping[Probe, float]) -> Curve | None:
+def _ratios(ratios: Mapping[Probe, float]) -> RateCurve | None:
     """Ratios against pairs an expert, or rows; None where none was measured. Never below one."""
     if not ratios:
         return None
@@ -291,7 +291,9 @@ def _ratios(ratios: Mapping[Probe, float]) -> Curve | None:
         for probe, ratio in ratios.items()
     )
     size = float(next(iter(ratios)).elements)
-    return Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(ratio for _, ratio in points))
+    return RateCurve(
+        size=size, rows=tuple(row for row, _ in points), seconds=tuple(ratio for _, ratio in points)
+    )
 
 
 def _weights_read(probe: Probe) -> float:
@@ -312,7 +314,7 @@ def _surface(seconds: Mapping[Probe, float], kind: Kind, value: Callable[[Probe,
             rows = float(probe.pairs)
         curves.setdefault(size, []).append((rows, value(probe, taken)))
     return tuple(
-        Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(time for _, time in points))
+        RateCurve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(time for _, time in points))
         for size, points in sorted((size, sorted(found)) for size, found in curves.items())
     )
 

@@ -62,7 +62,7 @@ def _monotone(seconds: list[float]) -> list[float]:
     return [(high + low) / 2 for high, low in zip(up, down, strict=True)]
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """The layer's seconds at T tokens, and the width of its dense equal, with an interval.
 
     `beyond`: outside the widths that dense times are known for, and drawn on in proportion.
@@ -82,7 +82,7 @@ def point(
     widths: Sequence[float],
     dense_seconds: Sequence[float],
     interval: tuple[float, float] | None = None,
-) -> Point:
+) -> CurvePoint:
     """Invert the dense times at `tokens`. `interval`: seconds below and above, the same inversion.
 
     Raises ConfigError for times or widths that are not above zero.
@@ -90,7 +90,7 @@ def point(
     found = dense_equivalent(seconds, widths, dense_seconds)
     low, high = interval or (seconds, seconds)
     least, most = (dense_equivalent(end, widths, dense_seconds).width for end in (low, high))
-    return Point(tokens, seconds, found.width, least, most, found.beyond)
+    return CurvePoint(tokens, seconds, found.width, least, most, found.beyond)
 
 
 def references(layer: Mixture) -> dict[str, float]:
@@ -109,7 +109,7 @@ def references(layer: Mixture) -> dict[str, float]:
     }
 
 
-def at(curve: Sequence[Point], tokens: float) -> float | None:
+def at(curve: Sequence[CurvePoint], tokens: float) -> float | None:
     """The width at T tokens, between points by a line in logarithms; None outside the curve."""
     points = sorted(curve)
     if not points or not points[0].tokens <= tokens <= points[-1].tokens:
@@ -121,7 +121,7 @@ def at(curve: Sequence[Point], tokens: float) -> float | None:
     return points[0].width
 
 
-def active_until(curve: Sequence[Point], active: float, near: float = NEAR) -> int | None:
+def active_until(curve: Sequence[CurvePoint], active: float, near: float = NEAR) -> int | None:
     """The most tokens up to which the layer costs at most `near` times its active width; None if none."""
     last = None
     for one in sorted(curve):
@@ -131,6 +131,6 @@ def active_until(curve: Sequence[Point], active: float, near: float = NEAR) -> i
     return last
 
 
-def widest(curve: Sequence[Point]) -> Point:
+def widest(curve: Sequence[CurvePoint]) -> CurvePoint:
     """Where the mixture is dearest. The curve has at least one point."""
     return max(curve, key=lambda one: one.width)

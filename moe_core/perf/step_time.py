@@ -101,7 +101,7 @@ class Attend(NamedTuple):
         return self.batch * kept * width(self.form)
 
 
-class State(NamedTuple):
+class StateUpdate(NamedTuple):
     """Short convolution and state update of one linear-attention layer: heads of one device."""
 
     batch: int
@@ -191,7 +191,7 @@ class Exchange(NamedTuple):
         return 0
 
 
-Kernel = Product | Attend | State | Index | Bank | Reduce | Exchange
+Kernel = Product | Attend | StateUpdate | Index | Bank | Reduce | Exchange
 
 
 class Op(NamedTuple):
@@ -349,7 +349,7 @@ def _delta(case: _Case, spec: DeltaNet, layers: int) -> list[Op]:
     return [
         _product(case, "linear attention projections", "mixer", inputs, case.arch.hidden, layers),
         _product(case, "linear attention projections", "mixer", case.arch.hidden, values, layers),
-        Op("linear attention", "mixer", State(case.step.batch, case.step.new, own), layers),
+        Op("linear attention", "mixer", StateUpdate(case.step.batch, case.step.new, own), layers),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moe_core.errors import ConfigError
-from moe_core.perf.comm import Line
+from moe_core.perf.comm import Link
 from moe_core.perf.gemm import GemmConstants
 from moe_core.perf.moe_layer import Constants
 from moe_core.silicon.systems import DATA
@@ -54,19 +54,19 @@ def kernel(kind: str, system: str, framework: str, form: str) -> Fitted:
 
 
 @once
-def lines(system: str, library: str, op: str) -> tuple[Line, ...]:
+def lines(system: str, library: str, op: str) -> tuple[Link, ...]:
     """Start and bandwidth of a collective by rank count; empty where the library has none."""
     rows = _read()["collectives"][system].get(f"{library}/{op}", ())
-    return tuple(Line(int(row["ranks"]), row["start"], row["bandwidth"]) for row in rows)
+    return tuple(Link(int(row["ranks"]), row["start"], row["bandwidth"]) for row in rows)
 
 
 @once
-def exchange(system: str, mode: str, part: str) -> Line:
+def exchange(system: str, mode: str, part: str) -> Link:
     """DeepEP's dispatch or combine among eight devices; an all-to-all's line where it was not measured."""
     found = _read()["exchanges"][system].get(f"{mode}/{part}")
     if found is None:
         return lines(system, "nccl", "alltoall")[-1]
-    return Line(8, found["start"], found["bandwidth"])
+    return Link(8, found["start"], found["bandwidth"])
 
 
 @once

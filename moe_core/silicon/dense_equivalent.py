@@ -18,7 +18,7 @@ import numpy as np
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf.benchmark_load import benchmark_load
-from moe_core.perf.dense_equivalent import Point, point
+from moe_core.perf.dense_equivalent import CurvePoint, point
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.moe_layer import LayerCase, seconds, work
 from moe_core.perf.precision import BITS
@@ -37,7 +37,7 @@ _MODEL_WIDTHS = tuple(2**i for i in range(6, 21))
 Source = Literal["measured elsewhere", "modelled"]
 
 
-class Dense(NamedTuple):
+class DenseTimes(NamedTuple):
     """Seconds of dense networks of `widths` at some tokens. `held`: this hidden size was timed."""
 
     widths: tuple[float, ...]
@@ -48,7 +48,7 @@ class Dense(NamedTuple):
 class Series(NamedTuple):
     """One curve of the chart: where it comes from, under which load, in words."""
 
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     source: Source
     note: str
 
@@ -62,7 +62,9 @@ def of(bank_layer: Mixture, tokens: int) -> LayerCase:
 # -- the dense side --------------------------------------------------------------------------------
 
 
-def dense(hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str = "vllm") -> Dense:
+def dense(
+    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str = "vllm"
+) -> DenseTimes:
     """Seconds over width: measured products between measured hidden sizes, else the products' model.
 
     Raises ConfigError for a format that is not one of ours.
@@ -76,10 +78,10 @@ def dense(hardware: Hardware, form: str, mixture: Mixture, tokens: int, framewor
     widths, times = found or _modelled(place, form, mixture.hidden, gates, tokens)
     between = [small + 2 * (gates + 1) * width * tokens / hardware.bandwidth for width in widths]
     held = found is not None and mixture.hidden in tables.gemm_sizes(_tables(place, dtype(form)), "k")
-    return Dense(widths, tuple(a + b for a, b in zip(times, between, strict=True)), held)
+    return DenseTimes(widths, tuple(a + b for a, b in zip(times, between, strict=True)), held)
 
 
-def width_seconds(known: Dense, width: float) -> float:
+def width_seconds(known: DenseTimes, width: float) -> float:
     """Seconds of one width; beyond the known ones in proportion."""
     if width <= known.widths[0]:
         return known.seconds[0]
@@ -206,13 +208,15 @@ def predicted(
     return Series(tuple(points), "modelled", note)
 
 
-def _point(tokens: int, time: float, lower: float, upper: float, beside: float, known: Dense) -> Point:
+def _point(
+    tokens: int, time: float, lower: float, upper: float, beside: float, known: DenseTimes
+) -> CurvePoint:
     interval = (lower + beside, upper + beside)
     return point(tokens, time + beside, known.widths, known.seconds, interval)
 
 
 def _beside(
-    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str, known: Dense
+    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str, known: DenseTimes
 ) -> float:
     """Router, scores and top-k, and the shared experts as the dense network they are."""
     router = product(Product(tokens, mixture.experts, mixture.hidden, "bf16"), _place(hardware, framework))

@@ -13,17 +13,17 @@ from typing import Any
 
 from moe_core.perf import attention_time, comm, gemm
 from moe_core.perf.precision import width
-from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, State
+from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, StateUpdate
 from moe_core.silicon import constants, tables
 from moe_core.silicon.layer import bank
-from moe_core.silicon.place import BETWEEN, MEASURED, Place, Timed, dtype, far, machine, sent, timed
+from moe_core.silicon.place import BETWEEN, MEASURED, KernelTime, Place, dtype, far, machine, sent, timed
 from moe_core.silicon.tables import Where
 
 _PREFER = {"fp8_block": "sglang"}  # vLLM's block products were timed with the host's launches: 80 us each
 _LATENT = ((576, 512), (192, 128))  # widths of key and value that were measured: DeepSeek's two phases
 
 
-def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) -> Timed:
+def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) -> KernelTime:
     """Seconds of one run of `kernel`. `load`: share of each expert, None for independent even tokens."""
     return bank(kernel, place, load) if isinstance(kernel, Bank) else _TIMES[type(kernel)](kernel, place)
 
@@ -31,7 +31,7 @@ def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) ->
 # -- products --------------------------------------------------------------------------------------
 
 
-def product(kernel: Product, place: Place) -> Timed:
+def product(kernel: Product, place: Place) -> KernelTime:
     """A table's point, else between its shapes, else five constants."""
     found = _measured_product(kernel, place)
     if found is None:
@@ -68,7 +68,7 @@ def _modelled_product(kernel: Product, place: Place) -> tuple[float, bool, float
 # -- attention -------------------------------------------------------------------------------------
 
 
-def attend(kernel: Attend, place: Place) -> Timed:
+def attend(kernel: Attend, place: Place) -> KernelTime:
     """A table's point, else a model. Outside the measured range it is scaled to meet a table's edge."""
     decode, flops, moved = kernel.new == 1, kernel.flops, kernel.bytes
     found = _measured_attention(kernel, place)
@@ -148,7 +148,7 @@ def _measured_latent(kernel: Attend, place: Place) -> float | None:
 # -- linear attention and indexers -----------------------------------------------------------------
 
 
-def _state(kernel: State, place: Place) -> Timed:
+def _state(kernel: StateUpdate, place: Place) -> KernelTime:
     """Linear attention: three products with the state, which is read and written in fp32."""
     spec, tokens = kernel.spec, kernel.batch * kernel.new
     flops, moved = kernel.flops, kernel.bytes
@@ -172,7 +172,7 @@ def _state(kernel: State, place: Place) -> Timed:
     return timed(place, "bf16", seconds, flops, moved, False, 0.4 + far(place))
 
 
-def _index(kernel: Index, place: Place) -> Timed:
+def _index(kernel: Index, place: Place) -> KernelTime:
     """Scores of an indexer: 8-bit keys of every token before."""
     sheet = machine(place, "fp8")
     seconds = 1e-5 + kernel.bytes / (0.6 * sheet.bandwidth) + kernel.flops / (0.4 * sheet.peak)
@@ -182,7 +182,7 @@ def _index(kernel: Index, place: Place) -> Timed:
 # -- what devices send each other ------------------------------------------------------------------
 
 
-def reduce(kernel: Reduce, place: Place) -> Timed:
+def reduce(kernel: Reduce, place: Place) -> KernelTime:
     """All-reduce: the fastest of the framework's own and NCCL, as frameworks choose by size."""
     options = (("nccl", "nccl"), (place.frameworks[0], "graph"))
     times, measured = [], place.own
@@ -202,7 +202,7 @@ def reduce(kernel: Reduce, place: Place) -> Timed:
     return sent(place, min(times), comm.sent("all_reduce", kernel.ranks, kernel.nbytes), measured, spread)
 
 
-def exchange(kernel: Exchange, place: Place) -> Timed:
+def exchange(kernel: Exchange, place: Place) -> KernelTime:
     """DeepEP: low latency in decode, normal in prefill."""
     mode = "low_latency" if kernel.decode else "normal"
     sizes = {"hidden": kernel.hidden, "experts": kernel.experts, "top_k": kernel.top_k}
@@ -218,10 +218,10 @@ def exchange(kernel: Exchange, place: Place) -> Timed:
     return sent(place, seconds, 3 * nbytes, False, 0.3 + far(place))
 
 
-_TIMES: dict[type, Callable[[Any, Place], Timed]] = {
+_TIMES: dict[type, Callable[[Any, Place], KernelTime]] = {
     Product: product,
     Attend: attend,
-    State: _state,
+    StateUpdate: _state,
     Index: _index,
     Reduce: reduce,
     Exchange: exchange,

@@ -18,12 +18,12 @@ from moe_core.hardware import Hardware
 from moe_core.perf.benchmark_load import Mend, benchmark_load
 from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.expert_load import Load, expected
-from moe_core.perf.moe_layer import LayerCase, Machine, Work, overhead, roof, seconds, work
+from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, overhead, roof, seconds, work
 from moe_core.perf.precision import BITS
 from moe_core.perf.step_time import Bank
 from moe_core.silicon import constants, systems, tables
 from moe_core.silicon.constants import LayerFit
-from moe_core.silicon.place import Place, Timed, timed
+from moe_core.silicon.place import KernelTime, Place, timed
 from moe_core.silicon.systems import CACHES, SYSTEMS
 
 TABLED = ("balanced", "power_law_1.01", "power_law_1.2")
@@ -77,11 +77,11 @@ class _Group(NamedTuple):
     machine: Machine
 
 
-class _Asked(NamedTuple):
+class _Modelled(NamedTuple):
     """A case on a machine under one load: its work and its modelled seconds."""
 
     load: Load
-    work: Work
+    work: LayerWork
     modelled: float
 
 
@@ -162,11 +162,11 @@ def _fitted(place: _Group, case: LayerCase) -> LayerFit:
     return constants.layer_kernels(*group)[constants.layer_serving(*group, int(case.tp), int(case.ep))]
 
 
-def _asked(place: _Group, case: LayerCase, load: Popularity) -> _Asked:
+def _asked(place: _Group, case: LayerCase, load: Popularity) -> _Modelled:
     """Modelled with weights in memory, as they are when other layers ran in between."""
     found = _load(case, load, place)
     of, fitted = work(case, found, place.machine), _fitted(place, case)
-    return _Asked(found, of, max(float(seconds(of, fitted.constants)) * fitted.scale, float(roof(of))))
+    return _Modelled(found, of, max(float(seconds(of, fitted.constants)) * fitted.scale, float(roof(of))))
 
 
 def _measured(place: _Group, case: LayerCase, load: str) -> float | None:
@@ -184,7 +184,7 @@ def _interval(place: _Group, case: LayerCase) -> tuple[float, float]:
 
 
 def _answer(
-    asked: _Asked, fitted: LayerFit, place: _Group, found: float, interval: tuple[float, float], note: str
+    asked: _Modelled, fitted: LayerFit, place: _Group, found: float, interval: tuple[float, float], note: str
 ) -> LayerEstimate:
     memory, compute = float(asked.work.memory), float(asked.work.flops)
     least = max(memory, compute)
@@ -243,7 +243,7 @@ def mend(system: str, framework: str) -> Mend:
 # -- one bank of a step ----------------------------------------------------------------------------
 
 
-def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> Timed:
+def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> KernelTime:
     """One layer's experts; `distinct` are those hit on all ranks, bytes those of the busiest rank's."""
     asked, popularity = _local(kernel, load) if kernel.exchanged and kernel.ep > 1 else (kernel, load)
     found = _best(asked, place, popularity)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf.gemm import Machine
+from moe_core.perf.gemm import DataSheet
 
 MEASURED = 0.06  # log error of a look-up: repeats and neighbouring kernels differ by so much
 BETWEEN = 0.12  # of a product between measured shapes
@@ -27,7 +27,7 @@ class Place(NamedTuple):
         return ("sglang", "vllm") if self.framework == "sglang" else ("vllm", "sglang")
 
 
-class Timed(NamedTuple):
+class KernelTime(NamedTuple):
     """Seconds of one run, what it multiplies and moves, the least time the data sheet allows for both."""
 
     seconds: float
@@ -40,7 +40,7 @@ class Timed(NamedTuple):
     distinct: float | None = None
     network: bool = False
 
-    def scaled(self, factor: float) -> Timed:
+    def scaled(self, factor: float) -> KernelTime:
         """Another framework's kernel, never below the roof."""
         return self._replace(seconds=max(self.seconds * factor, self.compute_s, self.memory_s))
 
@@ -49,12 +49,12 @@ def dtype(form: str) -> str:
     return {"fp16": "bf16", "fp32": "bf16"}.get(form, form)
 
 
-def machine(place: Place, form: str) -> Machine:
+def machine(place: Place, form: str) -> DataSheet:
     """The data sheet for products in `form`; a format it has no peak for is widened to 16 bits."""
     try:
-        return Machine(place.device.peak(form), place.device.bandwidth)
+        return DataSheet(place.device.peak(form), place.device.bandwidth)
     except ConfigError:
-        return Machine(place.device.peak("bf16"), place.device.bandwidth)
+        return DataSheet(place.device.peak("bf16"), place.device.bandwidth)
 
 
 def far(place: Place) -> float:
@@ -64,14 +64,14 @@ def far(place: Place) -> float:
 
 def timed(
     place: Place, form: str, seconds: float, flops: float, moved: float, measured: bool, spread: float
-) -> Timed:
+) -> KernelTime:
     """A kernel on the device's memory and multipliers, never below their roof."""
     sheet = machine(place, form)
     compute, memory = flops / sheet.peak, moved / sheet.bandwidth
-    return Timed(max(seconds, compute, memory), flops, moved, compute, memory, measured, spread)
+    return KernelTime(max(seconds, compute, memory), flops, moved, compute, memory, measured, spread)
 
 
-def sent(place: Place, seconds: float, nbytes: float, measured: bool, spread: float) -> Timed:
+def sent(place: Place, seconds: float, nbytes: float, measured: bool, spread: float) -> KernelTime:
     """A collective: its bytes cross the link, inside a node never faster than the data sheet's."""
     least = nbytes / place.device.link if place.device.link else 0.0
-    return Timed(max(seconds, least), 0.0, 0.0, 0.0, 0.0, measured, spread, network=True)
+    return KernelTime(max(seconds, least), 0.0, 0.0, 0.0, 0.0, measured, spread, network=True)

@@ -20,7 +20,7 @@ from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Op, Step, block_products, ops, small_kernels
 from moe_core.silicon import constants, systems
 from moe_core.silicon.kernels import time
-from moe_core.silicon.place import Place, Timed
+from moe_core.silicon.place import KernelTime, Place
 from moe_core.specs import Architecture
 
 Bound = Literal["memory", "compute", "overhead", "network"]
@@ -120,15 +120,15 @@ def _mean(values: Sequence[float], low: float, high: float) -> float:
     return total / (high - low)
 
 
-def _parts(found: Iterable[tuple[Op, Timed]]) -> list[_Sum]:
+def _parts(found: Iterable[tuple[Op, KernelTime]]) -> list[_Sum]:
     """Ops of one name together."""
-    groups: dict[str, list[tuple[Op, Timed]]] = {}
+    groups: dict[str, list[tuple[Op, KernelTime]]] = {}
     for op, timed in found:
         groups.setdefault(op.name, []).append((op, timed))
     return [_together(name, group) for name, group in groups.items()]
 
 
-def _together(name: str, group: list[tuple[Op, Timed]]) -> _Sum:
+def _together(name: str, group: list[tuple[Op, KernelTime]]) -> _Sum:
     seconds = sum(op.times * timed.seconds for op, timed in group)
     flops = sum(op.times * timed.flops for op, timed in group)
     moved = sum(op.times * timed.bytes for op, timed in group)
@@ -139,7 +139,7 @@ def _together(name: str, group: list[tuple[Op, Timed]]) -> _Sum:
     return _Sum(part, spread, next((t.distinct for _, t in group if t.distinct is not None), None))
 
 
-def _bound(group: list[tuple[Op, Timed]]) -> Bound:
+def _bound(group: list[tuple[Op, KernelTime]]) -> Bound:
     """Where the time goes: overhead if the roof explains less than half of it."""
     if group[0][1].network:
         return "network"

@@ -51,7 +51,7 @@ class Curve(NamedTuple):
         return exp(self.y[right - 1] + share * (self.y[right] - self.y[right - 1]))
 
 
-class Grid(NamedTuple):
+class CurveGrid(NamedTuple):
     """Curves side by side along a second axis; a point needs both neighbours."""
 
     x: tuple[float, ...]
@@ -275,7 +275,7 @@ def _curve(table: str, shape: tuple[tuple[str, Any], ...], axis: str, value: str
 
 
 @lru_cache(maxsize=_SHAPES)
-def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: str) -> Grid:
+def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: str) -> CurveGrid:
     equal = dict(shape)
     rows = _rows(
         f"SELECT {first}, {second}, min(seconds) FROM read_parquet('{DATA / table}.parquet')"
@@ -285,7 +285,7 @@ def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: st
     )
     firsts = sorted({row[0] for row in rows})
     curves = tuple(_as_curve([row[1:] for row in rows if row[0] == value]) for value in firsts)
-    return Grid(tuple(log(value) for value in firsts), curves)
+    return CurveGrid(tuple(log(value) for value in firsts), curves)
 
 
 def _as_curve(rows: Sequence[tuple[Any, ...]]) -> Curve:

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from moe_core.errors import ConfigError
 from moe_core.perf import dense_equivalent as curves
-from moe_core.perf.dense_equivalent import Point, dense_equivalent
+from moe_core.perf.dense_equivalent import CurvePoint, dense_equivalent
 from moe_core.perf.device_model import Mixture
 
 WIDTHS = (100.0, 200.0, 400.0, 800.0)
 LAYER = Mixture(hidden=2048, width=768, experts=128, top_k=8, shared_width=256)
 
 
-def curve(*widths: float) -> list[Point]:
+def curve(*widths: float) -> list[CurvePoint]:
     """Points at 1, 2, 4 ... tokens."""
-    return [Point(2**i, 1.0, width, width, width, False) for i, width in enumerate(widths)]
+    return [CurvePoint(2**i, 1.0, width, width, width, False) for i, width in enumerate(widths)]
 
 
 @given(st.floats(0.2, 10.0))

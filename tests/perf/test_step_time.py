@@ -25,7 +25,7 @@ from moe_core.perf.step_time import (
     Op,
     Product,
     Reduce,
-    State,
+    StateUpdate,
     Step,
     block_products,
     ops,
@@ -97,7 +97,7 @@ def test_visible_pairs_by_listing_them(new: int, past: int, window: int | None) 
 def test_a_token_without_a_past_costs_two_flops_a_visited_parameter(name):
     """Norms and biases are no products; what a linear attention multiplies with its state is no parameter."""
     model = arch(name)
-    state = sum(op.flops for op in ops(model, Step()) if isinstance(op.kernel, State))
+    state = sum(op.flops for op in ops(model, Step()) if isinstance(op.kernel, StateUpdate))
     visited = count(model).active.excl_input_embedding
     assert token_flops(model, 0) == pytest.approx(2 * visited + state, rel=0.005)
 
@@ -180,7 +180,7 @@ def test_expert_parallelism_exchanges_tokens_and_keeps_attention_whole():
 def test_windows_states_and_indexers_have_their_own_kernels():
     windowed = [w for w in ops(arch("gpt-oss-120b"), DECODE) if isinstance(w.kernel, Attend)]
     assert {(w.kernel.window, w.times) for w in windowed} == {(0, 18), (128, 18)}
-    states = [w for w in ops(arch("qwen3-next-80b-a3b"), DECODE) if isinstance(w.kernel, State)]
+    states = [w for w in ops(arch("qwen3-next-80b-a3b"), DECODE) if isinstance(w.kernel, StateUpdate)]
     assert sum(w.times for w in states) == 36
     long = Step(new=1, past=50_000)
     sparse = [w.kernel for w in ops(arch("deepseek-v3.2"), long) if isinstance(w.kernel, Attend)]

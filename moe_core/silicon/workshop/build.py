@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from moe_core import hardware
 from moe_core.silicon.systems import DATA, SYSTEMS
 from moe_core.silicon.workshop import selection
-from moe_core.silicon.workshop.selection import Source
+from moe_core.silicon.workshop.selection import SourceFile
 
 PACKAGE = "aiconfigurator-core 0.12.0"
 BEYOND = 1.05  # of the data sheet's peak: clocks vary by a few per cent, not more
@@ -61,7 +61,7 @@ def build(package: Path, target: Path = DATA) -> list[Built]:
     return done
 
 
-def _read(systems: Path, source: Source) -> tuple[pa.Table, Built]:
+def _read(systems: Path, source: SourceFile) -> tuple[pa.Table, Built]:
     """The rows of one file in our columns, one a point, none beyond the roof."""
     path = systems / "data" / source.path
     connection = duckdb.connect()
@@ -79,7 +79,7 @@ def _read(systems: Path, source: Source) -> tuple[pa.Table, Built]:
     return rows, built
 
 
-def _limits(source: Source) -> dict[str, float]:
+def _limits(source: SourceFile) -> dict[str, float]:
     """Data-sheet peaks of the source's system, a little above: FLOP/s in 16 bits and bytes a second."""
     device = hardware.get(SYSTEMS[source.system])
     return {"flops": BEYOND * device.peak("bf16"), "bytes": BEYOND * device.bandwidth}

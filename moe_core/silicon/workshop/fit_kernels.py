@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from moe_core import hardware
 from moe_core.perf import attention_time, comm, gemm
 from moe_core.perf.attention_time import Heads
-from moe_core.perf.gemm import GemmConstants, Machine
+from moe_core.perf.gemm import DataSheet, GemmConstants
 from moe_core.silicon import tables
 from moe_core.silicon.constants import PATH, Array
 from moe_core.silicon.systems import SYSTEMS
@@ -39,7 +39,7 @@ class _Points(NamedTuple):
     groups: Array
 
 
-class Case(NamedTuple):
+class KernelFit(NamedTuple):
     """One fit: its name, the points, what it must not have seen to be judged, and the model."""
 
     name: str
@@ -48,7 +48,7 @@ class Case(NamedTuple):
     model: Model
 
 
-def fit(case: Case) -> dict[str, float]:
+def fit(case: KernelFit) -> dict[str, float]:
     """Constants on all points; errors on shapes left out in turn."""
     constants = _solve(case, np.ones(len(case.groups), dtype=bool))
     errors = np.concatenate([_left_out(case, fold) for fold in range(_FOLDS)])
@@ -63,7 +63,7 @@ def fit(case: Case) -> dict[str, float]:
     }
 
 
-def _left_out(case: Case, fold: int) -> Array:
+def _left_out(case: KernelFit, fold: int) -> Array:
     """Log errors of the shapes of one fold, by constants that never saw them."""
     held = case.groups % _FOLDS == fold
     if held.all() or not held.any():
@@ -73,7 +73,7 @@ def _left_out(case: Case, fold: int) -> Array:
     return np.asarray(np.log(case.model(points, constants)) - np.log(points["seconds"]))
 
 
-def _solve(case: Case, seen: Array) -> GemmConstants:
+def _solve(case: KernelFit, seen: Array) -> GemmConstants:
     points = {name: values[seen] for name, values in case.points.items()}
     target = np.log(points["seconds"])
 
@@ -99,12 +99,12 @@ def _points(
     return _Points(arrays, groups)
 
 
-def _machine(system: str, dtype: str) -> Machine:
+def _machine(system: str, dtype: str) -> DataSheet:
     device = hardware.get(SYSTEMS[system])
-    return Machine(device.peak(dtype), device.bandwidth)
+    return DataSheet(device.peak(dtype), device.bandwidth)
 
 
-def _gemms(system: str, framework: str) -> Iterable[Case]:
+def _gemms(system: str, framework: str) -> Iterable[KernelFit]:
     widths = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625}
     for dtype, width in widths.items():
         found = _points("gemm", ("m", "n", "k"), ("n", "k"), system=system, framework=framework, dtype=dtype)
@@ -113,14 +113,14 @@ def _gemms(system: str, framework: str) -> Iterable[Case]:
         machine = _machine(system, dtype)
 
         def model(
-            p: dict[str, Array], c: GemmConstants, machine: Machine = machine, width: float = width
+            p: dict[str, Array], c: GemmConstants, machine: DataSheet = machine, width: float = width
         ) -> Array:
             return np.asarray(gemm.seconds(p["m"], p["n"], p["k"], width, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"gemm/{system}/{framework}/{dtype}", found.arrays, found.groups, model)
+        yield KernelFit(f"gemm/{system}/{framework}/{dtype}", found.arrays, found.groups, model)
 
 
-def _attention(system: str, framework: str) -> Iterable[Case]:
+def _attention(system: str, framework: str) -> Iterable[KernelFit]:
     shape = ("heads", "kv_heads", "head_dim", "batch")
     machine = _machine(system, "bf16")
     equal: dict[str, str | int] = {"system": system, "framework": framework, "dtype": "bf16", "window": 0}
@@ -132,7 +132,7 @@ def _attention(system: str, framework: str) -> Iterable[Case]:
                 heads: Any = Heads(p["heads"], p["kv_heads"], p["head_dim"], p["head_dim"])  # type: ignore[arg-type]
                 return np.asarray(attention_time.decode(p["batch"], p["past"], heads, width, machine, c))  # type: ignore[arg-type]
 
-            yield Case(f"decode/{system}/{framework}/{kv}", found.arrays, found.groups, decode)
+            yield KernelFit(f"decode/{system}/{framework}/{kv}", found.arrays, found.groups, decode)
     found = _points("attention_context", (*shape, "isl"), shape[:3], kv_dtype="bf16", **equal)
     if found is not None:
 
@@ -140,10 +140,10 @@ def _attention(system: str, framework: str) -> Iterable[Case]:
             heads: Any = Heads(p["heads"], p["kv_heads"], p["head_dim"], p["head_dim"])  # type: ignore[arg-type]
             return np.asarray(attention_time.prefill(p["batch"], p["isl"], heads, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"prefill/{system}/{framework}/bf16", found.arrays, found.groups, prefill)
+        yield KernelFit(f"prefill/{system}/{framework}/bf16", found.arrays, found.groups, prefill)
 
 
-def _latent(system: str) -> Iterable[Case]:
+def _latent(system: str) -> Iterable[KernelFit]:
     """MLA of SGLang: the kernel alone."""
     machine, (key, value, own_key, own_value) = _machine(system, "bf16"), MLA_WIDTHS
     equal: dict[str, str | int] = {
@@ -160,7 +160,7 @@ def _latent(system: str) -> Iterable[Case]:
             return np.asarray(attention_time.decode(p["batch"], p["past"], heads, 2.0, machine, c))  # type: ignore[arg-type]
 
         keep = found.arrays["past"] > 0
-        yield Case(
+        yield KernelFit(
             f"latent_decode/{system}/sglang/bf16",
             {k: v[keep] for k, v in found.arrays.items()},
             found.groups[keep],
@@ -173,7 +173,7 @@ def _latent(system: str) -> Iterable[Case]:
             heads: Any = Heads(p["heads"], p["heads"], own_key, own_value)  # type: ignore[arg-type]
             return np.asarray(attention_time.prefill(p["batch"], p["isl"], heads, machine, c))  # type: ignore[arg-type]
 
-        yield Case(f"latent_prefill/{system}/sglang/bf16", found.arrays, found.groups, prefill)
+        yield KernelFit(f"latent_prefill/{system}/sglang/bf16", found.arrays, found.groups, prefill)
 
 
 def lines(system: str) -> dict[str, list[dict[str, float]]]:

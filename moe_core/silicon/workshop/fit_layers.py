@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 from moe_core.perf.moe_layer import Constants, seconds
 from moe_core.silicon.constants import LAYERS, Array
 from moe_core.silicon.workshop import layer_tables
-from moe_core.silicon.workshop.layer_tables import LOADS, Table
+from moe_core.silicon.workshop.layer_tables import LOADS, LayerTable
 
 MIN_SHAPES = 4  # architectures a kernel needs for constants of its own
 _MOST, _MOST_FOLD = 9_000, 6_000  # rows a fit sees, drawn evenly over tokens and splits
@@ -32,7 +32,7 @@ _BOUNDS = {
 _PULL = 0.3  # towards the start: what the rows do not tell stays where it began, in a fold as in the whole
 
 
-def fit(table: Table, start: Array = _START, most: int = _MOST, steps: int = 60) -> Array:
+def fit(table: LayerTable, start: Array = _START, most: int = _MOST, steps: int = 60) -> Array:
     """Logarithms of the constants, [28]: least squares of log errors, outliers softened."""
     seen = _thinned(table, most)
     target = np.log(seen.seconds)
@@ -52,7 +52,7 @@ def constants(logs: Array) -> Constants:
     return Constants(*(float(value) for value in np.exp(np.clip(logs, -_LIMIT, _LIMIT))))
 
 
-def _thinned(table: Table, most: int) -> Table:
+def _thinned(table: LayerTable, most: int) -> LayerTable:
     """About `most` rows, the same for the same table."""
     count = len(table.seconds)
     if count <= most:
@@ -62,7 +62,7 @@ def _thinned(table: Table, most: int) -> Table:
     return table.where(keep)
 
 
-def fit_group(table: Table) -> dict[str, Any]:
+def fit_group(table: LayerTable) -> dict[str, Any]:
     """Constants of every kernel of one group, each with its folds."""
     kernels = table.rows["kernel"].to_numpy()
     names = table.rows["kernel"].value_counts().index  # the most measured first
@@ -78,7 +78,7 @@ def fit_group(table: Table) -> dict[str, Any]:
     return {"kernels": found, "serves": _serves(table)}
 
 
-def _own(table: Table, shapes: list[str]) -> dict[str, Any]:
+def _own(table: LayerTable, shapes: list[str]) -> dict[str, Any]:
     logs = fit(table)
     shape = table.rows["shape"].to_numpy()
     folds = {name: fit(table.where(shape != name), logs, _MOST_FOLD, 25) for name in shapes}
@@ -89,7 +89,7 @@ def _own(table: Table, shapes: list[str]) -> dict[str, Any]:
     }
 
 
-def _scaled(table: Table, main: dict[str, Any], like: str) -> dict[str, Any]:
+def _scaled(table: LayerTable, main: dict[str, Any], like: str) -> dict[str, Any]:
     """One factor on the main kernel's time: the geometric mean, 1 where no other architecture tells it."""
     modelled = seconds(table.work, Constants(*main["constants"]), cached=True)
     ratios, shape = np.log(table.seconds / modelled), table.rows["shape"].to_numpy()
@@ -100,7 +100,7 @@ def _scaled(table: Table, main: dict[str, Any], like: str) -> dict[str, Any]:
     return {"like": like, "scale": float(np.exp(ratios.mean())), "folds": factor, "rows": len(ratios)}
 
 
-def _serves(table: Table) -> dict[str, str]:
+def _serves(table: LayerTable) -> dict[str, str]:
     """The kernel a new architecture would get: the most used one, by the way the layer is split."""
     rows = table.rows
     way = np.where(rows["ep"] > 1, "expert", np.where(rows["tp"] > 1, "tensor", "one"))

@@ -18,7 +18,7 @@ from moe_core.perf.moe_layer import seconds
 from moe_core.silicon import constants
 from moe_core.silicon.constants import BUCKETS, INTERVALS, Array, Interval, bucket
 from moe_core.silicon.workshop import layer_tables
-from moe_core.silicon.workshop.layer_tables import Table
+from moe_core.silicon.workshop.layer_tables import LayerTable
 
 CLAIM = 0.8  # what the interval claims to hold
 _FEW = 30  # errors a quantile needs
@@ -36,7 +36,7 @@ def errors(system: str, framework: str, dtype: str) -> pd.DataFrame:
     return frame.assign(lower=frame["predicted"] * low, upper=frame["predicted"] * high)
 
 
-def held_out(table: Table) -> Array:
+def held_out(table: LayerTable) -> Array:
     """Predictions of every row by the fold that left its architecture out."""
     found = np.full(len(table.seconds), np.nan)
     shape, kernel = table.rows["shape"].to_numpy(), table.rows["kernel"].to_numpy()

@@ -15,7 +15,7 @@ import pandas as pd
 
 from moe_core.perf.benchmark_load import Mend, benchmark_load
 from moe_core.perf.expert_load import Load
-from moe_core.perf.moe_layer import LayerCase, Machine, Work, work
+from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, work
 from moe_core.silicon import tables
 from moe_core.silicon.constants import Array
 from moe_core.silicon.layer import machine, mend
@@ -28,20 +28,20 @@ SHAPE = ["hidden", "inter", "experts", "top_k"]
 UNGATED = {(2688, 1856, 128, 6), (2048, 5120, 512, 22), (8192, 5120, 512, 22)}
 
 
-class Table(NamedTuple):
+class LayerTable(NamedTuple):
     """Rows of one system, framework and format: identity, work asked, seconds measured."""
 
     system: str
     framework: str
     dtype: str
     rows: pd.DataFrame  # the columns of the table, and `shape`
-    work: Work
+    work: LayerWork
     seconds: Array
     machine: Machine
 
-    def where(self, keep: Array) -> Table:
+    def where(self, keep: Array) -> LayerTable:
         """The rows that `keep` marks."""
-        picked = Work(*(np.asarray(value)[keep] for value in self.work))
+        picked = LayerWork(*(np.asarray(value)[keep] for value in self.work))
         return self._replace(rows=self.rows[keep], work=picked, seconds=self.seconds[keep])
 
 
@@ -52,7 +52,7 @@ def groups() -> list[tuple[str, str, str]]:
 
 
 @once
-def read(system: str, framework: str, dtype: str) -> Table:
+def read(system: str, framework: str, dtype: str) -> LayerTable:
     """One group with the work of every row."""
     columns = ["kernel", *SHAPE, "tp", "ep", "distribution", "tokens", "seconds"]
     rows = pd.DataFrame(
@@ -63,7 +63,9 @@ def read(system: str, framework: str, dtype: str) -> Table:
     of = machine(system, dtype)
     fields = {name: rows[name].to_numpy() for name in LayerCase._fields if name != "gated"}
     case = LayerCase(**fields, gated=gated(rows, system))
-    return Table(system, framework, dtype, rows, work(case, loads(rows), of), rows["seconds"].to_numpy(), of)
+    return LayerTable(
+        system, framework, dtype, rows, work(case, loads(rows), of), rows["seconds"].to_numpy(), of
+    )
 
 
 def gated(rows: pd.DataFrame, system: str) -> Array:

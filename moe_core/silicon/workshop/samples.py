@@ -52,7 +52,7 @@ _COLUMNS = (
 )
 
 
-class Sample(NamedTuple):
+class ServedSample(NamedTuple):
     """One served measurement and the question it answers. Seconds."""
 
     id: str
@@ -86,7 +86,7 @@ class Sample(NamedTuple):
 class Samples(NamedTuple):
     """The rows we can ask about, and how many were left out for which reason."""
 
-    used: tuple[Sample, ...]
+    used: tuple[ServedSample, ...]
     left_out: dict[str, int]
 
 
@@ -115,12 +115,12 @@ def _unusable(row: dict[str, Any]) -> str:
     return ""
 
 
-def _sample(row: dict[str, Any]) -> Sample:
+def _sample(row: dict[str, Any]) -> ServedSample:
     name = MODELS[row["model"]]
     arch = registry.get(name).architecture
     assert arch is not None
     stated = re.search(r"silicon_concurrency=(\d+)", row["origin"])
-    return Sample(
+    return ServedSample(
         *(row["id"], name, arch, systems.device(row["system"]), row["framework"]),
         *(_precision(name, row["gemm_dtype"]), _cache(name, row["gemm_dtype"])),
         _split(row, arch.experts is not None),

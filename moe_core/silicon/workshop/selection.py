@@ -42,7 +42,7 @@ class Table(NamedTuple):
     bytes: str = "0"
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """One file of the package."""
 
     table: str
@@ -161,39 +161,39 @@ TABLES: dict[str, Table] = {
 }
 
 
-def sources(table: str) -> Iterator[Source]:
+def sources(table: str) -> Iterator[SourceFile]:
     """The files of one table, system by system, framework by framework."""
     for system in SYSTEMS:
         yield from _files(table, system)
 
 
-def _files(table: str, system: str) -> Iterator[Source]:
+def _files(table: str, system: str) -> Iterator[SourceFile]:
     versions = _OLD if system == "a100_sxm" else _NEW
     for framework, version in versions.items():
         for folder, file, extra in _FILES.get(table, {}).get(framework, ()):
             if _exists(folder, file, system, framework):
                 path = f"{system}/{folder}/{framework}/{version}/{file}.parquet"
-                yield Source(table, system, framework, version, path, extra)
+                yield SourceFile(table, system, framework, version, path, extra)
     if table == "collective":
         yield from _collectives(system, versions)
     if table == "deepep" and system in _DEEPEP:
         yield from _exchanges(system)
 
 
-def _collectives(system: str, versions: Mapping[str, str]) -> Iterator[Source]:
+def _collectives(system: str, versions: Mapping[str, str]) -> Iterator[SourceFile]:
     nccl = _NCCL.get(system, "2.29.2")
     half = (("op", "op_name"), ("dtype", "nccl_dtype"), ("mode", "'nccl'"))
     width = (("width", "CASE nccl_dtype WHEN 'half' THEN 2 ELSE 1 END"),)
     path = f"{system}/comm/nccl/{nccl}/nccl_perf.parquet"
-    yield Source("collective", system, "nccl", nccl, path, half + width)
+    yield SourceFile("collective", system, "nccl", nccl, path, half + width)
     graph = "CASE WHEN kernel_source LIKE '%graph%' THEN 'graph' ELSE 'eager' END"
     own = (("op", "op_name"), ("dtype", "allreduce_dtype"), ("mode", graph), ("width", "2"))
     for framework, version in {**versions, **_ALL_REDUCE.get(system, {})}.items():
         path = f"{system}/comm/{framework}/{version}/custom_allreduce_perf.parquet"
-        yield Source("collective", system, framework, version, path, own)
+        yield SourceFile("collective", system, framework, version, path, own)
 
 
-def _exchanges(system: str) -> Iterator[Source]:
+def _exchanges(system: str) -> Iterator[SourceFile]:
     """DeepEP. Times of `old` are averages over several nodes of eight, of `new` within one."""
     low = (
         *(("mode", "'low_latency'"), ("ranks", "8 * node_num"), ("sms", "0")),
@@ -211,13 +211,13 @@ def _exchanges(system: str) -> Iterator[Source]:
             continue
         for file, extra in (("wideep_deepep_ll_perf", low), ("wideep_deepep_normal_perf", normal)):
             path = f"{system}/comm/sglang/{version}/{file}.parquet"
-            yield Source("deepep", system, "sglang", version, path, extra)
+            yield SourceFile("deepep", system, "sglang", version, path, extra)
     path = f"{system}/comm/vllm/0.24.0/moe_a2a_perf.parquet"
     times = (
         *(("mode", "comm_backend"), ("ranks", "ep_size"), ("top_k", "topk"), ("tokens", "num_tokens")),
         *(("dispatch_us", "dispatch_us"), ("combine_us", "combine_us")),
     )
-    yield Source("deepep", system, "vllm", "0.24.0", path, times)
+    yield SourceFile("deepep", system, "vllm", "0.24.0", path, times)
 
 
 _Files = dict[str, dict[str, tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]]]
@@ -251,7 +251,7 @@ def describe(path: Path) -> str:
     return f"DESCRIBE SELECT * FROM read_parquet('{path}')"
 
 
-def points(source: Source, path: Path, columns: set[str]) -> str:
+def points(source: SourceFile, path: Path, columns: set[str]) -> str:
     """SQL: tables `everything` and `points` of one file, under our names, one row a point."""
     table = TABLES[source.table]
     given = dict(source.extra)
@@ -276,7 +276,7 @@ def points(source: Source, path: Path, columns: set[str]) -> str:
     )
 
 
-def within_roof(source: Source, limits: Mapping[str, float]) -> str:
+def within_roof(source: SourceFile, limits: Mapping[str, float]) -> str:
     """SQL: drop the points that beat the data sheet."""
     table = TABLES[source.table]
     time = " + ".join(table.values)
@@ -286,7 +286,7 @@ def within_roof(source: Source, limits: Mapping[str, float]) -> str:
     )
 
 
-def ordered(source: Source) -> str:
+def ordered(source: SourceFile) -> str:
     """SQL: the rows as they are stored, sorted by shape so that they compress and can be skipped."""
     table = TABLES[source.table]
     keys = ", ".join(f'"{name}"' for name in table.keys)

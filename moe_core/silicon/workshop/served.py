@@ -21,7 +21,7 @@ from moe_core.silicon import constants, serving, tables
 from moe_core.silicon.constants import Array
 from moe_core.silicon.serving import DEFAULT, Served
 from moe_core.silicon.systems import DATA
-from moe_core.silicon.workshop.samples import Sample, aggregated
+from moe_core.silicon.workshop.samples import ServedSample, aggregated
 
 Formula = Callable[[Served, dict[str, float]], float]
 
@@ -38,24 +38,24 @@ _RESCALED = {"trtllm": {"kernels": (0.6, 1.2)}}
 CLAIM = 0.8  # what an interval claims to hold
 
 
-class Case(NamedTuple):
+class ServedCase(NamedTuple):
     """A sample and the seconds of its kernels."""
 
-    sample: Sample
+    sample: ServedSample
     served: Served
 
 
 class Outcome(NamedTuple):
     """A sample with predictions by the shipped constants and by those that never saw its model (`held`)."""
 
-    sample: Sample
+    sample: ServedSample
     tpot: float
     tpot_held: float
     ttft: float
     ttft_held: float
 
 
-class Row(NamedTuple):
+class ServedRow(NamedTuple):
     """The same without objects, as it ships in served.parquet. Seconds, measured and predicted."""
 
     id: str
@@ -88,7 +88,7 @@ class Score(NamedTuple):
     spearman: float
 
 
-def cases() -> tuple[list[Case], dict[str, int]]:
+def cases() -> tuple[list[ServedCase], dict[str, int]]:
     """Every sample we can ask about, and what was left out and why."""
     found = aggregated()
     left, kept = dict(found.left_out), []
@@ -97,11 +97,11 @@ def cases() -> tuple[list[Case], dict[str, int]]:
         if answer is None:
             left["does not fit by our count"] = left.get("does not fit by our count", 0) + 1
         else:
-            kept.append(Case(sample, answer))
+            kept.append(ServedCase(sample, answer))
     return kept, left
 
 
-def _served(sample: Sample) -> Served | None:
+def _served(sample: ServedSample) -> Served | None:
     """None where it does not fit by our count."""
     try:
         return serving.served(
@@ -120,7 +120,7 @@ def _served(sample: Sample) -> Served | None:
         return None
 
 
-def fit(known: Sequence[Case], framework: str) -> dict[str, float]:
+def fit(known: Sequence[ServedCase], framework: str) -> dict[str, float]:
     """Constants of one framework: those of tokens first, then those of the first token."""
     mine = [case for case in known if case.sample.framework == framework]
     values = dict(DEFAULT)
@@ -131,7 +131,7 @@ def fit(known: Sequence[Case], framework: str) -> dict[str, float]:
 
 
 def _solve(
-    mine: Sequence[Case],
+    mine: Sequence[ServedCase],
     values: dict[str, float],
     bounds: dict[str, tuple[float, float]],
     formula: Formula,
@@ -149,29 +149,29 @@ def _solve(
     return dict(zip(names, (float(f"{x:.4g}") for x in np.exp(found.x)), strict=True))
 
 
-def _reads(case: Case, name: str) -> bool:
+def _reads(case: ServedCase, name: str) -> bool:
     """Whether a constant matters to a case: those of prompts in step only to such."""
     if name.endswith("_in_step"):
         return case.served.in_step
     return not (case.served.in_step and name in ("interference", "burst"))
 
 
-def outcomes(known: Sequence[Case]) -> list[Outcome]:
+def outcomes(known: Sequence[ServedCase]) -> list[Outcome]:
     """Predictions by the shipped constants and by those that never saw the model."""
     return [_outcome(case) for case in known]
 
 
-def _outcome(case: Case) -> Outcome:
+def _outcome(case: ServedCase) -> Outcome:
     own = constants.served(case.sample.framework)
     other = constants.served_without(case.sample.framework, case.sample.name)
     tokens = (serving.tpot(case.served, own), serving.tpot(case.served, other))
     return Outcome(case.sample, *tokens, serving.ttft(case.served, own), serving.ttft(case.served, other))
 
 
-def row(one: Outcome) -> Row:
+def row(one: Outcome) -> ServedRow:
     """What ships of an outcome."""
     of = one.sample
-    return Row(
+    return ServedRow(
         *(of.id, of.name, of.framework, of.device.name, of.configuration),
         *(of.arch.experts is not None, of.queued),
         *(of.sequences, of.parallel.devices, of.isl, of.osl),
@@ -179,10 +179,10 @@ def row(one: Outcome) -> Row:
     )
 
 
-def shipped() -> list[Row]:
+def shipped() -> list[ServedRow]:
     """The outcomes as they were when the constants were fitted: what a page reads."""
-    found = tables.measured("served", Row._fields)
-    return [Row(*values) for values in zip(*found.values(), strict=True)]
+    found = tables.measured("served", ServedRow._fields)
+    return [ServedRow(*values) for values in zip(*found.values(), strict=True)]
 
 
 def score(predicted: Sequence[float], measured: Sequence[float], keys: Sequence[object]) -> Score:
@@ -202,7 +202,7 @@ def score(predicted: Sequence[float], measured: Sequence[float], keys: Sequence[
     )
 
 
-def report(found: Sequence[Row] | None = None) -> dict[str, Any]:
+def report(found: Sequence[ServedRow] | None = None) -> dict[str, Any]:
     """What the accuracy command says about served models: of the shipped rows unless others are given."""
     found = shipped() if found is None else found
     parts = {
@@ -225,11 +225,11 @@ def report(found: Sequence[Row] | None = None) -> dict[str, Any]:
     }
 
 
-def _group(one: Row) -> tuple[str, str, str]:
+def _group(one: ServedRow) -> tuple[str, str, str]:
     return one.name, one.framework, one.device
 
 
-def _scores(rows: Sequence[Row]) -> dict[str, Any]:
+def _scores(rows: Sequence[ServedRow]) -> dict[str, Any]:
     keys = [one.configuration for one in rows]
     tokens, firsts = [one.tpot for one in rows], [one.ttft for one in rows]
     return {
@@ -240,7 +240,7 @@ def _scores(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _coverage(found: Sequence[Row]) -> float:
+def _coverage(found: Sequence[ServedRow]) -> float:
     """Share of rows inside an interval whose width was taken from the framework's other models."""
     inside = 0
     for framework, name in sorted({(one.framework, one.name) for one in found}):
@@ -251,9 +251,9 @@ def _coverage(found: Sequence[Row]) -> float:
     return inside / len(found)
 
 
-def _worst(found: Sequence[Row], most: int = 20) -> list[dict[str, Any]]:
+def _worst(found: Sequence[ServedRow], most: int = 20) -> list[dict[str, Any]]:
     """Configurations furthest off, one row each, by the factor between the two."""
-    seen: dict[str, Row] = {}
+    seen: dict[str, ServedRow] = {}
     for one in sorted(found, key=_factor, reverse=True):
         seen.setdefault(one.configuration, one)
     return [
@@ -265,7 +265,7 @@ def _worst(found: Sequence[Row], most: int = 20) -> list[dict[str, Any]]:
     ]
 
 
-def _factor(one: Row) -> float:
+def _factor(one: ServedRow) -> float:
     return float(abs(np.log(one.tpot_held / one.tpot)))
 
 
@@ -281,15 +281,15 @@ def refit() -> None:
     constants.PATH.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     constants.forget()
     columns = zip(*(row(one) for one in outcomes(known)), strict=True)
-    pq.write_table(pa.table(dict(zip(Row._fields, columns, strict=True))), DATA / "served.parquet")
+    pq.write_table(pa.table(dict(zip(ServedRow._fields, columns, strict=True))), DATA / "served.parquet")
 
 
-def _without_each(known: Sequence[Case], framework: str) -> dict[str, dict[str, float]]:
+def _without_each(known: Sequence[ServedCase], framework: str) -> dict[str, dict[str, float]]:
     names = sorted({case.sample.name for case in known if case.sample.framework == framework})
     return {name: fit([case for case in known if case.sample.name != name], framework) for name in names}
 
 
-def _spread(known: Sequence[Case], framework: str, without: dict[str, dict[str, float]]) -> float:
+def _spread(known: Sequence[ServedCase], framework: str, without: dict[str, dict[str, float]]) -> float:
     """80 % quantile of the log error per output token of models left out."""
     mine = [case for case in known if case.sample.framework == framework]
     guess = [serving.tpot(case.served, without[case.sample.name]) for case in mine]

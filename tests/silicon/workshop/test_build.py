@@ -12,7 +12,7 @@ import pytest
 from moe_core import hardware
 from moe_core.silicon.systems import DATA, SAMPLES, SCALED, SYSTEMS
 from moe_core.silicon.workshop import build, selection
-from moe_core.silicon.workshop.selection import Source
+from moe_core.silicon.workshop.selection import SourceFile
 
 MANIFEST = json.loads((DATA / "manifest.json").read_text())
 TEXTS = ("system", "framework", "version", "kernel")
@@ -103,7 +103,7 @@ def test_repeats_keep_the_fastest_kernel_and_the_median_of_one(tmp_path):
         " ('int4_wo', 4096, 4096, 4096, 'wrong', 1e-9))"
         f" t(gemm_dtype, m, n, k, kernel_source, latency)) TO '{path}'"
     )
-    source = Source("gemm", "h100_sxm", "vllm", "0", path.name)
+    source = SourceFile("gemm", "h100_sxm", "vllm", "0", path.name)
     (tmp_path / "data").mkdir()
     path.rename(tmp_path / "data" / path.name)
     found, built = build._read(tmp_path, source)

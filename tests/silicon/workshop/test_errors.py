@@ -117,7 +117,7 @@ class Everything(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def everything(served: tuple[list[workshop.Case], dict[str, int]]) -> Everything:
+def everything(served: tuple[list[workshop.ServedCase], dict[str, int]]) -> Everything:
     """A million errors of layers are computed once for the summary and the tables."""
     shares: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
