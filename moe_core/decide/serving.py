@@ -21,7 +21,7 @@ from typing import NamedTuple
 from scipy.optimize import brentq
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, WIDEST, Layout, layouts
+from moe_core.decide.layout import MOST, WIDEST, Layout, Way, layouts
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
@@ -63,14 +63,14 @@ class Serving:
         self.candidate, self.spec, self.work = candidate, spec, spec.workload
         self.device = spec.device
         self.usable = usable(self.device.capacity)
-        self._load, self._stretch = load, exp(bias)
+        self._way, self._stretch = Way(candidate, spec, load), exp(bias)
         self._link = spec.listed.link_gbs / (self.device.link_gbs or inf)
         self.devices = spec.equal or self.enough or WIDEST
         self.layouts = self._layouts(self.devices)
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""
-        found = layouts(self.candidate, self.spec, devices, self._load)
+        found = layouts(self._way, devices)
         if self.spec.equal is not None or self.work.traffic is not None:
             return found
         return tuple(one for one in found if one.replicas == 1) or found

@@ -29,12 +29,15 @@ BITS: dict[Format, Fraction] = {
 }
 
 
+_BYTES = {form: (bits.numerator, 8 * bits.denominator) for form, bits in BITS.items()}
+
+
 def size(elements: float, form: Format) -> int:
     """Bytes of `elements` stored in `form`, scales included, rounded up."""
-    bits = BITS[form]
     if elements == int(elements):  # the usual case, without the cost of fractions
-        return -(-int(elements) * bits.numerator // (8 * bits.denominator))
-    return ceil(Fraction(elements) * bits / 8)
+        above, below = _BYTES[form]
+        return -(-int(elements) * above // below)
+    return ceil(Fraction(elements) * BITS[form] / 8)
 
 
 class Precision(Spec):
