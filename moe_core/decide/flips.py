@@ -8,6 +8,7 @@ crossings inside one step of the grid are not seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import floor, log2, sqrt
 from typing import NamedTuple
@@ -88,12 +89,38 @@ def between(found: Verdict, name: str, points: Sequence[Point]) -> tuple[Flip, .
 
 def _asking(found: Verdict, knob: Knob) -> Asked:
     """The judgement at a value of the knob, everything else as it is."""
-    spec, recorded, pair = found.spec, found.case.recorded, found.pair
+    question = _Question(found, knob)
 
     def ask(value: float) -> Judgement:
-        return judge(knobs.turned(spec, knob.id, value), recorded, pair)
+        return _judged(question, value)
 
     return ask
+
+
+class _Question:
+    """Everything but where one knob stands: whoever turns that knob asks the same. Equal by value."""
+
+    __slots__ = ("found", "hash", "knob", "name")
+
+    def __init__(self, found: Verdict, knob: Knob) -> None:
+        self.found, self.knob = found, knob
+        rest, pair = knobs.turned(found.spec, knob.id, 1), found.pair
+        sides = tuple((one.key, one.name) for one in (pair.first, pair.second))
+        load = found.case.recorded and found.case.recorded.load
+        self.name = (knob.id, rest.model_dump_json(warnings=False), sides, pair.rule.id, load)
+        self.hash = hash(self.name)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Question) and self.name == other.name)
+
+
+@lru_cache(maxsize=50_000)
+def _judged(question: _Question, value: float) -> Judgement:
+    found = question.found
+    return judge(knobs.turned(found.spec, question.knob.id, value), found.case.recorded, found.pair)
 
 
 def _grid(found: Verdict, knob: Knob, steps: int) -> list[float]:

@@ -273,7 +273,7 @@ class Serving:
         """The same with the spec's link between devices, and the bias."""
         stretch = 1 - found.network + found.network * self._link
         seconds, network = found.seconds * stretch * self._stretch, found.network * self._link / stretch
-        return found._replace(seconds=seconds, network=network)
+        return Reading(seconds, found.spread, network, found.distinct, found.source)
 
     # -- the best of all layouts --------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ own data sheet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, State
@@ -22,6 +23,12 @@ from moe_core.silicon.product_time import product
 
 def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) -> Timed:
     """Seconds of one run of `kernel`. `load`: share of each expert, None for independent even tokens."""
+    return _time(kernel, place, load if isinstance(kernel, Bank) else None)
+
+
+@lru_cache(maxsize=100_000, typed=True)  # typed: kernels of two kinds may hold the same numbers
+def _time(kernel: Kernel, place: Place, load: tuple[float, ...] | None) -> Timed:
+    """Steps share most kernels: those of two histories all but attention, of two mixtures all but experts."""
     return bank(kernel, place, load) if isinstance(kernel, Bank) else _TIMES[type(kernel)](kernel, place)
 
 

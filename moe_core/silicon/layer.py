@@ -7,9 +7,8 @@ recorded) on a shape that one has, the measured time is scaled by what the model
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
@@ -116,20 +115,26 @@ def _check(case: LayerCase) -> None:
 def _place(hardware: Hardware, dtype: str, framework: str) -> _Place:
     """The group to take constants from: the format asked for, else the nearest that was fitted."""
     system = systems.of(hardware)
+    form = _form(system.name, framework, dtype)
+    peak = hardware.peak(layer_tables.multiplied(dtype))
+    of = Machine(hardware.bandwidth, peak, CACHES[system.name], layer_tables.weight_bytes(dtype))
+    return _Place(system.name, framework, form, system.own, of)
+
+
+@lru_cache(maxsize=1024)
+def _form(system: str, framework: str, dtype: str) -> str:
+    """The fitted format nearest to `dtype`. Raises ConfigError."""
     fitted = set(layer_constants.groups())
     if framework not in {group[1] for group in fitted}:
         raise ConfigError(
             f"framework ({framework}): must be one of {', '.join(sorted({g[1] for g in fitted}))}"
         )
     form: str | None = dtype
-    while form is not None and (system.name, framework, form) not in fitted:
+    while form is not None and (system, framework, form) not in fitted:
         form = _NEAREST.get(form, "bf16" if form != "bf16" else None)
     if form is None:
-        raise ConfigError(f"dtype ({dtype}): {framework} was not measured with it on {system.name}")
-    peak = hardware.peak(layer_tables.multiplied(dtype))
-    cache = CACHES[system.name]
-    of = Machine(hardware.bandwidth, peak, cache, layer_tables.weight_bytes(dtype))
-    return _Place(system.name, framework, form, system.own, of)
+        raise ConfigError(f"dtype ({dtype}): {framework} was not measured with it on {system}")
+    return form
 
 
 def _load(case: LayerCase, load: Popularity, place: _Place) -> Load:
@@ -165,8 +170,7 @@ def _measured(place: _Place, case: LayerCase, load: str) -> float | None:
 
 def _interval(place: _Place, case: LayerCase) -> tuple[float, float]:
     held = layer_accuracy.intervals(place.system, place.framework, place.dtype)
-    which = int(layer_accuracy.bucket(*(np.asarray([v]) for v in (case.tokens, case.tp, case.ep)))[0])
-    low, high = held[which]
+    low, high = held[int(layer_accuracy.bucket(case.tokens, case.tp, case.ep))]
     return (min(low, 1.0), max(high, 1.0)) if place.own else (min(low, 1.0) / FAR, max(high, 1.0) * FAR)
 
 

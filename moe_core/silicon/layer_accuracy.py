@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from moe_core.perf.expert_load import Values
 from moe_core.perf.moe_layer import seconds
 from moe_core.silicon import layer_constants, layer_tables
 from moe_core.silicon.layer_tables import Array, Table
@@ -57,15 +58,20 @@ def held_out(table: Table) -> Array:
     return found
 
 
-def bucket(tokens: Array, tp: Array, ep: Array) -> Array:
-    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts."""
+def bucket(tokens: Values, tp: Values, ep: Values) -> Array:
+    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts. Numbers or arrays."""
     by_tokens = np.searchsorted(BUCKETS, tokens, side="left") - 1
     return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
 
 
 def intervals(system: str, framework: str, dtype: str) -> tuple[Interval, ...]:
     """What to multiply a prediction with for its 80 % interval, by bucket; as shipped."""
-    return tuple(Interval(*pair) for pair in _shipped()[f"{system}/{framework}/{dtype}"])
+    return _intervals(f"{system}/{framework}/{dtype}")
+
+
+@once
+def _intervals(group: str) -> tuple[Interval, ...]:
+    return tuple(Interval(*pair) for pair in _shipped()[group])
 
 
 @once

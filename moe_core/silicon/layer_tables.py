@@ -27,6 +27,8 @@ SHAPE = ["hidden", "inter", "experts", "top_k"]
 # Nemotron: squared ReLU, two matrices an expert. The A100's older collector timed three for every shape.
 UNGATED = {(2688, 1856, 128, 6), (2048, 5120, 512, 22), (8192, 5120, 512, 22)}
 
+_WIDTHS = {str(form): float(bits) / 8 for form, bits in BITS.items()}
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -56,7 +58,7 @@ def machine(system: str, dtype: str) -> Machine:
 def weight_bytes(dtype: str) -> float:
     """Bytes of a stored weight, scales included."""
     stored = {"mxfp4_a8": "mxfp4"}.get(dtype, dtype)  # 8-bit activations, the same weights
-    return float({str(form): bits for form, bits in BITS.items()}[stored]) / 8
+    return _WIDTHS[stored]
 
 
 def multiplied(dtype: str) -> str:

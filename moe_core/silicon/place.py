@@ -43,12 +43,15 @@ class Timed(NamedTuple):
 
     def scaled(self, factor: float) -> Timed:
         """Another framework's kernel, never below the roof."""
-        return self._replace(seconds=max(self.seconds * factor, self.compute_s, self.memory_s))
+        return Timed(max(self.seconds * factor, self.compute_s, self.memory_s), *self[1:])
+
+
+_WIDTHS = {form: float(bits) / 8 for form, bits in BITS.items()}
 
 
 def width(form: str) -> float:
     """Bytes of one stored element, scales included."""
-    return float(BITS[_weights(form)]) / 8
+    return _WIDTHS[_weights(form)]
 
 
 def _weights(form: str) -> Format:

@@ -8,6 +8,7 @@ layer, the host a step. Both were fitted to served models end to end (`silicon.e
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
@@ -103,6 +104,11 @@ def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:
 
     Each new expert takes the mean of the old curve over its slice.
     """
+    return _resampled(tuple(load), experts)
+
+
+@lru_cache(maxsize=256)
+def _resampled(load: tuple[float, ...], experts: int) -> tuple[float, ...]:
     ranked = sorted((float(x) for x in load), reverse=True)
     edges = [i * len(ranked) / experts for i in range(experts + 1)]
     means = [_mean(ranked, low, high) for low, high in pairwise(edges)]
@@ -130,11 +136,12 @@ def _parts(found: Iterable[tuple[Work, Timed]]) -> list[_Sum]:
 
 
 def _together(name: str, group: list[tuple[Work, Timed]]) -> _Sum:
-    seconds = sum(work.times * timed.seconds for work, timed in group)
-    flops = sum(work.times * timed.flops for work, timed in group)
-    moved = sum(work.times * timed.bytes for work, timed in group)
-    spread = sum(work.times * timed.seconds * timed.spread for work, timed in group) / seconds
-    measured = sum(work.times * timed.seconds for work, timed in group if timed.measured)
+    spent = [work.times * timed.seconds for work, timed in group]
+    seconds = sum(spent)
+    flops = sum([work.times * timed.flops for work, timed in group])
+    moved = sum([work.times * timed.bytes for work, timed in group])
+    spread = sum([one * timed.spread for one, (_, timed) in zip(spent, group, strict=True)]) / seconds
+    measured = sum([one for one, (_, timed) in zip(spent, group, strict=True) if timed.measured])
     source: Source = "measured elsewhere" if measured > (1 - MAIN) * seconds else "modelled"
     part = Part(name, group[0][0].component, seconds, round(flops), round(moved), _bound(group), source)
     return _Sum(part, spread, next((t.distinct for _, t in group if t.distinct is not None), None))
@@ -144,9 +151,9 @@ def _bound(group: list[tuple[Work, Timed]]) -> Bound:
     """Where the time goes: overhead if the roof explains less than half of it."""
     if group[0][1].network:
         return "network"
-    total = sum(work.times * timed.seconds for work, timed in group)
-    compute = sum(work.times * timed.compute_s for work, timed in group)
-    memory = sum(work.times * timed.memory_s for work, timed in group)
+    total = sum([work.times * timed.seconds for work, timed in group])
+    compute = sum([work.times * timed.compute_s for work, timed in group])
+    memory = sum([work.times * timed.memory_s for work, timed in group])
     if max(compute, memory) < 0.4 * total:
         return "overhead"
     return "compute" if compute > memory else "memory"
