@@ -40,7 +40,6 @@ class Case(NamedTuple):
         """The mixture, then the dense model: the order in which people are told."""
         return (self.first, self.second) if self.pair.leaning >= 0 else (self.second, self.first)
 
-
     def stretched(self, bias: float) -> Case:
         """The same with the mixture's times stretched by that logarithm: what an error would change."""
         load = self.recorded.load if self.recorded else None

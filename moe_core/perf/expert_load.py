@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, sqrt
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ def expected(
     The busiest of R even ranks gets more than the mean: by Blom's normal scores (1958) times the spread of
     its pairs. With a `load`, the rank with most expected pairs is taken, without that addition.
     """
+    return _kept(experts, top_k, tokens, ranks, None if load is None else tuple(load))
+
+
+@lru_cache(maxsize=20_000)
+def _kept(experts: int, top_k: int, tokens: float, ranks: int, load: tuple[float, ...] | None) -> Load:
     if experts % ranks:
         raise ConfigError(f"ep ({ranks}): must divide experts ({experts})")
     each = experts // ranks

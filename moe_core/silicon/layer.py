@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf.benchmark_load import benchmark_load
 from moe_core.perf.expert_load import Load, expected
 from moe_core.perf.moe_layer import LayerCase, Machine, Work, overhead, roof, seconds, work
 from moe_core.silicon import layer_accuracy, layer_constants, layer_tables, systems, tables
@@ -143,9 +142,8 @@ def _load(case: LayerCase, load: Popularity, place: _Place) -> Load:
     if isinstance(load, str):
         if load not in TABLED:
             raise ConfigError(f"distribution ({load}): must be uniform or one of {', '.join(TABLED)}")
-        return benchmark_load(
-            load, tokens, experts, top_k, ranks, layer_tables.mend(place.system, place.framework)
-        )
+        mend = layer_tables.mend(place.system, place.framework)
+        return layer_tables.timed_load(load, tokens, experts, top_k, ranks, mend)
     return expected(experts, top_k, tokens, ranks, load)
 
 

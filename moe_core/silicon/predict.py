@@ -136,24 +136,28 @@ def _parts(found: Iterable[tuple[Work, Timed]]) -> list[_Sum]:
 
 
 def _together(name: str, group: list[tuple[Work, Timed]]) -> _Sum:
-    spent = [work.times * timed.seconds for work, timed in group]
-    seconds = sum(spent)
-    flops = sum([work.times * timed.flops for work, timed in group])
-    moved = sum([work.times * timed.bytes for work, timed in group])
-    spread = sum([one * timed.spread for one, (_, timed) in zip(spent, group, strict=True)]) / seconds
-    measured = sum([one for one, (_, timed) in zip(spent, group, strict=True) if timed.measured])
+    seconds = moved = flops = spread = measured = 0.0
+    for work, timed in group:
+        spent = work.times * timed.seconds
+        seconds += spent
+        flops += work.times * timed.flops
+        moved += work.times * timed.bytes
+        spread += spent * timed.spread
+        measured += spent if timed.measured else 0.0
     source: Source = "measured elsewhere" if measured > (1 - MAIN) * seconds else "modelled"
     part = Part(name, group[0][0].component, seconds, round(flops), round(moved), _bound(group), source)
-    return _Sum(part, spread, next((t.distinct for _, t in group if t.distinct is not None), None))
+    return _Sum(part, spread / seconds, next((t.distinct for _, t in group if t.distinct is not None), None))
 
 
 def _bound(group: list[tuple[Work, Timed]]) -> Bound:
     """Where the time goes: overhead if the roof explains less than half of it."""
     if group[0][1].network:
         return "network"
-    total = sum([work.times * timed.seconds for work, timed in group])
-    compute = sum([work.times * timed.compute_s for work, timed in group])
-    memory = sum([work.times * timed.memory_s for work, timed in group])
+    total = compute = memory = 0.0
+    for work, timed in group:
+        total += work.times * timed.seconds
+        compute += work.times * timed.compute_s
+        memory += work.times * timed.memory_s
     if max(compute, memory) < 0.4 * total:
         return "overhead"
     return "compute" if compute > memory else "memory"
