@@ -81,20 +81,21 @@ class Clock:
 
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences with `past` tokens behind them."""
-        return _between(self, log2(max(batch, 1.0)), log2(max(past, 1.0)), _decode)
+        return _between(self, batch, past, _decode)
 
     def first(self, prompt: float, past: float) -> Reading:
         """One prompt alone: what its user waits for."""
-        return _between(self, log2(max(prompt, 1.0)), log2(1 + past / LONG), _first)
+        return _between(self, prompt, past, _first)
 
     def prefill(self, prompt: float, past: float) -> Reading:
         """Seconds of one prompt among enough others to fill the devices."""
-        return _between(self, log2(max(prompt, 1.0)), log2(1 + past / LONG), _share)
+        return _between(self, prompt, past, _share)
 
 
 @lru_cache(maxsize=100_000)
-def _between(clock: Clock, x: float, y: float, kind: int) -> Reading:
+def _between(clock: Clock, many: float, past: float, kind: int) -> Reading:
     """Bilinear in the logarithms, drawn on beyond the last node; corners of weight zero are not read."""
+    x, y = log2(max(many, 1.0)), log2(max(past, 1.0) if kind == _decode else 1 + past / LONG)
     x0, y0 = min(floor(x), LAST - 1), floor(y)
     corners = [
         (wx * wy, _node(clock, kind, x0 + dx, y0 + dy))

@@ -37,21 +37,21 @@ class Layout(NamedTuple):
 
     def need(self, batch: float, context: float) -> float:
         """Bytes of the fullest device. Between whole batches a straight line."""
-        many = self.each(batch)
+        many, whole = self.each(batch), max(round(context), 1)
         low = floor(many)
-        held = self.weights + self.working(low, context)
+        held = self.weights + _working(self.held, low, whole)
         if many == low:
             return held
-        return held + (many - low) * (self.weights + self.working(low + 1, context) - held)
+        return held + (many - low) * (self.weights + _working(self.held, low + 1, whole) - held)
+
+    def holds(self, batch: float, context: float, usable: int) -> bool:
+        """Whether the fullest device has room for it."""
+        return self.weights <= usable and self.need(batch, context) <= usable
 
     def room(self, usable: int, context: float) -> float:
         """Sequences of `context` tokens that fit, all groups together; a fraction where not one does."""
         whole = max(round(context), 1)
         return self.replicas * _room(self.held, usable - self.weights, whole)
-
-    def working(self, batch: int, context: float) -> int:
-        """Bytes beside the weights on the fullest device."""
-        return _working(self.held, batch, max(round(context), 1))
 
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences over all groups."""
