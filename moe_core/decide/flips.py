@@ -139,16 +139,10 @@ def _point(value: float, found: Judgement) -> Point:
 def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float]:
     """Two values next to each other with the two answers: the root, checked, or else halves."""
     if a.winner and b.winner and a.margin * b.margin < 0:
-        root = 2 ** brentq(lambda x: ask(2**x).margin, log2(a.value), log2(b.value), xtol=1e-7, rtol=1e-9)
-        width = sqrt(CLOSE) - 1e-9
-        low, high = (floor(root), floor(root) + 1) if whole else (root / width, root * width)
-        if (
-            a.value <= low
-            and high <= b.value
-            and ask(low).winner == a.winner
-            and ask(high).winner == b.winner
-        ):
-            return float(low), float(high)
+        for low, high in _around(ask, a, b, whole):
+            inside = a.value <= low and high <= b.value
+            if inside and ask(low).winner == a.winner and ask(high).winner == b.winner:
+                return low, high
     low, high = a.value, b.value
     while high > low + 1 if whole else high / low > CLOSE:
         middle = float(floor((low + high) / 2)) if whole else sqrt(low * high)
@@ -157,3 +151,14 @@ def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float
         else:
             high = middle
     return low, high
+
+
+def _around(ask: Asked, a: Point, b: Point, whole: bool) -> list[tuple[float, float]]:
+    """Both sides of the margin's root; of a whole number, to be found among neighbours, it need not be exact."""
+    near = 1 / (8 * b.value) if whole else 1e-7  # in octaves: a tenth of a whole number
+    root = 2 ** brentq(lambda x: ask(2**x).margin, log2(a.value), log2(b.value), xtol=near, rtol=1e-9)
+    if not whole:
+        width = sqrt(CLOSE) - 1e-9
+        return [(root / width, root * width)]
+    lows = dict.fromkeys(floor(root + off) for off in (0.0, -0.2, 0.2))
+    return [(float(low), float(low + 1)) for low in lows]
