@@ -154,7 +154,7 @@ def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float
 
 
 def _around(ask: Asked, a: Point, b: Point, whole: bool) -> list[tuple[float, float]]:
-    """Both sides of the margin's root; of a whole number, to be found among neighbours, it need not be exact."""
+    """Both sides of the margin's root. A whole knob's need not be exact: its neighbours are tried too."""
     near = 1 / (8 * b.value) if whole else 1e-7  # in octaves: a tenth of a whole number
     root = 2 ** brentq(lambda x: ask(2**x).margin, log2(a.value), log2(b.value), xtol=near, rtol=1e-9)
     if not whole:

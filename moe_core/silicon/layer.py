@@ -111,6 +111,7 @@ def _check(case: LayerCase) -> None:
         raise ConfigError(f"tp ({case.tp}): must be at most the expert width ({case.inter})")
 
 
+@lru_cache(maxsize=1024)
 def _place(hardware: Hardware, dtype: str, framework: str) -> _Place:
     """The group to take constants from: the format asked for, else the nearest that was fitted."""
     system = systems.of(hardware)

@@ -24,6 +24,7 @@ from moe_core.silicon.systems import DATA
 CLAIM = 0.8  # what the interval claims to hold
 PATH = DATA / "layer_intervals.json"
 BUCKETS = (0, 8, 64, 512, 1 << 40)  # tokens
+_EDGES = np.array(BUCKETS)
 _FEW = 30  # errors a quantile needs
 
 
@@ -60,7 +61,7 @@ def held_out(table: Table) -> Array:
 
 def bucket(tokens: Values, tp: Values, ep: Values) -> Array:
     """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts. Numbers or arrays."""
-    by_tokens = np.searchsorted(BUCKETS, tokens, side="left") - 1
+    by_tokens = np.searchsorted(_EDGES, tokens, side="left") - 1
     return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
 
 

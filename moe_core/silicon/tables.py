@@ -7,9 +7,9 @@ the measured range, or for a shape no table holds, the answer is None: a model m
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache as once
 from functools import lru_cache
 from itertools import pairwise
 from math import exp, log
@@ -302,25 +302,32 @@ class _Block(NamedTuple):
 
 
 _HEADS = ("heads", "kv_heads", "head_dim", "window", "kv_dtype")
-_LOOKED_UP = (  # what names a shape in a table, and along which axes it was measured
-    ("gemm", ("n", "k"), ("m",)),
-    ("moe", ("hidden", "inter", "experts", "top_k", "tp", "ep", "distribution"), ("tokens",)),
-    ("attention_generation", _HEADS, ("batch", "past")),
-    ("attention_context", _HEADS, ("batch", "isl")),
-    ("collective", ("op", "mode", "ranks"), ("bytes",)),
+_BANK = ("hidden", "inter", "experts", "top_k", "tp", "ep", "distribution")
+_DELTA = ("phase", "key_heads", "value_heads", "key_dim", "value_dim", "op")
+_DEEPEP = ("mode", "ranks", "hidden", "experts", "top_k")
+_ASKED = (  # what is looked up: a table, its groups, what names a shape, the axes it was measured along
+    ("gemm", _GROUP, ("n", "k"), ("m",), "seconds"),
+    ("moe", _GROUP, _BANK, ("tokens",), "seconds"),
+    ("attention_generation", _GROUP, _HEADS, ("batch", "past"), "seconds"),
+    ("attention_context", _GROUP, _HEADS, ("batch", "isl"), "seconds"),
+    ("mla", _GROUP, ("part", "kv_dtype", "heads", "past"), ("batch", "isl"), "seconds"),
+    ("mla", _GROUP, ("part", "kv_dtype", "heads", "isl"), ("batch", "past"), "seconds"),
+    ("linear_attention", _GROUP[:2], _DELTA, ("batch", "seq"), "seconds"),
+    ("collective", _GROUP, ("op", "mode", "ranks"), ("bytes",), "seconds"),
+    ("deepep", _GROUP[:1], _DEEPEP, ("tokens",), "dispatch"),
+    ("deepep", _GROUP[:1], _DEEPEP, ("tokens",), "combine"),
 )
 
 
 def preload() -> None:
-    """Read the large tables of every device and format, 1 to 2 s and 100 MB: a server's first visitors wait
-    for none."""
-    for table, names, axes in _LOOKED_UP:
-        group = ", ".join(_GROUP)
-        for row in _rows(f"SELECT DISTINCT {group} FROM read_parquet('{DATA / table}.parquet')", {}):
-            _block(table, _named(Where(*row)), names, axes, "seconds")
+    """Read all of it, 1 to 2 s and 100 MB: no visitor of a server waits for a table."""
+    for table, group, names, axes, value in _ASKED:
+        listed = ", ".join(group)
+        for row in _rows(f"SELECT DISTINCT {listed} FROM read_parquet('{DATA / table}.parquet')", {}):
+            _block(table, tuple(zip(group, row, strict=True)), names, axes, value)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _block(table: str, group: _Shape, names: tuple[str, ...], axes: tuple[str, ...], value: str) -> _Block:
     """Every shape of one group of a table: a knob asks for many, and one query is as long as three."""
     equal, fields = dict(group), [*names, *axes]
@@ -348,16 +355,17 @@ def _where(equal: dict[str, Any]) -> str:
     return " AND ".join(f'"{name}" = ?' for name in equal) or "true"
 
 
-_LOCAL = threading.local()
+@once
+def _database() -> duckdb.DuckDBPyConnection:
+    """In memory, and empty: files are read where they lie."""
+    found = duckdb.connect()
+    found.execute("SET threads = 1")
+    return found
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
-    """This thread's own connection: in memory, nothing shared."""
-    if not hasattr(_LOCAL, "connection"):
-        _LOCAL.connection = duckdb.connect()
-        _LOCAL.connection.execute("SET threads = 1")
-    found: duckdb.DuckDBPyConnection = _LOCAL.connection
-    return found
+    """One for this query: threads do not share one, and a server has a new thread for every rerun."""
+    return _database().cursor()
 
 
 def _rows(sql: str, equal: dict[str, Any]) -> list[tuple[Any, ...]]:
