@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.supervisor import HEAD_START_S, supervise
+from moe_core.silicon import tables
 
 _POLICY = (
     "default-src 'self' data: blob:",
@@ -70,6 +71,7 @@ def _settle() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in ("__init__", "main", "server"):
             import_module(f"app.{path.stem}")
+    tables.preload()
     gc.collect()
     gc.freeze()
 

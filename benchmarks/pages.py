@@ -79,7 +79,7 @@ def _fill(settings: Settings) -> None:
         synthetic.write_bundle(settings.runs_dir, RunSpec(batch=batch), seed=batch)
 
 
-def _knob(page: str, key: str, tab: str, widget: str, values: Iterable[Any]) -> dict[str, float]:
+def _knob(page: str, key: str, tab: str, widget: str, values: Iterable[Any]) -> dict[str, Any]:
     """Open one tab, then turn one knob through values that nobody has seen."""
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120)
     app.run()
@@ -95,7 +95,7 @@ def _knob(page: str, key: str, tab: str, widget: str, values: Iterable[Any]) -> 
         cpu.append(time.process_time() - start_cpu)
         assert not app.exception, app.exception
     spread = {"median_s": statistics.median(wall), "min_s": min(wall), "max_s": max(wall)}
-    return spread | {"cpu_s": statistics.median(cpu), "reruns": len(wall)}
+    return spread | {"cpu_s": statistics.median(cpu), "reruns": len(wall), "each_cpu_s": cpu}
 
 
 def _turn(app: AppTest, widget: str) -> Callable[[Any], Any]:

@@ -49,6 +49,10 @@ class Hardware(Spec):
     source: str
     checked: bool
 
+    def __hash__(self) -> int:
+        """Peaks are a table, which has no hash of its own; equal devices have equal names and figures."""
+        return hash((self.name, self.capacity_gb, self.bandwidth_gbs, self.link_gbs, self.usd_per_hour))
+
     @property
     def capacity(self) -> int:
         """Bytes of memory, the data sheet's GB taken as 10^9."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from moe_core.errors import ConfigError
@@ -12,6 +13,7 @@ from moe_core.errors import ConfigError
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """`name` reduced to what people agree on: lower case, letters, digits and the slash of an owner."""
     return re.sub(r"[^a-z0-9/]", "", name.lower())

@@ -227,7 +227,9 @@ class Architecture(Spec):
     @property
     def moe_layers(self) -> tuple[int, ...]:
         """0-based indices of the layers that have experts."""
-        return tuple(i for i in range(self.layers) if self.is_moe_layer(i))
+        if self.experts is None:
+            return ()
+        return tuple(range(self.first_dense + self.moe_every - 1, self.layers, self.moe_every))
 
     @property
     def full_layers(self) -> int:

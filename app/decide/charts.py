@@ -105,7 +105,7 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
         .mark_rect(opacity=0.16)
         .encode(
             x=alt.X("low:Q", scale=x["scale"], axis=x["axis"], title=x["title"]),
-            x2="high:Q",
+            x2=alt.X2("high:Q"),
             color=roles(legend=False),
             tooltip=[alt.Tooltip("said:N", title="answer"), alt.Tooltip("low:Q"), alt.Tooltip("high:Q")],
         )
@@ -113,14 +113,18 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     names = paint(
         alt.Chart(shaded).mark_text(align="left", baseline="top", dx=6, dy=6, fontWeight="bold"), "ink"
     )
-    names = names.encode(x=alt.X("low:Q", scale=x["scale"]), y=alt.value(0), text="said:N")
+    names = names.encode(x=alt.X("low:Q", scale=x["scale"]), y=alt.value(0), text=alt.Text("said:N"))
     names = names.transform_filter(f"log(datum.high / datum.low) > {_room(low, high)}")
     fits = points[points["winner"] != NEITHER].assign(model=points["winner"].map(_ROLE))
     y = alt.Y(
         "margin:Q", title="margin", scale=alt.Scale(domain=[-1.05, 1.05], nice=False),
         axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], labelExpr=SIDES),
     )  # fmt: skip
-    tip = [alt.Tooltip("value:Q", title=knob.title), alt.Tooltip("margin:Q", format="+.2f"), "winner:N"]
+    tip = [
+        alt.Tooltip("value:Q", title=knob.title),
+        alt.Tooltip("margin:Q", format="+.2f"),
+        alt.Tooltip("winner:N"),
+    ]
     line = paint(alt.Chart(fits).mark_line(strokeDash=[6, 4], strokeWidth=1.8), "ink", stroke=True)
     line = line.encode(x=x, y=y)
     dots = (

@@ -40,15 +40,19 @@ class Case(NamedTuple):
         """The mixture, then the dense model: the order in which people are told."""
         return (self.first, self.second) if self.pair.leaning >= 0 else (self.second, self.first)
 
+    def stretched(self, bias: float) -> Case:
+        """The same with the mixture's times stretched by that logarithm: what an error would change."""
+        load = self.recorded.load if self.recorded else None
+        first, second = (
+            Serving(one.candidate, self.spec, load, bias) if one.candidate.kind == "mixture" else one
+            for one in (self.first, self.second)
+        )
+        return self._replace(first=first, second=second)
 
-def case(
-    spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None, bias: float = 0.0
-) -> Case:
-    """Look everything up. `bias`: log stretch of the mixture's times, to see what an error would change."""
+
+def case(spec: DecideSpec, recorded: Recorded | None = None, of: Pair | None = None) -> Case:
+    """Look everything up."""
     chosen = of or pair(spec)
     load = recorded.load if recorded else None
-    first, second = (
-        Serving(one, spec, load, bias if one.kind == "mixture" else 0.0)
-        for one in (chosen.first, chosen.second)
-    )
+    first, second = (Serving(one, spec, load) for one in (chosen.first, chosen.second))
     return Case(spec, chosen, first, second, recorded)

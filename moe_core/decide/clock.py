@@ -9,7 +9,6 @@ inside the predictor's error.
 
 from __future__ import annotations
 
-from functools import cache as once
 from functools import lru_cache
 from math import exp, floor, log, log2
 from typing import NamedTuple
@@ -45,75 +44,78 @@ class Reading(NamedTuple):
         return self.seconds * exp(self.spread)
 
 
-class Clock(NamedTuple):
-    """One architecture on one group of devices. Hashable; what it has read is kept by `_node`."""
+class Clock:
+    """One architecture on one group of devices, equal by what decides its seconds; readings are kept.
 
-    architecture: Architecture
-    key: str
-    hardware: Hardware
-    precision: Precision
-    kv: Format
-    parallel: Parallel
-    framework: str
-    load: tuple[float, ...] | None = None
+    `hardware` as the data file has it: prices, memory and links of one's own are none of its business.
+    """
 
-    def decode(self, batch: float, past: float) -> Reading:
-        """One token for each of `batch` sequences with `past` tokens behind them."""
-        return self._between(log2(max(batch, 1.0)), log2(max(past, 1.0)), _decode)
+    __slots__ = (
+        *("architecture", "framework", "hardware", "hash", "key", "kv", "load", "name", "parallel"),
+        "precision",
+    )
 
-    def first(self, prompt: float, past: float) -> Reading:
-        """One prompt alone: what its user waits for."""
-        return self._between(log2(max(prompt, 1.0)), log2(1 + past / LONG), _first)
-
-    def prefill(self, prompt: float, past: float) -> Reading:
-        """Seconds of one prompt among enough others to fill the devices."""
-        return self._between(log2(max(prompt, 1.0)), log2(1 + past / LONG), _share)
-
-    def _between(self, x: float, y: float, kind: int) -> Reading:
-        """Bilinear in the logarithms, drawn on beyond the last node; corners of weight zero are not read."""
-        x0, y0 = min(floor(x), LAST - 1), floor(y)
-        corners = [
-            (wx * wy, self._node(kind, x0 + dx, y0 + dy))
-            for dx, wx in ((0, 1 - (x - x0)), (1, x - x0))
-            for dy, wy in ((0, 1 - (y - y0)), (1, y - y0))
-            if wx * wy
-        ]
-        if len(corners) == 1:
-            return corners[0][1]
-        main = max(corners, key=lambda corner: corner[0])[1]
-        return Reading(
-            exp(sum(w * log(r.seconds) for w, r in corners)),
-            sum(w * r.spread for w, r in corners),
-            sum(w * r.network for w, r in corners),
-            None if main.distinct is None else sum(w * (r.distinct or 0.0) for w, r in corners),
-            main.source,
-        )
-
-    def _node(self, kind: int, x: int, y: int) -> Reading:
-        return _node(_Key(self, kind, x, y))
-
-
-class _Key:
-    """A node's name: equal by what decides its seconds, cheap to hash."""
-
-    __slots__ = ("clock", "hash", "kind", "name", "x", "y")
-
-    def __init__(self, clock: Clock, kind: int, x: int, y: int) -> None:
-        ways = (clock.parallel.tensor, clock.parallel.expert)
-        stored = (_name(clock.precision), clock.kv)
-        where = (clock.hardware.name, ways, clock.framework)
-        self.name = (clock.key, clock.load, stored, where, kind, x, y)
+    def __init__(
+        self,
+        architecture: Architecture,
+        key: str,
+        hardware: Hardware,
+        precision: Precision,
+        kv: Format,
+        parallel: Parallel,
+        framework: str,
+        load: tuple[float, ...] | None = None,
+    ) -> None:
+        self.architecture, self.key, self.hardware = architecture, key, hardware
+        self.precision, self.kv, self.parallel = precision, kv, parallel
+        self.framework, self.load = framework, load
+        ways = (parallel.tensor, parallel.expert)
+        self.name = (key, load, _name(precision), kv, hardware.name, ways, framework)
         self.hash = hash(self.name)
-        self.clock, self.kind, self.x, self.y = clock, kind, x, y
 
     def __hash__(self) -> int:
         return self.hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.name == other.name
+        return self is other or (isinstance(other, Clock) and self.name == other.name)
+
+    def decode(self, batch: float, past: float) -> Reading:
+        """One token for each of `batch` sequences with `past` tokens behind them."""
+        return _between(self, batch, past, _decode)
+
+    def first(self, prompt: float, past: float) -> Reading:
+        """One prompt alone: what its user waits for."""
+        return _between(self, prompt, past, _first)
+
+    def prefill(self, prompt: float, past: float) -> Reading:
+        """Seconds of one prompt among enough others to fill the devices."""
+        return _between(self, prompt, past, _share)
 
 
-@once
+@lru_cache(maxsize=100_000)
+def _between(clock: Clock, many: float, past: float, kind: int) -> Reading:
+    """Bilinear in the logarithms, drawn on beyond the last node; corners of weight zero are not read."""
+    x, y = log2(max(many, 1.0)), log2(max(past, 1.0) if kind == _decode else 1 + past / LONG)
+    x0, y0 = min(floor(x), LAST - 1), floor(y)
+    corners = [
+        (wx * wy, _node(clock, kind, x0 + dx, y0 + dy))
+        for dx, wx in ((0, 1 - (x - x0)), (1, x - x0))
+        for dy, wy in ((0, 1 - (y - y0)), (1, y - y0))
+        if wx * wy
+    ]
+    if len(corners) == 1:
+        return corners[0][1]
+    main = max(corners, key=lambda corner: corner[0])[1]
+    return Reading(
+        exp(sum([w * log(r.seconds) for w, r in corners])),
+        sum([w * r.spread for w, r in corners]),
+        sum([w * r.network for w, r in corners]),
+        None if main.distinct is None else sum([w * (r.distinct or 0.0) for w, r in corners]),
+        main.source,
+    )
+
+
+@lru_cache(maxsize=1024)
 def _name(precision: Precision) -> str:
     return precision.model_dump_json(exclude_none=True)
 
@@ -122,14 +124,13 @@ _decode, _first, _share = range(3)
 
 
 @lru_cache(maxsize=50_000)
-def _node(key: _Key) -> Reading:
+def _node(clock: Clock, kind: int, x: int, y: int) -> Reading:
     """The prediction at a node. Memory is judged elsewhere."""
-    clock = key.clock
     groups = clock.parallel.groups
-    if key.kind == _decode:
-        return _reading(_predicted(clock, Step(batch=2**key.x, new=1, past=2**key.y)), 1)
-    past, new = (2**key.y - 1) * LONG, 2**key.x
-    if key.kind == _first:
+    if kind == _decode:
+        return _reading(_predicted(clock, Step(batch=2**x, new=1, past=2**y)), 1)
+    past, new = (2**y - 1) * LONG, 2**x
+    if kind == _first:
         return _reading(_predicted(clock, Step(batch=1, new=new, past=past)), 1)
     many = groups * max(1, CHUNK // new)
     return _reading(_predicted(clock, Step(batch=many, new=new, past=past)), many)

@@ -8,6 +8,7 @@ crossings inside one step of the grid are not seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import floor, log2, sqrt
 from typing import NamedTuple
@@ -88,12 +89,38 @@ def between(found: Verdict, name: str, points: Sequence[Point]) -> tuple[Flip, .
 
 def _asking(found: Verdict, knob: Knob) -> Asked:
     """The judgement at a value of the knob, everything else as it is."""
-    spec, recorded, pair = found.spec, found.case.recorded, found.pair
+    question = _Question(found, knob)
 
     def ask(value: float) -> Judgement:
-        return judge(knobs.turned(spec, knob.id, value), recorded, pair)
+        return _judged(question, value)
 
     return ask
+
+
+class _Question:
+    """Everything but where one knob stands: whoever turns that knob asks the same. Equal by value."""
+
+    __slots__ = ("found", "hash", "knob", "name")
+
+    def __init__(self, found: Verdict, knob: Knob) -> None:
+        self.found, self.knob = found, knob
+        rest, pair = knobs.turned(found.spec, knob.id, 1), found.pair
+        sides = tuple((one.key, one.name) for one in (pair.first, pair.second))
+        load = found.case.recorded and found.case.recorded.load
+        self.name = (knob.id, rest.model_dump_json(warnings=False), sides, pair.rule.id, load)
+        self.hash = hash(self.name)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Question) and self.name == other.name)
+
+
+@lru_cache(maxsize=50_000)
+def _judged(question: _Question, value: float) -> Judgement:
+    found = question.found
+    return judge(knobs.turned(found.spec, question.knob.id, value), found.case.recorded, found.pair)
 
 
 def _grid(found: Verdict, knob: Knob, steps: int) -> list[float]:
@@ -112,16 +139,10 @@ def _point(value: float, found: Judgement) -> Point:
 def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float]:
     """Two values next to each other with the two answers: the root, checked, or else halves."""
     if a.winner and b.winner and a.margin * b.margin < 0:
-        root = 2 ** brentq(lambda x: ask(2**x).margin, log2(a.value), log2(b.value), xtol=1e-7, rtol=1e-9)
-        width = sqrt(CLOSE) - 1e-9
-        low, high = (floor(root), floor(root) + 1) if whole else (root / width, root * width)
-        if (
-            a.value <= low
-            and high <= b.value
-            and ask(low).winner == a.winner
-            and ask(high).winner == b.winner
-        ):
-            return float(low), float(high)
+        for low, high in _around(ask, a, b, whole):
+            inside = a.value <= low and high <= b.value
+            if inside and ask(low).winner == a.winner and ask(high).winner == b.winner:
+                return low, high
     low, high = a.value, b.value
     while high > low + 1 if whole else high / low > CLOSE:
         middle = float(floor((low + high) / 2)) if whole else sqrt(low * high)
@@ -130,3 +151,14 @@ def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float
         else:
             high = middle
     return low, high
+
+
+def _around(ask: Asked, a: Point, b: Point, whole: bool) -> list[tuple[float, float]]:
+    """Both sides of the margin's root. A whole knob's need not be exact: its neighbours are tried too."""
+    near = 1 / (8 * b.value) if whole else 1e-7  # in octaves: a tenth of a whole number
+    root = 2 ** brentq(lambda x: ask(2**x).margin, log2(a.value), log2(b.value), xtol=near, rtol=1e-9)
+    if not whole:
+        width = sqrt(CLOSE) - 1e-9
+        return [(root / width, root * width)]
+    lows = dict.fromkeys(floor(root + off) for off in (0.0, -0.2, 0.2))
+    return [(float(low), float(low + 1)) for low in lows]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache as once
 from functools import lru_cache
-from math import floor
+from math import ceil, floor
 from typing import NamedTuple
 
 from moe_core.decide.clock import Clock, Reading
@@ -16,7 +15,7 @@ from moe_core.perf import memory
 from moe_core.perf.fit import last
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
-from moe_core.perf.shard import Parallel, shard, share
+from moe_core.perf.shard import Parallel, shard
 
 MOST = 65_536  # sequences at once on one group
 WIDEST = 256  # devices of one group
@@ -28,9 +27,8 @@ class Layout(NamedTuple):
 
     parallel: Parallel
     replicas: float
-    held: Model
+    held: Held
     weights: int
-    kv: Format
     clock: Clock
 
     def each(self, batch: float) -> float:
@@ -39,22 +37,21 @@ class Layout(NamedTuple):
 
     def need(self, batch: float, context: float) -> float:
         """Bytes of the fullest device. Between whole batches a straight line."""
-        many = self.each(batch)
+        many, whole = self.each(batch), max(round(context), 1)
         low = floor(many)
-        held = self.weights + self.working(low, context)
+        held = self.weights + _working(self.held, low, whole)
         if many == low:
             return held
-        return held + (many - low) * (self.weights + self.working(low + 1, context) - held)
+        return held + (many - low) * (self.weights + _working(self.held, low + 1, whole) - held)
+
+    def holds(self, batch: float, context: float, usable: int) -> bool:
+        """Whether the fullest device has room for it."""
+        return self.weights <= usable and self.need(batch, context) <= usable
 
     def room(self, usable: int, context: float) -> float:
         """Sequences of `context` tokens that fit, all groups together; a fraction where not one does."""
-        named = _Named(f"{self.clock.key} {self.parallel}", self.held)
         whole = max(round(context), 1)
-        return self.replicas * _room(named, self.parallel, self.kv, usable - self.weights, whole)
-
-    def working(self, batch: int, context: float) -> int:
-        """Bytes beside the weights on the fullest device."""
-        return _working(self.held, self.parallel, self.kv, batch, max(round(context), 1))
+        return self.replicas * _room(self.held, usable - self.weights, whole)
 
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences over all groups."""
@@ -68,22 +65,50 @@ class Layout(NamedTuple):
         return group if self.replicas == 1 else f"{self.replicas:g} × ({group})"
 
 
-def layouts(
-    candidate: Candidate, spec: DecideSpec, devices: int, load: tuple[float, ...] | None
-) -> tuple[Layout, ...]:
+class Way:
+    """What decides a candidate's layouts, the number of devices apart. Equal by value, hashed once."""
+
+    __slots__ = ("candidate", "hash", "load", "name", "spec")
+
+    def __init__(self, candidate: Candidate, spec: DecideSpec, load: tuple[float, ...] | None) -> None:
+        sparse = candidate.kind == "mixture"
+        self.candidate, self.spec, self.load = candidate, spec, load if sparse else None
+        stored = (spec.formats, spec.kv)
+        self.name = (
+            *(candidate.key, candidate.name, self.load, stored, spec.listed.name, spec.framework),
+            spec.parallel if sparse else None,
+        )
+        self.hash = hash(self.name)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Way) and self.name == other.name)
+
+
+def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
     """Every layout of so many devices. Raises InfeasibleError where the model cannot be split so."""
+    found = _layouts(way, devices)
+    if not found:
+        raise InfeasibleError(f"{way.candidate.name} cannot be split over {devices} devices")
+    return found
+
+
+@lru_cache(maxsize=10_000)
+def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
+    candidate, spec = way.candidate, way.spec
     asked = [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, devices)
     found = []
     for parallel in asked:
         with suppress(InfeasibleError):  # heads or experts do not divide so
-            held, weights = _held(candidate, parallel, spec.formats)
+            model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, spec.formats)
             clock = Clock(
-                *(candidate.architecture, candidate.key, spec.device, spec.formats, spec.kv),
-                *(parallel, spec.framework, load if candidate.kind == "mixture" else None),
+                *(candidate.architecture, candidate.key, spec.listed, spec.formats, spec.kv),
+                *(parallel, spec.framework, way.load),
             )
-            found.append(Layout(parallel, devices / parallel.devices, held, weights, spec.kv, clock))
-    if not found:
-        raise InfeasibleError(f"{candidate.name} cannot be split over {devices} devices")
+            held = Held(candidate.key, model, parallel, spec.kv)
+            found.append(Layout(parallel, devices / parallel.devices, held, weights, clock))
     return tuple(found)
 
 
@@ -99,10 +124,6 @@ def _ways(candidate: Candidate, devices: int) -> list[Parallel]:
     return list(found)
 
 
-def _held(candidate: Candidate, parallel: Parallel, precision: Precision) -> tuple[Model, int]:
-    return _sharded(_Named(candidate.key, candidate.model), parallel, precision)
-
-
 class _Named:
     """A model that is hashed by its key."""
 
@@ -116,17 +137,37 @@ class _Named:
         return isinstance(other, _Named) and self.key == other.key
 
 
-def _working(held: Model, parallel: Parallel, kv: Format, batch: int, context: int) -> int:
-    asked = Workload.model_construct(batch=batch, context=context, chunk=8192)
-    return sum(memory.working(held, share(asked, parallel), kv))
+class Held:
+    """What the fullest device of a layout holds: equal by model, split and format of the cache."""
+
+    __slots__ = ("hash", "kv", "model", "name", "parallel")
+
+    def __init__(self, key: str, model: Model, parallel: Parallel, kv: Format) -> None:
+        self.model, self.parallel, self.kv = model, parallel, kv
+        self.name = (key, parallel.tensor, parallel.expert, kv)
+        self.hash = hash(self.name)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Held) and self.name == other.name)
+
+
+@lru_cache(maxsize=50_000)
+def _working(held: Held, batch: int, context: int) -> int:
+    """Bytes beside the weights for `batch` sequences of one group: the busiest device has its share."""
+    own = ceil(batch / held.parallel.groups)
+    asked = Workload.model_construct(batch=own, context=context, chunk=8192)
+    return sum(memory.working(held.model, asked, held.kv))
 
 
 @lru_cache(maxsize=20_000)
-def _room(named: _Named, parallel: Parallel, kv: Format, spare: int, context: int) -> float:
+def _room(held: Held, spare: int, context: int) -> float:
     """Sequences that fit into `spare` bytes of one group's fullest device; it takes a search."""
 
     def cost(batch: int) -> int:
-        return _working(named.model, parallel, kv, batch, context)
+        return _working(held, batch, context)
 
     if cost(1) > spare:
         return max(spare / cost(1), 0.0)
@@ -135,7 +176,7 @@ def _room(named: _Named, parallel: Parallel, kv: Format, spare: int, context: in
     return most + min((spare - low) / max(high - low, 1), 1.0)
 
 
-@once
+@lru_cache(maxsize=4096)
 def _sharded(named: _Named, parallel: Parallel, precision: Precision) -> tuple[Model, int]:
     held = shard(named.model, parallel)
     return held, sum(memory.weights(held.parameters.breakdown, precision).values())

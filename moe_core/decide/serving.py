@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
-from math import ceil, exp, floor, inf, log, log2
+from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
-from scipy.optimize import brentq
-
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, WIDEST, Layout, layouts
+from moe_core.decide.layout import MOST, WIDEST, Layout, Way, layouts
+from moe_core.decide.pace import Terms, crossing, rate, throughput
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
@@ -63,14 +62,19 @@ class Serving:
         self.candidate, self.spec, self.work = candidate, spec, spec.workload
         self.device = spec.device
         self.usable = usable(self.device.capacity)
-        self._load, self._stretch = load, exp(bias)
-        self._link = spec.listed.link_gbs / (self.device.link_gbs or inf)
+        self._way, work = Way(candidate, spec, load), self.work
+        self.terms = Terms(
+            *(self.usable, work.context, work.past, work.read, work.cached, work.output),
+            target=None if work.latency_ms is None else work.latency_ms / 1e3,
+            link=spec.listed.link_gbs / (self.device.link_gbs or inf),
+            stretch=exp(bias),
+        )
         self.devices = spec.equal or self.enough or WIDEST
         self.layouts = self._layouts(self.devices)
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""
-        found = layouts(self.candidate, self.spec, devices, self._load)
+        found = layouts(self._way, devices)
         if self.spec.equal is not None or self.work.traffic is not None:
             return found
         return tuple(one for one in found if one.replicas == 1) or found
@@ -83,11 +87,10 @@ class Serving:
         if self.work.traffic is not None:
             return self.fleet
         least = None
-        for many, need in self._sizes(self.work.batch):
-            if need <= self.usable:
-                least = least or many
-                if self._on(many).keeps_targets:
-                    return many
+        for many in self._sizes(self.work.batch):
+            least = least or many
+            if self._on(many).keeps_targets:
+                return many
         return least
 
     def _on(self, devices: int) -> Serving:
@@ -108,41 +111,31 @@ class Serving:
         """Requests a second that the devices carry."""
         return max((group.carried(self.devices) for group in self._groups), default=0.0)
 
-    def _sizes(self, batch: float) -> Iterator[tuple[int, float]]:
-        """Powers of two of devices, and the bytes of the fullest one in the roomiest layout."""
+    def _sizes(self, batch: float) -> Iterator[int]:
+        """Powers of two of devices that hold so many sequences in the roomiest layout."""
         for devices in (2**i for i in range(WIDEST.bit_length())):
             with suppress(InfeasibleError):
-                yield devices, min(one.need(batch, self.work.context) for one in self._layouts(devices))
+                if any(one.holds(batch, self.work.context, self.usable) for one in self._layouts(devices)):
+                    yield devices
 
     @cached_property
     def _groups(self) -> tuple[Group, ...]:
         """Instances of the fewest devices that hold a sequence, and wider ones."""
-        least = next((devices for devices, need in self._sizes(1) if need <= self.usable), None)
+        least = next(self._sizes(1), None)
         found = []
         for devices in () if least is None else (least * 2**i for i in range(WIDER + 1)):
             with suppress(InfeasibleError):
                 wide = [one for one in self._layouts(devices) if one.replicas == 1]
-                rates = [self._rate(one) for one in wide]
+                rates = [rate(one, self.terms) for one in wide]
                 if max(rates, default=0.0) > 0:
                     found.append(Group(devices, max(rates), any(map(self._alone_in_time, wide))))
         return tuple(found)
 
     def _alone_in_time(self, one: Layout) -> bool:
         """Whether one request alone keeps the targets on one group."""
-        step = self._linked(one.decode(1, self.work.past))
-        first = self._linked(one.clock.first(self.work.read, self.work.cached))
+        step = self.terms.linked(one.decode(1, self.work.past))
+        first = self.terms.linked(one.clock.first(self.work.read, self.work.cached))
         return self._in_time(step, first)
-
-    def _rate(self, one: Layout) -> float:
-        """Requests a second of one group, at the largest batch inside target and memory; 0: holds none."""
-        most = min(one.room(self.usable, self.work.context), MOST)
-        return 0.0 if most < 1 else self._requests(one, self._largest(one, most))
-
-    def _largest(self, one: Layout, most: float) -> float:
-        """The largest batch up to `most` whose step keeps the target; the least there is where none does."""
-        if self.work.latency_ms is None:
-            return most
-        return _crossing(lambda b: self._step(one, b), self.work.latency_ms / 1e3, most, one.replicas)
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -155,8 +148,8 @@ class Serving:
         most = max(one.room(easy, self.work.context) for one in self.layouts)
         most = min(max(most, 1.0), self.devices * MOST)
         light = [self._gate(one, one.replicas) for one in self.layouts]
-        return _crossing(
-            lambda b: self._most(lambda one: self._requests(one, b), light), self.work.traffic, most
+        return crossing(
+            lambda b: self._most(lambda one: self.terms.requests(one, b), light), self.work.traffic, most
         )
 
     @cached_property
@@ -197,11 +190,11 @@ class Serving:
     @cached_property
     def prompt(self) -> float:
         """Device-seconds to read one prompt among many."""
-        return 1 / self._most(lambda one: 1 / (self._prompt(one) * one.parallel.devices))
+        return 1 / self._most(lambda one: 1 / (self.terms.prompt(one) * one.parallel.devices))
 
     def at_best(self, reading: Reading) -> float:
         """Seconds at the faster end of a reading's interval, bias apart: a target is missed beyond it."""
-        return reading.lower / self._stretch
+        return reading.lower / self.terms.stretch
 
     @property
     def keeps_targets(self) -> bool:
@@ -222,19 +215,19 @@ class Serving:
         if self.work.latency_ms is None:
             return self.batch / self.step.seconds / self.devices
         light = [self._gate(one, one.replicas) for one in self.layouts]
-        return self._most(self._throughput, light) / self.devices
+        return self._most(lambda one: throughput(one, self.terms), light) / self.devices
 
     @cached_property
     def cost(self) -> float | None:
         """Dollars a million tokens written, prompts read on the same devices; None without a price."""
         dollars = self.devices * self.device.usd_per_hour / 3600
-        written = self._most(lambda one: self._requests(one, self.batch)) * self.work.output
+        written = self._most(lambda one: self.terms.requests(one, self.batch)) * self.work.output
         return dollars / written * 1e6 if dollars else None
 
     @cached_property
     def layout(self) -> Layout:
         """The layout of the shortest step."""
-        times = [self._linked(one.decode(self.batch, self.work.past)).seconds for one in self.layouts]
+        times = [self.terms.step(one, self.batch) for one in self.layouts]
         pairs = zip(times, self._faded(self._gates), self.layouts, strict=True)
         return min(pairs, key=lambda found: found[0] / found[1] if found[1] else inf)[2]
 
@@ -247,34 +240,6 @@ class Serving:
     def _gate(self, one: Layout, batch: float) -> float:
         return fading(self.usable, one.need(batch, self.work.context))
 
-    def _throughput(self, one: Layout) -> float:
-        """At the largest batch inside the target and the memory of its groups."""
-        assert self.work.latency_ms is not None, "asked only where there is a target"
-        target, alone = self.work.latency_ms / 1e3, self._step(one, one.replicas)
-        if alone >= target:
-            return one.replicas / alone * (target / alone) ** scoring().missed
-        most = max(one.room(self.usable, self.work.context), one.replicas)
-        many = self._largest(one, min(most, one.replicas * MOST))
-        return many / self._step(one, many)
-
-    def _requests(self, one: Layout, batch: float) -> float:
-        """Requests a second of all groups: prompts are read between the steps."""
-        each = one.each(batch)
-        busy = batch / each  # groups that have work
-        return busy * each / (each * self._prompt(one) + self.work.output * self._step(one, batch))
-
-    def _step(self, one: Layout, batch: float) -> float:
-        return self._linked(one.decode(batch, self.work.past)).seconds
-
-    def _prompt(self, one: Layout) -> float:
-        return self._linked(one.clock.prefill(self.work.read, self.work.cached)).seconds
-
-    def _linked(self, found: Reading) -> Reading:
-        """The same with the spec's link between devices, and the bias."""
-        stretch = 1 - found.network + found.network * self._link
-        seconds, network = found.seconds * stretch * self._stretch, found.network * self._link / stretch
-        return found._replace(seconds=seconds, network=network)
-
     # -- the best of all layouts --------------------------------------------------------------------
 
     def _fastest(self, batch: float, gates: list[float]) -> Reading:
@@ -285,8 +250,8 @@ class Serving:
         found = []
         for one, faded in zip(self.layouts, self._faded(gates), strict=True):
             if faded:
-                reading = self._linked(read(one))
-                found.append(reading._replace(seconds=reading.seconds / faded))
+                reading = self.terms.linked(read(one))
+                found.append(reading if faded == 1 else reading._replace(seconds=reading.seconds / faded))
         return min(found, key=lambda reading: reading.seconds)
 
     def _most(self, value: Callable[[Layout], float], gates: list[float] | None = None) -> float:
@@ -302,13 +267,3 @@ class Serving:
 def fading(limit: float, need: float) -> float:
     """1 where a need stays well inside a limit, 0 from the limit on, between them in its last share."""
     return min(max((limit - need) / (scoring().crowded * limit), 0.0), 1.0)
-
-
-def _crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:
-    """Where a rising function of the batch meets `target`, between `least` and `most`."""
-    if most <= least or rising(least) >= target:
-        return least
-    if rising(most) <= target:
-        return most
-    gap = lambda x: log(rising(2.0**x) / target)  # noqa: E731
-    return float(2.0 ** brentq(gap, log2(least), log2(most), xtol=1e-9))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache as once
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -137,9 +138,7 @@ class DecideSpec(Spec):
     @property
     def device(self) -> Hardware:
         """One device, with what the spec says in place of the data file."""
-        known = self.listed
-        own = {"capacity_gb": self.capacity_gb, "usd_per_hour": self.price, "link_gbs": self.link_gbs}
-        return known.model_copy(update={name: value for name, value in own.items() if value is not None})
+        return _changed(self.hardware, self.capacity_gb, self.price, self.link_gbs)
 
     @property
     def formats(self) -> Precision:
@@ -157,6 +156,13 @@ class DecideSpec(Spec):
 @once
 def _device(name: str) -> Hardware:
     return hardware.get(name)
+
+
+@lru_cache(maxsize=1024)
+def _changed(name: str, capacity_gb: float | None, price: float | None, link_gbs: float | None) -> Hardware:
+    """A device with other figures than the data file's."""
+    own = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
+    return _device(name).model_copy(update={key: value for key, value in own.items() if value is not None})
 
 
 @once

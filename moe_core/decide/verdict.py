@@ -121,7 +121,7 @@ def _just(found: Case) -> bool:
 def _band(found: Case) -> tuple[float, float]:
     """Margins with the mixture slower and faster by the joint 80 % interval of both times."""
     wide = hypot(found.first.step.spread, found.second.step.spread)
-    low, high = (judged(case(found.spec, found.recorded, found.pair, bias)).margin for bias in (wide, -wide))
+    low, high = (judged(found.stretched(bias)).margin for bias in (wide, -wide))
     return min(low, high), max(low, high)
 
 

@@ -7,6 +7,7 @@ so measured counts are lower still (OLMoE, batch 2: measured 14.64, uniform 15.0
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import comb
 
 from moe_core.errors import ConfigError
@@ -47,6 +48,11 @@ def inclusion(load: Sequence[float], top_k: int) -> list[float]:
 
     What the cap takes from a hot expert goes to the others in proportion.
     """
+    return list(_inclusion(tuple(load), top_k))
+
+
+@lru_cache(maxsize=1024)
+def _inclusion(load: tuple[float, ...], top_k: int) -> tuple[float, ...]:
     _check(len(load), top_k)
     if min(load) < 0 or sum(x > 0 for x in load) < top_k:
         raise ConfigError(f"load: needs at least top_k ({top_k}) experts above zero and none below")
@@ -56,7 +62,7 @@ def inclusion(load: Sequence[float], top_k: int) -> list[float]:
         scale = (top_k - len(certain)) / free if free else 0.0
         over = {i for i, x in enumerate(load) if i not in certain and x * scale > 1}
         if not over:
-            return [1.0 if i in certain else x * scale for i, x in enumerate(load)]
+            return tuple(1.0 if i in certain else x * scale for i, x in enumerate(load))
         certain |= over
 
 

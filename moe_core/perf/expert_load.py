@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, sqrt
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ def expected(
     The busiest of R even ranks gets more than the mean: by Blom's normal scores (1958) times the spread of
     its pairs. With a `load`, the rank with most expected pairs is taken, without that addition.
     """
+    return _kept(experts, top_k, tokens, ranks, None if load is None else tuple(load))
+
+
+@lru_cache(maxsize=20_000)
+def _kept(experts: int, top_k: int, tokens: float, ranks: int, load: tuple[float, ...] | None) -> Load:
     if experts % ranks:
         raise ConfigError(f"ep ({ranks}): must divide experts ({experts})")
     each = experts // ranks
@@ -67,21 +73,28 @@ def _busiest(mean: float, ranks: int) -> float:
 
 
 def _expected(chances: Sequence[float], tokens: float) -> Load:
-    total = np.zeros(2 + len(TILES))
-    for chance, number in Counter(chances).items():
-        mean = tokens * chance
-        tiles = [_tiles(tokens, chance, rows) for rows in TILES]
-        total += number * np.array([1 - (1 - chance) ** tokens, mean, *tiles])
-    return Load(*(float(value) for value in total))
+    counted = Counter(chances)  # experts of one chance are alike
+    chance, number = (np.array(list(values), float) for values in (counted.keys(), counted.values()))
+    tiles = _tiles(tokens, chance)
+    sums = (1 - (1 - chance) ** tokens, tokens * chance, *tiles)
+    return Load(*(float(number @ values) for values in sums))
 
 
-def _tiles(tokens: float, chance: float, rows: int) -> float:
-    """Expected tiles of one expert: the sum over j of P(pairs > j rows), pairs binomial."""
-    mean = tokens * chance
-    if mean > _MANY * rows:
-        return mean / rows + 0.5
-    if chance >= 1 or tokens < 1:
-        return float(ceil(tokens / rows)) * min(1.0, chance)
-    last = min(tokens - 1, mean + 10 * sqrt(mean) + 10)  # what lies beyond is negligible
-    j = np.arange(0, last + 1, rows)
-    return float(bdtrc(j, ceil(tokens), min(1.0, mean / ceil(tokens))).sum())
+def _tiles(tokens: float, chance: np.ndarray) -> np.ndarray:
+    """Expected tiles of experts, [tile, expert]: the sum over j of P(pairs > j rows), pairs binomial."""
+    mean, rows = tokens * chance, np.array(TILES, float)[:, None]
+    few = mean <= _MANY * rows
+    if tokens < 1:
+        return np.broadcast_to(np.minimum(1.0, chance), few.shape)
+    certain = np.ceil(tokens / rows) * np.minimum(1.0, chance)
+    found = np.where(few & (chance >= 1), certain, mean / rows + 0.5)
+    last = np.minimum(tokens - 1, mean + 10 * np.sqrt(mean) + 10)  # what lies beyond is negligible
+    tile, expert = np.nonzero(few & (chance < 1))
+    if len(tile):
+        terms = np.ceil((last[expert] + 1) / rows[tile, 0]).astype(int)
+        ends = np.cumsum(terms)
+        j = (np.arange(ends[-1]) - np.repeat(ends - terms, terms)) * np.repeat(rows[tile, 0], terms)
+        share = np.minimum(1.0, mean[expert] / ceil(tokens))
+        beyond = bdtrc(j, ceil(tokens), np.repeat(share, terms))
+        found[tile, expert] = np.add.reduceat(beyond, ends - terms)
+    return found

@@ -29,17 +29,21 @@ BITS: dict[Format, Fraction] = {
 }
 
 
+_BYTES = {form: (bits.numerator, 8 * bits.denominator) for form, bits in BITS.items()}
+_WIDTHS = {form: float(bits) / 8 for form, bits in BITS.items()}
+
+
 def width(form: Format) -> float:
     """Bytes of one stored element, scales included."""
-    return float(BITS[form]) / 8
+    return _WIDTHS[form]
 
 
 def size(elements: float, form: Format) -> int:
     """Bytes of `elements` stored in `form`, scales included, rounded up."""
-    bits = BITS[form]
     if elements == int(elements):  # the usual case, without the cost of fractions
-        return -(-int(elements) * bits.numerator // (8 * bits.denominator))
-    return ceil(Fraction(elements) * bits / 8)
+        above, below = _BYTES[form]
+        return -(-int(elements) * above // below)
+    return ceil(Fraction(elements) * BITS[form] / 8)
 
 
 class Precision(Spec):

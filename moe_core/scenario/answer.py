@@ -85,7 +85,7 @@ def held(one: Serving) -> Footprint:
 
     def at_batch(batch: int) -> Footprint:
         work = share(Workload(batch=batch, context=max(round(one.work.context), 1)), layout.parallel)
-        return memory.footprint(layout.held, work, spec.formats, spec.kv)
+        return memory.footprint(layout.held.model, work, spec.formats, spec.kv)
 
     low = at_batch(whole)
     return low if many == whole else _between(low, at_batch(whole + 1), many - whole)

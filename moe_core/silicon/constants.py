@@ -16,6 +16,7 @@ import numpy as np
 
 from moe_core.errors import ConfigError
 from moe_core.perf.comm import Link
+from moe_core.perf.expert_load import Values
 from moe_core.perf.gemm import GemmConstants
 from moe_core.perf.moe_layer import Constants
 from moe_core.silicon.systems import DATA
@@ -25,6 +26,7 @@ LAYERS = DATA / "layer_constants.json"
 INTERVALS = DATA / "layer_intervals.json"
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 BUCKETS = (0, 8, 64, 512, 1 << 40)  # tokens
+_EDGES = np.array(BUCKETS)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -164,14 +166,15 @@ class Interval(NamedTuple):
     high: float
 
 
+@once
 def layer_intervals(system: str, framework: str, dtype: str) -> tuple[Interval, ...]:
     """What to multiply a prediction with for its 80 % interval, by bucket; as shipped."""
     return tuple(Interval(*pair) for pair in _intervals()[f"{system}/{framework}/{dtype}"])
 
 
-def bucket(tokens: Array, tp: Array, ep: Array) -> Array:
-    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts."""
-    by_tokens = np.searchsorted(BUCKETS, tokens, side="left") - 1
+def bucket(tokens: Values, tp: Values, ep: Values) -> Array:
+    """0 to 11: four ranges of tokens, and one rank, sliced experts or dealt experts. Numbers or arrays."""
+    by_tokens = np.searchsorted(_EDGES, tokens, side="left") - 1
     return np.asarray(3 * by_tokens + np.where(ep > 1, 2, np.where(tp > 1, 1, 0)))
 
 

@@ -9,6 +9,7 @@ own data sheet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from moe_core.perf import attention_time, comm, gemm
@@ -25,6 +26,12 @@ _LATENT = ((576, 512), (192, 128))  # widths of key and value that were measured
 
 def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) -> KernelTime:
     """Seconds of one run of `kernel`. `load`: share of each expert, None for independent even tokens."""
+    return _time(kernel, place, load if isinstance(kernel, Bank) else None)
+
+
+@lru_cache(maxsize=100_000, typed=True)  # typed: kernels of two kinds may hold the same numbers
+def _time(kernel: Kernel, place: Place, load: tuple[float, ...] | None) -> KernelTime:
+    """Steps share most kernels: those of two histories all but attention, of two mixtures all but experts."""
     return bank(kernel, place, load) if isinstance(kernel, Bank) else _TIMES[type(kernel)](kernel, place)
 
 

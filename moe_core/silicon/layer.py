@@ -7,15 +7,14 @@ recorded) on a shape that one has, the measured time is scaled by what the model
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from moe_core import hardware as devices
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf.benchmark_load import Mend, benchmark_load
+from moe_core.perf.benchmark_load import Mend
 from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.expert_load import Load, expected
 from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, overhead, roof, seconds, work
@@ -23,6 +22,7 @@ from moe_core.perf.precision import BITS
 from moe_core.perf.step_time import Bank
 from moe_core.silicon import constants, systems, tables
 from moe_core.silicon.constants import LayerFit
+from moe_core.silicon.loads import timed_load
 from moe_core.silicon.place import KernelTime, Place, timed
 from moe_core.silicon.systems import CACHES, SYSTEMS
 
@@ -128,23 +128,30 @@ def _check(case: LayerCase) -> None:
         raise ConfigError(f"tp ({case.tp}): must be at most the expert width ({case.inter})")
 
 
+@lru_cache(maxsize=1024)
 def _place(hardware: Hardware, dtype: str, framework: str) -> _Group:
     """The group to take constants from: the format asked for, else the nearest that was fitted."""
     system = systems.of(hardware)
+    form = _form(system.name, framework, dtype)
+    peak = hardware.peak(multiplied(dtype))
+    of = Machine(hardware.bandwidth, peak, CACHES[system.name], weight_bytes(dtype))
+    return _Group(system.name, framework, form, system.own, of)
+
+
+@lru_cache(maxsize=1024)
+def _form(system: str, framework: str, dtype: str) -> str:
+    """The fitted format nearest to `dtype`. Raises ConfigError."""
     fitted = set(constants.layer_groups())
     if framework not in {group[1] for group in fitted}:
         raise ConfigError(
             f"framework ({framework}): must be one of {', '.join(sorted({g[1] for g in fitted}))}"
         )
     form: str | None = dtype
-    while form is not None and (system.name, framework, form) not in fitted:
+    while form is not None and (system, framework, form) not in fitted:
         form = _NEAREST.get(form, "bf16" if form != "bf16" else None)
     if form is None:
-        raise ConfigError(f"dtype ({dtype}): {framework} was not measured with it on {system.name}")
-    peak = hardware.peak(multiplied(dtype))
-    cache = CACHES[system.name]
-    of = Machine(hardware.bandwidth, peak, cache, weight_bytes(dtype))
-    return _Group(system.name, framework, form, system.own, of)
+        raise ConfigError(f"dtype ({dtype}): {framework} was not measured with it on {system}")
+    return form
 
 
 def _load(case: LayerCase, load: Popularity, place: _Group) -> Load:
@@ -153,7 +160,7 @@ def _load(case: LayerCase, load: Popularity, place: _Group) -> Load:
     if isinstance(load, str):
         if load not in TABLED:
             raise ConfigError(f"distribution ({load}): must be uniform or one of {', '.join(TABLED)}")
-        return benchmark_load(load, tokens, experts, top_k, ranks, mend(place.system, place.framework))
+        return timed_load(load, tokens, experts, top_k, ranks, mend(place.system, place.framework))
     return expected(experts, top_k, tokens, ranks, load)
 
 
@@ -178,8 +185,7 @@ def _measured(place: _Group, case: LayerCase, load: str) -> float | None:
 
 def _interval(place: _Group, case: LayerCase) -> tuple[float, float]:
     held = constants.layer_intervals(place.system, place.framework, place.dtype)
-    which = int(constants.bucket(*(np.asarray([v]) for v in (case.tokens, case.tp, case.ep)))[0])
-    low, high = held[which]
+    low, high = held[int(constants.bucket(case.tokens, case.tp, case.ep))]
     return (min(low, 1.0), max(high, 1.0)) if place.own else (min(low, 1.0) / FAR, max(high, 1.0) * FAR)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from moe_core.errors import ConfigError
@@ -42,13 +43,14 @@ class KernelTime(NamedTuple):
 
     def scaled(self, factor: float) -> KernelTime:
         """Another framework's kernel, never below the roof."""
-        return self._replace(seconds=max(self.seconds * factor, self.compute_s, self.memory_s))
+        return KernelTime(max(self.seconds * factor, self.compute_s, self.memory_s), *self[1:])
 
 
 def dtype(form: str) -> str:
     return {"fp16": "bf16", "fp32": "bf16"}.get(form, form)
 
 
+@lru_cache(maxsize=1024)
 def machine(place: Place, form: str) -> DataSheet:
     """The data sheet for products in `form`; a format it has no peak for is widened to 16 bits."""
     try:

@@ -8,6 +8,7 @@ layer, the host a step. Both were fitted to served models end to end (`silicon.w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
@@ -102,6 +103,11 @@ def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:
 
     Each new expert takes the mean of the old curve over its slice.
     """
+    return _resampled(tuple(load), experts)
+
+
+@lru_cache(maxsize=256)
+def _resampled(load: tuple[float, ...], experts: int) -> tuple[float, ...]:
     ranked = sorted((float(x) for x in load), reverse=True)
     edges = [i * len(ranked) / experts for i in range(experts + 1)]
     means = [_mean(ranked, low, high) for low, high in pairwise(edges)]
@@ -129,23 +135,28 @@ def _parts(found: Iterable[tuple[Op, KernelTime]]) -> list[_Sum]:
 
 
 def _together(name: str, group: list[tuple[Op, KernelTime]]) -> _Sum:
-    seconds = sum(op.times * timed.seconds for op, timed in group)
-    flops = sum(op.times * timed.flops for op, timed in group)
-    moved = sum(op.times * timed.bytes for op, timed in group)
-    spread = sum(op.times * timed.seconds * timed.spread for op, timed in group) / seconds
-    measured = sum(op.times * timed.seconds for op, timed in group if timed.measured)
+    seconds = moved = flops = spread = measured = 0.0
+    for op, timed in group:
+        spent = op.times * timed.seconds
+        seconds += spent
+        flops += op.times * timed.flops
+        moved += op.times * timed.bytes
+        spread += spent * timed.spread
+        measured += spent if timed.measured else 0.0
     source: Source = "measured elsewhere" if measured > (1 - MAIN) * seconds else "modelled"
     part = Part(name, group[0][0].component, seconds, round(flops), round(moved), _bound(group), source)
-    return _Sum(part, spread, next((t.distinct for _, t in group if t.distinct is not None), None))
+    return _Sum(part, spread / seconds, next((t.distinct for _, t in group if t.distinct is not None), None))
 
 
 def _bound(group: list[tuple[Op, KernelTime]]) -> Bound:
     """Where the time goes: overhead if the roof explains less than half of it."""
     if group[0][1].network:
         return "network"
-    total = sum(op.times * timed.seconds for op, timed in group)
-    compute = sum(op.times * timed.compute_s for op, timed in group)
-    memory = sum(op.times * timed.memory_s for op, timed in group)
+    total = compute = memory = 0.0
+    for op, timed in group:
+        total += op.times * timed.seconds
+        compute += op.times * timed.compute_s
+        memory += op.times * timed.memory_s
     if max(compute, memory) < 0.4 * total:
         return "overhead"
     return "compute" if compute > memory else "memory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ SAMPLES: dict[str, str] = _TABLE["samples"]
 CACHES: dict[str, float] = {name: mb * MEGA for name, mb in _TABLE["cache_mb"].items()}  # bytes
 
 
+@lru_cache(maxsize=1024)
 def of(device: Hardware) -> System:
     """The measured system of `device`, or the nearest. Raises ConfigError for a device of neither list."""
     for system, name in SYSTEMS.items():

@@ -1,24 +1,28 @@
-"""Look-ups in the measured tables: DuckDB reads the Parquet where it lies, one shape at a time.
+"""Look-ups in the measured tables: DuckDB reads the Parquet where it lies, one device and format at a time.
 
-A shape once asked for stays in memory, so later look-ups are a bisection. Between measured points the
+What was read stays in memory, so later look-ups are a bisection. Between measured points the
 logarithms are interpolated linearly along the measured axis: tokens, batch, context, bytes. Outside
 the measured range, or for a shape no table holds, the answer is None: a model must serve it.
 """
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache as once
 from functools import lru_cache
+from itertools import pairwise
 from math import exp, log
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 
 from moe_core.silicon.systems import DATA
 
 _SHAPES = 65_536  # curves kept in memory, a few hundred bytes each
+_GROUP = ("system", "framework", "dtype")  # rows that are read together
+_Shape = tuple[tuple[str, Any], ...]
 
 
 class Where(NamedTuple):
@@ -94,23 +98,22 @@ def moe(
 
 def gemm(where: Where, m: float, n: int, k: int) -> float | None:
     """Seconds of [m, k] x [k, n]; None unless n and k were measured."""
-    curve = gemms(where).get((n, k))
-    return None if curve is None else curve.at(m)
+    return _gemm(where, n, k).at(m)
 
 
 @lru_cache(maxsize=64)
 def gemms(where: Where) -> dict[tuple[int, int], Curve]:
-    """Every measured (n, k) of one table: a device asks for many, one query is as long as three."""
-    equal = dict(_named(where))
-    rows = _rows(
-        f"SELECT n, k, m, min(seconds) FROM read_parquet('{DATA / 'gemm'}.parquet')"
-        f" WHERE {_where(equal)} AND m > 0 AND seconds > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-        equal,
-    )
-    points: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
-    for n, k, m, seconds in rows:
-        points.setdefault((n, k), []).append((m, seconds))
-    return {shape: _as_curve(curve) for shape, curve in points.items()}
+    """Every measured (n, k) of one table."""
+    return {(n, k): _gemm(where, n, k) for n, k in _gemm_block(where).places}
+
+
+def _gemm_block(where: Where) -> _Block:
+    return _block("gemm", _named(where), ("n", "k"), ("m",), "seconds")
+
+
+@lru_cache(maxsize=_SHAPES)
+def _gemm(where: Where, n: int, k: int) -> Curve:
+    return _curve("gemm", (*_named(where), ("n", n), ("k", k)), "m")
 
 
 def gemm_between(where: Where, m: float, n: int, k: int) -> float | None:
@@ -143,7 +146,7 @@ def _share(low: int, high: int, value: int) -> float:
 @lru_cache(maxsize=256)
 def gemm_sizes(where: Where, axis: str) -> tuple[int, ...]:
     """Every measured n or k, ascending; empty where nothing was measured."""
-    return tuple(sorted({shape[0 if axis == "n" else 1] for shape in gemms(where)}))
+    return tuple(sorted({shape[0 if axis == "n" else 1] for shape in _gemm_block(where).places}))
 
 
 def context_attention(
@@ -263,29 +266,85 @@ def _named(where: Where) -> tuple[tuple[str, Any], ...]:
 
 
 @lru_cache(maxsize=_SHAPES)
-def _curve(table: str, shape: tuple[tuple[str, Any], ...], axis: str, value: str = "seconds") -> Curve:
+def _curve(table: str, shape: _Shape, axis: str, value: str = "seconds") -> Curve:
     """The measured curve of one shape, empty where there is none; of several kernels the fastest point."""
-    equal = dict(shape)
-    rows = _rows(
-        f"SELECT {axis}, min({value}) FROM read_parquet('{DATA / table}.parquet')"
-        f" WHERE {_where(equal)} AND {axis} > 0 AND {value} > 0 GROUP BY 1 ORDER BY 1",
-        equal,
-    )
-    return _as_curve(rows)
+    return _as_curve(_points(table, shape, (axis,), value))
 
 
 @lru_cache(maxsize=_SHAPES)
-def _grid(table: str, shape: tuple[tuple[str, Any], ...], first: str, second: str) -> CurveGrid:
-    equal = dict(shape)
-    rows = _rows(
-        f"SELECT {first}, {second}, min(seconds) FROM read_parquet('{DATA / table}.parquet')"
-        f" WHERE {_where(equal)} AND {first} > 0 AND {second} > 0 AND seconds > 0"
-        " GROUP BY 1, 2 ORDER BY 1, 2",
-        equal,
-    )
+def _grid(table: str, shape: _Shape, first: str, second: str) -> CurveGrid:
+    rows = _points(table, shape, (first, second), "seconds")
     firsts = sorted({row[0] for row in rows})
     curves = tuple(_as_curve([row[1:] for row in rows if row[0] == value]) for value in firsts)
     return CurveGrid(tuple(log(value) for value in firsts), curves)
+
+
+def _points(table: str, shape: _Shape, axes: tuple[str, ...], value: str) -> Sequence[tuple[Any, ...]]:
+    """Positions and the least value of one shape, ascending."""
+    group = tuple(one for one in shape if one[0] in _GROUP)
+    rest = tuple(one for one in shape if one[0] not in _GROUP)
+    read = _block(table, group, tuple(name for name, _ in rest), axes, value)
+    return read.points(tuple(wanted for _, wanted in rest))
+
+
+class _Block(NamedTuple):
+    """The rows of one group, sorted: where each shape begins and ends in the columns of axes and value."""
+
+    places: dict[tuple[Any, ...], slice]
+    columns: tuple[np.ndarray[Any, np.dtype[Any]], ...]
+
+    def points(self, shape: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Positions and value of one shape; none where it was not measured."""
+        place = self.places.get(shape)
+        if place is None:
+            return []
+        return list(zip(*(column[place].tolist() for column in self.columns), strict=True))
+
+
+_HEADS = ("heads", "kv_heads", "head_dim", "window", "kv_dtype")
+_BANK = ("hidden", "inter", "experts", "top_k", "tp", "ep", "distribution")
+_DELTA = ("phase", "key_heads", "value_heads", "key_dim", "value_dim", "op")
+_DEEPEP = ("mode", "ranks", "hidden", "experts", "top_k")
+_ASKED = (  # what is looked up: a table, its groups, what names a shape, the axes it was measured along
+    ("gemm", _GROUP, ("n", "k"), ("m",), "seconds"),
+    ("moe", _GROUP, _BANK, ("tokens",), "seconds"),
+    ("attention_generation", _GROUP, _HEADS, ("batch", "past"), "seconds"),
+    ("attention_context", _GROUP, _HEADS, ("batch", "isl"), "seconds"),
+    ("mla", _GROUP, ("part", "kv_dtype", "heads", "past"), ("batch", "isl"), "seconds"),
+    ("mla", _GROUP, ("part", "kv_dtype", "heads", "isl"), ("batch", "past"), "seconds"),
+    ("linear_attention", _GROUP[:2], _DELTA, ("batch", "seq"), "seconds"),
+    ("collective", _GROUP, ("op", "mode", "ranks"), ("bytes",), "seconds"),
+    ("deepep", _GROUP[:1], _DEEPEP, ("tokens",), "dispatch"),
+    ("deepep", _GROUP[:1], _DEEPEP, ("tokens",), "combine"),
+)
+
+
+def preload() -> None:
+    """Read all of it, 1 to 2 s and 100 MB: no visitor of a server waits for a table."""
+    for table, group, names, axes, value in _ASKED:
+        listed = ", ".join(group)
+        for row in _rows(f"SELECT DISTINCT {listed} FROM read_parquet('{DATA / table}.parquet')", {}):
+            _block(table, tuple(zip(group, row, strict=True)), names, axes, value)
+
+
+@lru_cache(maxsize=512)
+def _block(table: str, group: _Shape, names: tuple[str, ...], axes: tuple[str, ...], value: str) -> _Block:
+    """Every shape of one group of a table: a knob asks for many, and one query is as long as three."""
+    equal, fields = dict(group), [*names, *axes]
+    listed = ", ".join(f'"{name}"' for name in fields)
+    known = " AND ".join(f'"{name}" > 0' for name in (*axes, value))
+    sql = (
+        f"SELECT {listed}, min(\"{value}\") AS least FROM read_parquet('{DATA / table}.parquet')"
+        f" WHERE {_where(equal)} AND {known} GROUP BY {listed} ORDER BY {listed}"
+    )
+    rows = _connection().execute(sql, list(equal.values())).fetchnumpy()
+    keys = [np.asarray(rows[name]) for name in names]
+    many = len(rows["least"])
+    differ = np.logical_or.reduce([key[1:] != key[:-1] for key in keys]) if many else np.zeros(0, bool)
+    starts = [0, *(np.flatnonzero(differ) + 1).tolist(), many] if many else []
+    shapes = zip(*(key[starts[:-1]].tolist() for key in keys), strict=True) if many else ()
+    places = {shape: slice(*ends) for shape, ends in zip(shapes, pairwise(starts), strict=True)}
+    return _Block(places, tuple(np.asarray(rows[name]) for name in (*axes, "least")))
 
 
 def _as_curve(rows: Sequence[tuple[Any, ...]]) -> Curve:
@@ -296,13 +355,19 @@ def _where(equal: dict[str, Any]) -> str:
     return " AND ".join(f'"{name}" = ?' for name in equal) or "true"
 
 
-_LOCAL = threading.local()
+@once
+def _database() -> duckdb.DuckDBPyConnection:
+    """In memory, and empty: files are read where they lie."""
+    found = duckdb.connect()
+    found.execute("SET threads = 1")
+    return found
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """One for this query: threads do not share one, and a server has a new thread for every rerun."""
+    return _database().cursor()
 
 
 def _rows(sql: str, equal: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Run on this thread's own connection: in memory, nothing shared."""
-    if not hasattr(_LOCAL, "connection"):
-        _LOCAL.connection = duckdb.connect()
-        _LOCAL.connection.execute("SET threads = 1")
-    found: list[tuple[Any, ...]] = _LOCAL.connection.execute(sql, list(equal.values())).fetchall()
+    found: list[tuple[Any, ...]] = _connection().execute(sql, list(equal.values())).fetchall()
     return found

@@ -106,7 +106,7 @@ def test_replicas_serve_a_large_batch_cheaper_than_one_wide_group() -> None:
 def test_a_slower_link_stretches_only_what_goes_over_it() -> None:
     fast, slow = (serve(devices=8, link_gbs=link, workload={"batch": 4}) for link in (900, 90))
     wide = next(i for i, one in enumerate(fast.layouts) if one.parallel == Parallel(tensor=8))
-    readings = [one._linked(one.layouts[wide].decode(4, 3000)) for one in (fast, slow)]
+    readings = [one.terms.linked(one.layouts[wide].decode(4, 3000)) for one in (fast, slow)]
     assert readings[1].seconds > readings[0].seconds
     own = [reading.seconds * (1 - reading.network) for reading in readings]
     assert own[0] == pytest.approx(own[1])

@@ -17,8 +17,9 @@ from scipy.optimize import least_squares
 
 from moe_core.perf.moe_layer import Constants, seconds
 from moe_core.silicon.constants import LAYERS, Array
+from moe_core.silicon.loads import LOADS
 from moe_core.silicon.workshop import layer_tables
-from moe_core.silicon.workshop.layer_tables import LOADS, LayerTable
+from moe_core.silicon.workshop.layer_tables import LayerTable
 
 MIN_SHAPES = 4  # architectures a kernel needs for constants of its own
 _MOST, _MOST_FOLD = 9_000, 6_000  # rows a fit sees, drawn evenly over tokens and splits

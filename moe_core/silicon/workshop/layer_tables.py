@@ -13,16 +13,14 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from moe_core.perf.benchmark_load import Mend, benchmark_load
 from moe_core.perf.expert_load import Load
 from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, work
 from moe_core.silicon import tables
 from moe_core.silicon.constants import Array
 from moe_core.silicon.layer import machine, mend
+from moe_core.silicon.loads import LOAD_KEYS, drawn, load_of
 from moe_core.silicon.systems import DATA
 
-LOADS = DATA / "loads.parquet"
-LOAD_KEYS = ["distribution", "tokens", "experts", "top_k", "ep", "mend"]
 SHAPE = ["hidden", "inter", "experts", "top_k"]
 # Nemotron: squared ReLU, two matrices an expert. The A100's older collector timed three for every shape.
 UNGATED = {(2688, 1856, 128, 6), (2048, 5120, 512, 22), (8192, 5120, 512, 22)}
@@ -81,12 +79,6 @@ def loads(rows: pd.DataFrame) -> Load:
     return Load(**{name: found[name].to_numpy() for name in Load._fields})
 
 
-@once
-def drawn() -> pd.DataFrame:
-    """The shipped loads."""
-    return pd.read_parquet(LOADS)
-
-
 def draw() -> pd.DataFrame:
     """The loads of every row of every table, drawn anew; 30 s."""
     source = f"read_parquet('{DATA / 'moe.parquet'}')"
@@ -96,8 +88,3 @@ def draw() -> pd.DataFrame:
     rows = rows[LOAD_KEYS].drop_duplicates().sort_values(LOAD_KEYS, ignore_index=True)
     found = [load_of(*row) for row in rows.itertuples(index=False)]
     return pd.concat([rows, pd.DataFrame(found, columns=list(Load._fields))], axis=1)
-
-
-def load_of(distribution: str, tokens: int, experts: int, top_k: int, ep: int, mend: Mend) -> Load:
-    """The load of one row, its fields in the order of `LOAD_KEYS`."""
-    return benchmark_load(distribution, int(tokens), int(experts), int(top_k), int(ep), mend)

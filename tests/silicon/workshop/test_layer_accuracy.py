@@ -5,7 +5,7 @@ import pytest
 
 from moe_core.perf.expert_load import TILES, Load
 from moe_core.perf.moe_layer import LayerCase, seconds, work
-from moe_core.silicon import constants
+from moe_core.silicon import constants, loads
 from moe_core.silicon.workshop import fit_layers, layer_accuracy, layer_tables
 
 H100 = ("h100_sxm", "vllm", "bf16")
@@ -65,10 +65,10 @@ def test_a_fold_fitted_again_is_the_fold_that_ships():
 
 
 def test_shipped_loads_are_what_their_definition_draws():
-    shipped = layer_tables.drawn().sample(40, random_state=0)
+    shipped = loads.drawn().sample(40, random_state=0)
     for row in shipped.itertuples(index=False):
-        keys = dict(zip(layer_tables.LOAD_KEYS, row, strict=False))
-        again = layer_tables.load_of(**keys)
+        keys = dict(zip(loads.LOAD_KEYS, row, strict=False))
+        again = loads.load_of(**keys)
         assert np.allclose(again, row[len(keys) :])
 
 

@@ -1,0 +1,88 @@
+"""Pace: how fast one layout works under terms that leave the batch open. What takes a search is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import log, log2
+from typing import NamedTuple
+
+from scipy.optimize import brentq
+
+from moe_core.decide.clock import Reading
+from moe_core.decide.layout import MOST, Layout
+from moe_core.decide.rules import scoring
+
+
+class Terms(NamedTuple):
+    """All that decides the pace of a layout, but the batch.
+
+    context, past, read, cached, output: tokens, as in `spec.Work`. target: seconds a token, None without one.
+    link: the data file's over the spec's. stretch: of every predicted time, to ask what an error changes.
+    """
+
+    usable: int
+    context: float
+    past: float
+    read: float
+    cached: float
+    output: float
+    target: float | None
+    link: float
+    stretch: float
+
+    def linked(self, found: Reading) -> Reading:
+        """The same with the spec's link between devices, and the stretch."""
+        stretch = 1 - found.network + found.network * self.link
+        seconds, network = found.seconds * stretch * self.stretch, found.network * self.link / stretch
+        return Reading(seconds, found.spread, network, found.distinct, found.source)
+
+    def step(self, one: Layout, batch: float) -> float:
+        """Seconds of one token for everybody."""
+        return self.linked(one.decode(batch, self.past)).seconds
+
+    def prompt(self, one: Layout) -> float:
+        """Seconds of one group to read one prompt among many."""
+        return self.linked(one.clock.prefill(self.read, self.cached)).seconds
+
+    def requests(self, one: Layout, batch: float) -> float:
+        """Requests a second of all groups: prompts are read between the steps."""
+        each = one.each(batch)
+        busy = batch / each  # groups that have work
+        return busy * each / (each * self.prompt(one) + self.output * self.step(one, batch))
+
+
+@lru_cache(maxsize=20_000)
+def throughput(one: Layout, terms: Terms) -> float:
+    """Tokens a second at the largest batch inside the target and the memory of its groups."""
+    assert terms.target is not None, "asked only where there is a target"
+    alone = terms.step(one, one.replicas)
+    if alone >= terms.target:
+        return one.replicas / alone * (terms.target / alone) ** scoring().missed
+    most = max(one.room(terms.usable, terms.context), one.replicas)
+    many = _largest(one, terms, min(most, one.replicas * MOST))
+    return many / terms.step(one, many)
+
+
+@lru_cache(maxsize=20_000)
+def rate(one: Layout, terms: Terms) -> float:
+    """Requests a second of one group, at the largest batch inside target and memory; 0: holds none."""
+    most = min(one.room(terms.usable, terms.context), MOST)
+    return 0.0 if most < 1 else terms.requests(one, _largest(one, terms, most))
+
+
+def _largest(one: Layout, terms: Terms, most: float) -> float:
+    """The largest batch up to `most` whose step keeps the target; the least there is where none does."""
+    if terms.target is None:
+        return most
+    return crossing(lambda b: terms.step(one, b), terms.target, most, one.replicas)
+
+
+def crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:
+    """Where a rising function of the batch meets `target`, between `least` and `most`."""
+    if most <= least or rising(least) >= target:
+        return least
+    if rising(most) <= target:
+        return most
+    gap = lambda x: log(rising(2.0**x) / target)  # noqa: E731
+    return float(2.0 ** brentq(gap, log2(least), log2(most), xtol=1e-9))
