@@ -69,7 +69,7 @@ CHOSEN: dict[str, tuple[str, Callable[[Resolved], str]]] = {
 }
 RESULTS: dict[str, _Result] = {
     "params.total": _Result("Parameters"),
-    "params.active": _Result("Active parameters, embedding counted"),
+    "params.active": _Result("Active parameters, with embedding"),
     "memory.weights": _Result("Weights", -1),
     "memory.cache": _Result("KV cache and state", -1),
     "fit.devices": _Result("Fits on, devices", -1),

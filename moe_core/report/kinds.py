@@ -89,7 +89,7 @@ KINDS: dict[str, Kind] = {
     "params.active": Kind(
         "parameters",
         lambda case, _: case.model.parameters.active.incl_embeddings,
-        "Active parameters, embedding counted",
+        "Active parameters, with embedding",
     ),
     "memory.weights": Kind("B", lambda case, _: _whole(case).weights_total, "Weights"),
     "memory.cache": Kind(

@@ -111,11 +111,17 @@ def _side_by_side(cases: Mapping[str, Resolved]) -> Grid:
     several = len(cases) > 1
     marked = frozenset(at for at, row in enumerate(rows) if row.differs and several)
     return Grid(
-        "The scenarios side by side" + ("; shaded rows differ" if marked else ""),
+        _heading(several, bool(marked)),
         ("", *cases),
         tuple((row.name, *row.values) for row in rows),
         marked,
     )
+
+
+def _heading(several: bool, differ: bool) -> str:
+    if not several:
+        return "The scenario"
+    return "The scenarios side by side" + ("; shaded rows differ" if differ else "")
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> list[Block]:
