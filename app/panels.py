@@ -173,7 +173,7 @@ def page_files(title: str) -> None:
     rows = tuple((card.label, card.value, card.note, card.source.kind) for card in cards)
     found = archive.Page(lead or title, rows, {key: figure for key, (figure, *_) in figures.items()})
     with opened:
-        st.caption(f"{len(figures)} figures, with their rows and how to make their numbers again.")
+        st.caption(f"{len(figures)} figure{'s' * (len(figures) != 1)}, all rows, and how to make them again.")
         with st.container(horizontal=True, gap="small"):
             for ending, label in exports.PAGES.items():
                 st.download_button(
