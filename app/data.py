@@ -18,6 +18,8 @@ import pandas as pd
 import streamlit as st
 
 from app.figure import Figure
+from app.words import measured_here
+from moe_core.decide.case import Recorded
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import Vital
@@ -27,8 +29,10 @@ from moe_core.report import measured
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.scenario import devices as machines
+from moe_core.scenario import loads
 from moe_core.scenario import subject as fullsize
 from moe_core.scenario.devices import Device
+from moe_core.scenario.resolved import Resolved, resolve
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import Full, Room
 from moe_core.settings import REFERENCE, Settings
@@ -277,6 +281,39 @@ def validated(values: dict[str, Any]) -> RunSpec | None:
         return RunSpec.parse(values)
     except ConfigError:
         return None
+
+
+# -- the load that was recorded --------------------------------------------------------------------
+
+
+def hears(spec: RunSpec) -> Run | None:
+    """The run whose recorded load is put on the full size: this question's own, else the nearest there is."""
+    with suppress(ConfigError):
+        found = _hears(str(door().settings.data_dir), spec.fingerprint(), spec)
+        return run(found) if found and exists(found) else None
+    return None
+
+
+@st.cache_data(show_spinner=False, max_entries=512, ttl=5.0)
+def _hears(place: str, question: str, _spec: RunSpec) -> str | None:
+    """Looked up again after five seconds: a run that lands is not missed for long."""
+    return answer(_spec) or same_question(_spec) or nearest(_spec)
+
+
+def recorded(of: Run) -> Recorded:
+    """What a run of the test model tells of the load on the experts."""
+    return _recorded(_identity(of), of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _recorded(identity: tuple[str, ...], _of: Run) -> Recorded:
+    return Recorded(loads.recorded(frame("load", _of)), measured_here(_of), not _of.reference)
+
+
+def resolved(scenario: Scenario) -> Resolved:
+    """The scenario in full with the load that is heard, as reviews, links and files keep it."""
+    found = hears(scenario.run_spec())
+    return resolve(scenario, recorded(found) if found else None)
 
 
 # -- full size -------------------------------------------------------------------------------------

@@ -6,21 +6,19 @@ run, provenance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from app.figure import Figure
-from app.resolve import resolve
 from moe_core.errors import MoEScopeError
 from moe_core.report import archive, kinds
 from moe_core.report.archive import Page
 from moe_core.report.decided import Decided, of_decided
 from moe_core.report.formats import FORMATS, digest
 from moe_core.report.manifest import Manifest, Origin, Provenance, Ran, make, ran
-from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
-from moe_core.scenario.spec import Scenario
+from moe_core.scenario.resolved import Resolved
 
 SCENARIO, VERDICT = "scenario", "verdict"
 PAGES = {"html": "HTML, one file", "zip": "ZIP, every format"}
@@ -33,7 +31,7 @@ class Context(NamedTuple):
     verdict of the page.
     """
 
-    scenario: Scenario | None
+    scenario: Callable[[], Resolved] | None
     sources: tuple[tuple[Provenance, str], ...]
     bundles: tuple[Bundle, ...] = ()
     cases: Mapping[str, Resolved] | None = None
@@ -76,11 +74,11 @@ def manifest(
     )
 
 
-def _scenario(scenario: Scenario | None) -> dict[str, Resolved]:
+def _scenario(scenario: Callable[[], Resolved] | None) -> dict[str, Resolved]:
     """The scenario of the sidebar; nothing where it cannot be resolved, which the page has said."""
     if scenario is not None:
         with suppress(MoEScopeError):
-            return {SCENARIO: resolve(scenario)}
+            return {SCENARIO: scenario()}
     return {}
 
 

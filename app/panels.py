@@ -16,8 +16,9 @@ from app.words import busy_words, escape, measured_here
 from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
-from moe_core.report.resolved import Resolved
 from moe_core.report.text import slug
+from moe_core.scenario.resolved import Resolved
+from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
 
 Kind = Literal["measured here", "measured elsewhere", "published", "modelled"]
@@ -217,8 +218,9 @@ def _page() -> tuple[str, Sequence[Number], dict[str, Drawn]]:
 def _context(sources: Sequence[Source], cases: Mapping[str, Resolved] | None) -> exports.Context:
     kept: Callable[[], Decided] | None = st.session_state.get(_DRAWN, (None,) * 4)[3]
     runs = dict.fromkeys(source.run for source in sources if source.run is not None)
+    scenario: Scenario | None = st.session_state.get(sidebar.STATE)
     return exports.Context(
-        st.session_state.get(sidebar.STATE),
+        None if scenario is None else partial(data.resolved, scenario),
         tuple((source.kind, source.detail) for source in sources),
         tuple(found for found in map(data.bundle_of, runs) if found is not None),
         cases,

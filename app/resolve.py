@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from moe_core.perf.precision import Precision
-from moe_core.report.resolved import Resolved
 from moe_core.scenario import devices, subject
 from moe_core.scenario.link import FIELDS
+from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 
 NAMED = (*FIELDS, "context", "write", "edit")  # what a URL, old or new, holds of a scenario

@@ -10,11 +10,10 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app import data, sidebar
-from app.resolve import NAMED, resolve
 from app.words import escape
 from moe_core.errors import MoEScopeError
 from moe_core.review import Case
-from moe_core.scenario.link import parameters
+from moe_core.scenario.link import NAMED, parameters
 from moe_core.scenario.spec import Scenario
 from moe_core.store import scenarios
 
@@ -58,7 +57,7 @@ def _keep(scenario: Scenario, where: str, name: str, note: str) -> None:
 
 def case(name: str, scenario: Scenario, note: str = "") -> dict[str, Any]:
     """The scenario in the sidebar as a review keeps it."""
-    resolved = resolve(scenario).model_dump(mode="json")
+    resolved = data.resolved(scenario).model_dump(mode="json")
     return {"name": name, "parameters": parameters(scenario), "resolved": resolved, "note": note}
 
 

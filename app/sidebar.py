@@ -17,7 +17,18 @@ from app.words import escape
 from moe_core.decide import rules
 from moe_core.scenario import link, spec
 from moe_core.scenario.decision import dense_models
-from moe_core.scenario.spec import AUTO, DEFAULTS, NUMBERS, OLD, PRESET, RULES, WORDS, Scenario
+from moe_core.scenario.spec import (
+    ARCHITECTURE,
+    AUTO,
+    DEFAULTS,
+    HARDWARE,
+    NUMBERS,
+    OLD,
+    PRESET,
+    RULES,
+    WORDS,
+    Scenario,
+)
 from moe_core.units import count
 
 STATE = "scenario_now"
@@ -368,8 +379,10 @@ def _reset() -> None:
 
 
 def open_link(parameters: dict[str, str]) -> None:
-    """Set the sidebar's widgets to a saved scenario, as far as their choices go."""
-    _set(link.modern(parameters))
+    """Set the sidebar's widgets to a saved scenario, as far as their choices go; the rest is unset."""
+    silent = {name: DEFAULTS.get(name, "") for name in link.FIELDS if name not in link.KNOBS}
+    silent |= {"architecture": ARCHITECTURE, "hardware": HARDWARE}
+    _set({**silent, **link.modern(parameters)})
 
 
 def _set(values: dict[str, Any]) -> None:

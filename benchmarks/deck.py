@@ -23,8 +23,8 @@ LIMIT_S, REPEATS = 5.0, 5
 def example() -> Any:
     """A review of four models with notes and a log."""
     from moe_core import hardware, registry
-    from moe_core.report.resolved import Resolved
     from moe_core.review import Case, Decision, Entry, Review, Saved
+    from moe_core.scenario.resolved import Resolved
 
     device = hardware.get("H100")
     cases = []

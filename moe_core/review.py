@@ -60,7 +60,7 @@ class Case(Spec):
 
     name: Name
     parameters: dict[Name, Question]
-    resolved: Values  # moe_core.report.resolved.Resolved
+    resolved: Values  # moe_core.scenario.resolved.Resolved
     note: Notes = ""
 
 

@@ -10,19 +10,18 @@ import streamlit as st
 
 from app import data, shelf
 from app.compare import view
-from app.resolve import resolve
 from app.words import escape
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, MIXES
 from moe_core.report import answer
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import LETTERS, Side, labels, link, of, of_case, own_name
 from moe_core.review import Review
-from moe_core.scenario.spec import Scenario
+from moe_core.scenario.link import parameters as link_of
+from moe_core.scenario.resolved import Resolved
+from moe_core.scenario.spec import AUTO, POWERS, Scenario
 from moe_core.store import reviews, scenarios
 
-WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FROM = ("The sidebar", "A model", "Saved", "A link")
 
 
@@ -39,7 +38,7 @@ def first(scenario: Scenario) -> None:
 
 def _example(scenario: Scenario) -> None:
     """A mixture and the dense model its makers set beside it."""
-    work = resolve(scenario).model_copy(update={"record": None})
+    work = data.resolved(scenario).model_copy(update={"record": None})
     names = ("Mixtral-8x7B", "Llama-2-70B")
     cases = [
         work.model_copy(
@@ -82,13 +81,16 @@ def _add_sidebar(sides: Sequence[Side], scenario: Scenario) -> None:
 
 def sidebar(name: str, scenario: Scenario) -> Side:
     """The sidebar's scenario as a side, at its price. Raises ConfigError."""
-    return of_case(name, resolve(scenario), {"model": scenario.model, "seq": str(scenario.seq)})
+    said = link_of(scenario)
+    if scenario.own is None:
+        return of({**said, "name": name}, view.here())
+    return of_case(name, data.resolved(scenario), said)
 
 
 def _add_model(sides: Sequence[Side], scenario: Scenario) -> None:
     """Any published model, dense ones too, on the sidebar's device and work unless said otherwise."""
     with st.form("compare_model", border=False):
-        base = resolve(scenario)
+        base = data.resolved(scenario)
         said = _fields(base, f"compare_new_{base.fingerprint()[:8]}", "")
         if st.form_submit_button("Add it", type="primary"):
             shelf.attempt(lambda: view.put([*sides, of(said, view.here())]))
@@ -153,7 +155,15 @@ def _fields(case: Resolved, key: str, name: str, side: Side | None = None) -> di
         place = devices.index(case.hardware) if case.hardware in devices else 0
         said["hardware"] = str(st.selectbox("Device", devices, index=place, key=f"{key}_hardware"))
         said["batch"] = _count("Batch (sequences)", case.batch, f"{key}_batch")
-        said["context"] = _count("Context (tokens)", case.context, f"{key}_context")
+        traffic = "" if case.traffic is None else f"{case.traffic:g}"
+        said["traffic"] = st.text_input(
+            "or requests a second", traffic, placeholder="none", key=f"{key}_traffic"
+        )
+        read = case.context - case.write if case.prompt is None else case.prompt
+        said["prompt"] = _count("Prompt (tokens)", max(read, 1), f"{key}_prompt")
+        said["answer"] = _count("Answer (tokens)", case.write, f"{key}_answer")
+        cached = max(case.context - case.write - read, 0)
+        said["cached"] = _count("Cached before (tokens)", cached, f"{key}_cached", 0)
         said["price"] = st.text_input(
             "Dollars a device and hour", "" if case.price is None else f"{case.price:g}",
             placeholder="as listed", key=f"{key}_price",
@@ -167,25 +177,26 @@ def _fields(case: Resolved, key: str, name: str, side: Side | None = None) -> di
         )
         kinds = list(BITS)
         said["kv"] = str(st.selectbox("KV cache in", kinds, index=kinds.index(case.kv), key=f"{key}_kv"))
-        for field, label in (("tensor", "Tensors split"), ("expert", "Experts split")):
-            value = getattr(case.parallel, field)
-            ways = sorted({*WAYS, value})
-            said[field] = str(
-                st.selectbox(
-                    f"{label}, ways",
-                    ways,
-                    index=ways.index(value),
-                    key=f"{key}_{field}",
-                    help="1 and 1: the fewest devices that fit.",
-                )
+        asked = case.devices if case.parallel.devices == 1 else case.parallel.devices
+        many = [AUTO, *map(str, sorted({*POWERS, *([] if asked is None else [asked])}))]
+        said["many"] = str(
+            st.selectbox(
+                "How many", many, index=many.index(AUTO if asked is None else str(asked)), key=f"{key}_many",
+                help="auto: its own fewest that hold the batch, keep the targets and carry the traffic.",
+            )
+        )  # fmt: skip
+        for field, label in (("latency_ms", "Target a token, ms"), ("ttft_ms", "Target first token, ms")):
+            now = getattr(case, field)
+            said[field] = st.text_input(
+                label, "" if now is None else f"{now:g}", placeholder="none", key=f"{key}_{field}"
             )
     if side is not None and said["hardware"] == case.hardware and "capacity" in side.parameters:
         said["capacity"] = side.parameters["capacity"]
     return said
 
 
-def _count(label: str, value: int, key: str) -> str:
-    return str(int(st.number_input(label, 1, 1_000_000, value, key=key)))
+def _count(label: str, value: int, key: str, least: int = 1) -> str:
+    return str(int(st.number_input(label, least, 1_048_576, value, key=key)))
 
 
 # -- keep ------------------------------------------------------------------------------------------

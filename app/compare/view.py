@@ -8,21 +8,22 @@ from urllib.parse import urlencode, urlsplit
 import pandas as pd
 import streamlit as st
 
-from app import panels, shelf
+from app import data, panels, shelf
 from app.compare import charts
 from app.figure import Figure
 from app.panels import Number, Source
 from app.words import escape
+from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError
 from moe_core.report import answer as answers
-from moe_core.report import compare
+from moe_core.report import compare, tables
 from moe_core.report.compare import Cell, Line
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import LETTERS, Side, labels, link
 from moe_core.report.side import read as read_link
 from moe_core.report.story import MODELLED, PREDICTED
 from moe_core.report.text import cell as safe
 from moe_core.scenario import devices as machines
+from moe_core.scenario.resolved import Resolved
 from moe_core.units import quantity, significant
 
 STATE = "compared"
@@ -37,7 +38,15 @@ def chosen() -> list[Side]:
     if STATE not in st.session_state:
         st.session_state[STATE] = _adopt()
     found: list[Side] = st.session_state[STATE]
-    return found
+    return [_heard(side) for side in found]
+
+
+def _heard(side: Side) -> Side:
+    """With the load that is heard for it now, as on every other page."""
+    run = data.hears(side.case.run) if side.case.run and side.case.model.routing else None
+    found = data.recorded(run) if run else None
+    heard = (None, None) if found is None else (found.load, found.source[:400])
+    return side._replace(case=side.case.model_copy(update=dict(zip(("load", "heard"), heard, strict=True))))
 
 
 def _adopt() -> list[Side]:
@@ -106,19 +115,19 @@ def answer(sides: Sequence[Side]) -> None:
 
 def _sources(cases: dict[str, Resolved]) -> list[Source]:
     found, _ = answers.timed(cases)
-    kinds = dict.fromkeys(one.step.source for one in found)
+    kinds = dict.fromkeys(one.reading.source for one in found)
     return [Source(kind, PREDICTED.detail) for kind in kinds] or [SIZES]
 
 
 def _number(name: str, case: Resolved) -> Number:
     """Time of a token, what it costs and on how many devices; a no is said with its number."""
-    time, cost = compare.cell("time.decode", case), compare.cell("cost.million", case)
+    time, cost = compare.cell("time.token", case), compare.cell("cost.prompts", case)
     label = f"{escape(name)}, full size"
     if time.source is None or time.value is None:
         return Number(label, "no time", time.text, SIZES)
     span = f"80 %: {quantity(time.low or 0, 's')} to {quantity(time.high or 0, 's')}"
-    devices = compare.used(case).text
-    note = f"a token; {span}; {cost.text} a million tokens; {devices}"
+    where = counted(int(compare.cell("devices", case).value or 1), case.hardware)
+    note = f"a token; {span}; {cost.text} a million tokens, prompts included; {where}"
     return Number(label, quantity(float(time.value), "s"), note, Source(time.source, PREDICTED.detail))
 
 
@@ -154,14 +163,14 @@ def _key(sides: Sequence[Side]) -> str:
 
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _lines(key: str, _cases: dict[str, Resolved]) -> Figure | None:
-    rows = compare.over_batch(_cases)
+    rows = tables.decode(_cases)
     here = {name: case.batch for name, case in _cases.items()}
     return None if rows.empty else charts.lines(rows, _mixtures(_cases), here)
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _bars(key: str, _cases: dict[str, Resolved]) -> Figure | None:
-    rows = compare.held(_cases)
+    rows = tables.footprints(_cases)
     return None if rows.empty else charts.bars(rows)
 
 

@@ -13,7 +13,6 @@ import streamlit as st
 from app import data
 from app.decide import charts
 from app.figure import Figure
-from app.words import measured_here
 from moe_core.decide import counter, flips, knobs, rules, sensitivity, verdict
 from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter
@@ -22,7 +21,6 @@ from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
 from moe_core.report import decided
 from moe_core.report.decided import Decided
-from moe_core.scenario import loads
 from moe_core.store.queries import Run
 
 QUICK = ("batch", "traffic")  # inputs that somebody turns; their flips need few new predictions
@@ -35,17 +33,12 @@ class Ruling(NamedTuple):
     verdict: Verdict
 
 
-def heard(run: Run) -> Recorded:
-    """What a run of the test model tells: the load on the experts."""
-    return Recorded(loads.recorded(data.frame("load", run)), measured_here(run), not run.reference)
-
-
 # -- the answer ------------------------------------------------------------------------------------
 
 
 def rule(asked: DecideSpec, run: Run | None) -> Ruling:
     """The verdict. Raises InfeasibleError or ConfigError, one sentence."""
-    recorded = heard(run) if run else None
+    recorded = data.recorded(run) if run else None
     key = f"{asked.model_dump_json()} {hash(recorded)}"
     return Ruling(key, _verdict(key, asked, recorded))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -23,10 +21,9 @@ from moe_core.decide.headline import answer, headline
 from moe_core.decide.limits import Miss
 from moe_core.decide.serving import Serving
 from moe_core.decide.verdict import HARD, counted
-from moe_core.errors import ConfigError, InfeasibleError, MoEScopeError
+from moe_core.errors import InfeasibleError, MoEScopeError
 from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import Scenario
-from moe_core.store.queries import Run
 from moe_core.units import significant
 
 COLOURS = {"mixture": "orange", "dense": "blue"}
@@ -36,7 +33,7 @@ COLOURS = {"mixture": "orange", "dense": "blue"}
 def ask(now: Scenario) -> Ruling | None:
     """The ruling, or the designed state that says why there is none. The same for every session: a link."""
     try:
-        found = frames.rule(decision(now), hears(now.run_spec()))
+        found = frames.rule(decision(now), data.hears(now.run_spec()))
         panels.decides(partial(frames.kept, found))
         return found
     except MoEScopeError as error:
@@ -227,11 +224,3 @@ def weight_sliders(of: Ruling, preset: str) -> None:
 def _reset(preset: str) -> None:
     for name, usual in rules.weights(preset).items():
         st.session_state[weight_key(preset, name)] = float(usual)
-
-
-def hears(run_spec: Any) -> Run | None:
-    """The run that a verdict listens to: this question's own, else the nearest there is."""
-    with suppress(ConfigError):
-        found = data.answer(run_spec) or data.same_question(run_spec) or data.nearest(run_spec)
-        return data.run(found) if found else None
-    return None

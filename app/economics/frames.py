@@ -27,32 +27,11 @@ from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
 
 
-def load_run(asked: RunSpec) -> Run | None:
-    """The bench run whose recorded load is applied: this question's own, else the nearest there is."""
-    return _run(asked)
-
-
-def _run(asked: RunSpec) -> Run | None:
-    found = _run_id(str(data.door().settings.data_dir), asked.fingerprint(), asked)
-    return data.run(found) if found and data.exists(found) else None
-
-
-@st.cache_data(show_spinner=False, max_entries=512, ttl=5.0)
-def _run_id(place: str, question: str, _asked: RunSpec) -> str | None:
-    """Looked up again after five seconds: a run that lands is not missed for long."""
-    return data.answer(_asked) or data.same_question(_asked) or data.nearest(_asked)
-
-
 def study(scenario: Scenario, framework: str, run: Run | None, beside: str | None) -> Study:
     """What the page prices. Raises ConfigError or InfeasibleError, one sentence."""
-    load = _load(run.run_id, run.created.isoformat(), run) if run else None
+    load = data.recorded(run).load if run else None
     asked = (scenario._replace(text=None), framework, load, beside)
     return _study(repr(asked), asked)
-
-
-@st.cache_resource(show_spinner=False, max_entries=256)
-def _load(run_id: str, created: str, _of: Run) -> tuple[float, ...]:
-    return loads.recorded(data.frame("load", _of))
 
 
 @st.cache_resource(show_spinner=False, max_entries=256)
@@ -114,7 +93,7 @@ def live(of: Study, spec: RunSpec) -> tuple[pd.DataFrame, Run] | None:
     """A layer sweep as a curve: of this very layer where it was timed, else of the scale model."""
     wanted = costs.layer_of(of.mixture.architecture)
     for lab in ("real_layers", "layer_sweep"):
-        run = _run(spec.model_copy(update={"lab": lab}))
+        run = data.hears(spec.model_copy(update={"lab": lab}))
         for one in layers.facts(run) if run else ():
             if run and (one.layer == wanted or not one.random):
                 return _live(run.run_id, run.created.isoformat(), one.name, run), run

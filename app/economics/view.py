@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app import models, panels
+from app import data, models, panels
 from app.economics import frames
 from app.figure import times
 from app.panels import Number, Source, pick
@@ -80,7 +80,7 @@ def controls(scenario: Scenario) -> Chosen:
 
 def ask(scenario: Scenario, chosen: Chosen) -> Asked | None:
     """The study, or the designed state that says why there is none."""
-    run = frames.load_run(scenario.run_spec())
+    run = data.hears(scenario.run_spec())
     try:
         study = frames.study(scenario, chosen.framework, run, chosen.beside)
         frames.frame("curves", study)

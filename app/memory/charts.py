@@ -25,6 +25,7 @@ from app.figure import (
     roles,
     times,
 )
+from moe_core.perf.fit import WIDEST
 from moe_core.report.palette import ROLES
 from moe_core.report.tables import GROUPS as GROUPS
 from moe_core.report.tables import SHADES
@@ -240,7 +241,7 @@ def devices(every: pd.DataFrame, name: str) -> Figure:
 
 def _takes(number: float, cost: float) -> str:
     if pd.isna(number):
-        return "not on 512"
+        return f"not on {WIDEST}"
     return f"{int(number)} needed" + ("" if pd.isna(cost) else f", ${significant(float(cost))} an hour")
 
 

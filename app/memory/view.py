@@ -14,7 +14,7 @@ from app.memory import charts
 from app.panels import Number, Source, pick
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.fit import usable
+from moe_core.perf.fit import WIDEST, usable
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
@@ -97,7 +97,7 @@ def sentence(one: Case, far: Reach, device: Device) -> str:
     return (
         f"{words}; it takes {far.parallel.devices} of them"
         if far.parallel
-        else f"{words}; 512 are not enough"
+        else f"{words}; {WIDEST} are not enough"
     )
 
 
@@ -108,7 +108,7 @@ def numbers(one: Case, far: Reach, device: Device, modelled: Source) -> tuple[Nu
     each = "" if one.plan.devices == 1 else ", a device"
     token = f"{size(one.model.cache.token_bytes(one.plan.kv))} a token, {work.batch} sequences"
     state = f"; {size(held.state)} of state" if held.state else ""
-    many = far.parallel.devices if far.parallel else 512
+    many = far.parallel.devices if far.parallel else WIDEST
     on = f"one {device.name}" if many == 1 else f"{many} × {device.name}"
     context, batch = _limit(far.context, "tokens"), _limit(far.batch, "sequences")
     return (
@@ -147,7 +147,7 @@ def devices(scenario: Scenario, one: Case, modelled: Source) -> None:
     prices = memory.listed_prices() | st.session_state.get(_PRICES, {})
     every = _every(_key(scenario), one.plan, tuple(sorted(prices.items())))
     figure = _devices(_key(scenario), one.plan, tuple(sorted(prices.items())), one.label)
-    panels.show(figure, "devices", modelled, caveat="powers of two of devices, up to 512")
+    panels.show(figure, "devices", modelled, caveat=f"powers of two of devices, up to {WIDEST}")
     st.data_editor(
         every.assign(gigabytes=every["usable"] / GIGA),
         key="price_editor",

@@ -11,7 +11,6 @@ import streamlit as st
 
 from app import data, panels, shelf
 from app.decide import frames as decide_frames
-from app.decide import view as decide_view
 from app.decide.frames import Ruling
 from app.words import escape
 from moe_core.errors import MoEScopeError
@@ -75,7 +74,7 @@ def values(of: Ruling) -> dict[str, Any]:
 def of_sidebar(scenario: Scenario) -> dict[str, Any] | None:
     """The verdict on the scenario in the sidebar, as the Decide page would ask; None where there is none."""
     with suppress(MoEScopeError):
-        return values(decide_frames.rule(decision(scenario), decide_view.hears(scenario.run_spec())))
+        return values(decide_frames.rule(decision(scenario), data.hears(scenario.run_spec())))
     return None
 
 

@@ -12,8 +12,9 @@ from app import data, panels, shelf
 from app.panels import Number, Source
 from app.reviews import verdict as ruled
 from app.words import escape, size
-from moe_core.report import argument, decided, deck, html, pdf, tables
+from moe_core.report import argument, decided, deck, html, pdf
 from moe_core.report import story as stories
+from moe_core.report.compare import comparison
 from moe_core.report.kinds import compute
 from moe_core.report.plots import Plot
 from moe_core.report.story import Story
@@ -144,7 +145,7 @@ def numbers(saved: Saved) -> tuple[Number, ...]:
     """Memory of each scenario against its device."""
     found = []
     for name, case in stories.resolve(saved).items():
-        value = compute("memory.total", case, {})
+        value = compute("memory.device", case, {})
         usable = compute("memory.usable", case, {})
         room = f"{case.hardware} can give {size(float(usable or 0))}"
         shown = size(value) if isinstance(value, int | float) else "does not fit"
@@ -180,7 +181,7 @@ def _show(plot: Plot, saved: Saved) -> None:
 def compared(saved: Saved, scenario: Scenario) -> None:
     """The scenarios side by side, the scenario in the sidebar to add, and a link to each."""
     cases = stories.resolve(saved)
-    rows = tables.comparison(cases)
+    rows = comparison(cases)
     columns = pd.DataFrame([(row.name, *row.values) for row in rows], columns=["", *cases])
     if len(cases) > 1:  # no scenario has an empty name, so no column is there twice
         columns.insert(1, " ", ["differs" if row.differs else "" for row in rows])

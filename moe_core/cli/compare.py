@@ -80,8 +80,8 @@ def _file(path: Path) -> list[Side]:
 
 
 def _object(path: Path, value: Any) -> Side:
-    from moe_core.report.resolved import Resolved
     from moe_core.report.side import default_name, of, of_case
+    from moe_core.scenario.resolved import Resolved
 
     if not isinstance(value, dict):
         raise ConfigError(f"scenario ({path}): must hold JSON objects")
@@ -99,8 +99,8 @@ def _plain(value: Any) -> str:
 
 def _exported(path: Path) -> list[Side]:
     from moe_core.report import embed
-    from moe_core.report.resolved import Resolved
     from moe_core.report.side import of_case
+    from moe_core.scenario.resolved import Resolved
 
     return [of_case(name, Resolved.of(values)) for name, values in embed.read(path).scenarios.items()]
 

@@ -124,13 +124,13 @@ def _of_review(review_id: str, version: int | None) -> dict[str, Any]:
 
 def _of_export(path: Path) -> dict[str, Any]:
     from moe_core.report import embed
-    from moe_core.report.resolved import Resolved
+    from moe_core.scenario.resolved import Resolved
 
     return _some({name: Resolved.of(values) for name, values in embed.read(path).scenarios.items()})
 
 
 def _of_models(names: list[str], hardware: str, batch: int, context: int, dtype: str) -> dict[str, Any]:
-    from moe_core.report.resolved import Resolved
+    from moe_core.scenario.resolved import Resolved
 
     if dtype not in BITS:
         raise ConfigError(f"dtype ({dtype}): must be one of {', '.join(BITS)}")

@@ -12,14 +12,12 @@ from moe_core.decide.pair import Candidate
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
 from moe_core.perf import memory
-from moe_core.perf.fit import last
+from moe_core.perf.fit import WIDEST, last, ways
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard
 
 MOST = 65_536  # sequences at once on one group
-WIDEST = 256  # devices of one group
-NODE = 8
 
 
 class Layout(NamedTuple):
@@ -117,10 +115,7 @@ def _ways(candidate: Candidate, devices: int) -> list[Parallel]:
     sizes = [2**i for i in range(WIDEST.bit_length()) if 2**i <= min(devices, WIDEST) and devices % 2**i == 0]
     found: dict[Parallel, None] = {}
     for size in sizes:
-        found[Parallel(tensor=size)] = None
-        if candidate.kind == "mixture":
-            found[Parallel(tensor=min(size, NODE), expert=size)] = None
-            found[Parallel(expert=size)] = None
+        found |= dict.fromkeys(ways(size, candidate.kind == "mixture"))
     return list(found)
 
 

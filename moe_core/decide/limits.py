@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import WIDEST
 from moe_core.decide.serving import Serving, fading
+from moe_core.perf.fit import WIDEST
 from moe_core.units import quantity, significant
 
 Name = Literal["memory", "length", "token", "first", "traffic"]

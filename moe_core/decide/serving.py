@@ -19,13 +19,13 @@ from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, WIDEST, Layout, Way, layouts
+from moe_core.decide.layout import MOST, Layout, Way, layouts
 from moe_core.decide.pace import Terms, crossing, rate, throughput
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
-from moe_core.perf.fit import usable
+from moe_core.perf.fit import WIDEST, usable
 
 WIDER = 3  # a group that serves traffic may be wider than it must by so many doublings
 
@@ -71,6 +71,11 @@ class Serving:
         )
         self.devices = spec.equal or self.enough or WIDEST
         self.layouts = self._layouts(self.devices)
+
+    @property
+    def load(self) -> tuple[float, ...] | None:
+        """Shares of the experts by rank; None: even, or a dense model."""
+        return self._way.load
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""

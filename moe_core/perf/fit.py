@@ -11,12 +11,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
+from moe_core.perf.comm import NODE
 from moe_core.perf.memory import Footprint, Model, Workload, footprint, working
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import quantity
 
 HEADROOM = 0.1
+WIDEST = 256  # devices of one group
 _MOST = 10_000_000  # tokens or sequences: beyond any served context
 
 
@@ -66,7 +68,7 @@ def require(setting: Setting, workload: Workload, capacity: int, parallel: Paral
     return found
 
 
-def devices(setting: Setting, workload: Workload, capacity: int, most: int = 512) -> Fit:
+def devices(setting: Setting, workload: Workload, capacity: int, most: int = WIDEST) -> Fit:
     """The smallest power of two of devices it fits on: tensor parallel, then expert parallel beyond that.
 
     Raises InfeasibleError when `most` are not enough.
@@ -74,13 +76,13 @@ def devices(setting: Setting, workload: Workload, capacity: int, most: int = 512
     return first(setting, needs(setting, workload, most), capacity)
 
 
-def needs(setting: Setting, workload: Workload, most: int = 512) -> Iterator[tuple[Parallel, Footprint]]:
+def needs(setting: Setting, workload: Workload, most: int = WIDEST) -> Iterator[tuple[Parallel, Footprint]]:
     """What the fullest device holds in every layout of up to `most` devices, fewest devices first.
 
     It does not depend on the device: a list of it serves any number of capacities.
     """
     for number in (2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most):
-        for parallel in _layouts(number):
+        for parallel in ways(number, setting.model.routing is not None):
             with suppress(InfeasibleError):  # heads or experts do not divide so
                 held = shard(setting.model, parallel)
                 yield parallel, footprint(held, share(workload, parallel), setting.precision, setting.kv)
@@ -148,11 +150,13 @@ def last(cost: Callable[[int], int], room: int, most: int) -> int:
     return low
 
 
-def _layouts(number: int) -> tuple[Parallel, ...]:
-    """Ways to use `number` devices in the order they are tried."""
+def ways(number: int, sparse: bool) -> tuple[Parallel, ...]:
+    """Ways to use `number` devices as one group, in the order they are tried."""
     tensor = Parallel(tensor=number)
-    eight = min(number, 8)
-    return (tensor, Parallel(tensor=eight, expert=number), Parallel(expert=number))
+    if not sparse or number == 1:
+        return (tensor,)
+    both = Parallel(tensor=min(number, NODE), expert=number)
+    return tuple(dict.fromkeys((tensor, both, Parallel(expert=number))))
 
 
 def _sentence(found: Fit, capacity: int) -> str:

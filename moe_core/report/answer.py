@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from moe_core import hardware
+from moe_core.decide.clock import Reading
+from moe_core.decide.serving import Serving
 from moe_core.errors import InfeasibleError
-from moe_core.perf.economics import per_million
-from moe_core.report import times
 from moe_core.report.compare import Cases
-from moe_core.report.kinds import price
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import LOOKS, subject
+from moe_core.scenario import answer
+from moe_core.scenario.resolved import Resolved
 from moe_core.silicon.predict import Prediction
 from moe_core.units import quantity, significant
 
@@ -30,19 +30,24 @@ PARTS = {
 
 
 class Timed(NamedTuple):
-    """A scenario that has a time: what it is called, what it costs, and the step itself."""
+    """A scenario that has a time: what it is called, and the model as it is served."""
 
     name: str
     case: Resolved
-    step: Prediction
-    devices: int
+    served: Serving
+
+    @property
+    def reading(self) -> Reading:
+        return self.served.step
+
+    @property
+    def devices(self) -> int:
+        return self.served.devices
 
     @property
     def cost(self) -> float | None:
-        """Dollars a million tokens written; None without a price."""
-        dollars = price(self.case)
-        rate = self.case.batch / self.step.seconds
-        return per_million(dollars, self.devices, rate) if dollars else None
+        """Dollars a million tokens written, prompts included; None without a price."""
+        return self.served.cost
 
 
 def sentence(cases: Cases, named: bool = False) -> str:
@@ -53,7 +58,7 @@ def sentence(cases: Cases, named: bool = False) -> str:
         return said or "No scenario of this comparison has a device with published kernel times"
     if len(found) == 1:
         return f"{head}{_alone(found[0])}" + (f"; {said}" if said else "")
-    ranked = sorted(found, key=lambda one: one.step.seconds)
+    ranked = sorted(found, key=lambda one: one.reading.seconds)
     return _ranked(ranked[0], ranked[-1], len(found), head) + (f"; {said}" if said else "")
 
 
@@ -63,12 +68,11 @@ def timed(cases: Cases, names: Sequence[str] | None = None) -> tuple[list[Timed]
     refused: dict[str, str] = {}
     for (key, case), name in zip(cases.items(), names or hints(cases), strict=True):
         short = key if names else key[:1]
-        if not times.applies(case):
+        if not case.timed:
             refused[short] = "has no published kernel times"
             continue
         try:
-            step = times.predicted(case, "decode", case.batch)
-            found.append(Timed(name, case, step, times.layout(case).devices))
+            found.append(Timed(name, case, answer.required(answer.served(case))))
         except InfeasibleError as error:
             refused[short] = str(error)
     return found, refused
@@ -87,16 +91,18 @@ def hints(cases: Cases) -> list[str]:
 def _alone(one: Timed) -> str:
     cost = "" if one.cost is None else f", ${significant(one.cost)} for a million tokens"
     where = f"{'one' if one.devices == 1 else f'{one.devices} ×'} {one.case.hardware}"
-    return f"{one.name} writes a token in {quantity(one.step.seconds, 's')} on {where}{cost}"
+    return f"{one.name} writes a token in {quantity(one.reading.seconds, 's')} on {where}{cost}"
 
 
 def _ranked(fast: Timed, slow: Timed, many: int, head: str) -> str:
-    ratio = slow.step.seconds / fast.step.seconds
+    ratio = slow.reading.seconds / fast.reading.seconds
     if ratio < TIED:
         two = f"{head.replace(' ', 's ')}{fast.name} and {slow.name}"
         both = two if many == 2 else f"All {many} scenarios"
-        return f"{both} write a token equally fast, in {quantity(fast.step.seconds, 's')}{_cost(fast, slow)}"
-    overlap = fast.step.upper > slow.step.lower
+        return (
+            f"{both} write a token equally fast, in {quantity(fast.reading.seconds, 's')}{_cost(fast, slow)}"
+        )
+    overlap = fast.reading.upper > slow.reading.lower
     doubt = "; their 80 % intervals overlap" if overlap else ""
     said = f"{head}{fast.name} writes a token {significant(ratio, 2)}× faster than {slow.name}"
     if fast.case.batch != slow.case.batch and "batch" not in fast.name:
@@ -115,7 +121,7 @@ def _cost(fast: Timed, slow: Timed) -> str:
 
 def _reason(fast: Timed, slow: Timed) -> str:
     """The part that holds most of the difference, and why: bytes, memory, arithmetic."""
-    own, other = _parts(fast.step), _parts(slow.step)
+    own, other = (_parts(answer.step(one.served)) for one in (fast, slow))
     name = max(PARTS, key=lambda part: other[part][0] - own[part][0])
     (quick, few), (long, many) = own[name], other[name]
     verb = "take" if name.endswith("s") and "between" not in name else "takes"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from moe_core import registry
 from moe_core.perf.shard import Parallel
 from moe_core.report.decided import Decided
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import default_name
+from moe_core.scenario.resolved import Resolved
 from moe_core.specs import Architecture
 
 
@@ -46,8 +46,15 @@ def _asked(found: Decided, arch: Architecture) -> Resolved:
         hardware=spec.device.name,
         capacity=spec.device.capacity,
         batch=work.batch,
+        traffic=work.traffic,
         context=work.context,
+        prompt=work.prompt,
         write=work.output,
+        latency_ms=work.latency_ms,
+        ttft_ms=work.ttft_ms,
+        devices=spec.equal,
+        link_gbs=spec.link_gbs,
+        load=None if found.asked.heard is None else found.asked.heard.load,
         precision=spec.formats,
         kv=spec.kv,
         price=spec.price,

@@ -7,23 +7,18 @@ of the layout that is used: the one asked for if it fits, else the smallest that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
-import pandas as pd
-
 from moe_core.errors import InfeasibleError
-from moe_core.perf import fit
-from moe_core.report import times
 from moe_core.report.kinds import KINDS, Value, of_case, price
 from moe_core.report.manifest import Provenance
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import formats, ways
-from moe_core.report.tables import BATCHES, STACK, part_of
 from moe_core.report.tables import written as written
 from moe_core.report.text import many
 from moe_core.report.verdicts import verdict
-from moe_core.units import GIGA, KILO, quantity, significant
+from moe_core.scenario import answer
+from moe_core.scenario.resolved import Resolved
+from moe_core.units import quantity, significant
 
 Cases = Mapping[str, Resolved]
 
@@ -49,35 +44,35 @@ class Line(NamedTuple):
     best: tuple[int, ...] = ()
 
 
-class _Result(NamedTuple):
-    """A row of results: its title here, and whether more or less of it is better."""
-
-    title: str
-    better: int = 0
-
-
 CHOSEN: dict[str, tuple[str, Callable[[Resolved], str]]] = {
     "model": ("Model", lambda case: case.label),
     "mixture": ("Experts, top-k", lambda case: _routing(case)),
     "hardware": ("Device", lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}"),
     "price": ("Price of a device and hour", lambda case: _price(case)),
-    "batch": ("Batch", lambda case: many(case.batch, "sequences")),
+    "batch": ("Batch or traffic", lambda case: _load(case)),
+    "work": ("Prompt, answer, cached", lambda case: _work(case)),
     "context": ("Context", lambda case: many(case.context, "tokens")),
+    "targets": ("Targets", lambda case: _targets(case)),
     "weights": ("Weights in", lambda case: formats(case)),
     "kv": ("KV cache in", lambda case: case.kv),
-    "asked": ("Split asked for", lambda case: ways(case)),
+    "asked": ("Devices asked for", lambda case: ways(case)),
 }
-RESULTS: dict[str, _Result] = {
-    "params.total": _Result("Parameters"),
-    "params.active": _Result("Active parameters, with embedding"),
-    "memory.weights": _Result("Weights", -1),
-    "memory.cache": _Result("KV cache and state", -1),
-    "fit.devices": _Result("Fits on, devices", -1),
-    "time.decode": _Result("Time per output token, at the whole context", -1),
-    "time.prefill": _Result("Prefill of the batch", -1),
-    "rate.device": _Result("Tokens a second of one device", 1),
-    "cost.million": _Result("A million tokens, decoding alone", -1),
-    "experts.distinct": _Result("Distinct experts a step and layer"),
+RESULTS: dict[str, int] = {  # rows of KINDS, and whether more or less of it is better
+    "params.total": 0,
+    "params.active": 0,
+    "memory.weights": -1,
+    "memory.cache": -1,
+    "devices": -1,
+    "memory.device": -1,
+    "memory.all": -1,
+    "reach.context": 1,
+    "reach.batch": 1,
+    "time.token": -1,
+    "time.first": -1,
+    "rate.device": 1,
+    "cost.prompts": -1,
+    "cost.decoding": -1,
+    "experts.distinct": 0,
 }
 
 
@@ -85,10 +80,11 @@ def table(cases: Cases) -> list[Line]:
     """What was chosen, then what follows: each scenario's cell in the order of `cases`."""
     rows = [_line(key, title, "", [Cell(read(one)) for one in cases.values()])
             for key, (title, read) in CHOSEN.items()]  # fmt: skip
-    for how, result in RESULTS.items():
+    for how, better in RESULTS.items():
         cells = [cell(how, case) for case in cases.values()]
-        rows.append(_line(how, result.title, KINDS[how].unit, cells, result.better))
-    rows.insert(len(CHOSEN) + 5, _line("used", "Split used", "", [used(case) for case in cases.values()]))
+        rows.append(_line(how, KINDS[how].title, KINDS[how].unit, cells, better))
+        if how == "devices":
+            rows.append(_line("used", "Split used", "", [used(case) for case in cases.values()]))
     rows.append(_line("bound", "Decoding is bound by", "", [bound(case) for case in cases.values()]))
     rows.append(_line("verdict", "Dense or mixture?", "", verdicts(cases)))
     return rows
@@ -106,10 +102,10 @@ def cell(how: str, case: Resolved) -> Cell:
 
 def bound(case: Resolved) -> Cell:
     """What binds a decoding step, and the share of its time that says so."""
-    if not times.applies(case):
+    if not case.timed:
         return Cell("not known here")
     try:
-        found = times.predicted(case, "decode", case.batch)
+        found = answer.step(answer.required(answer.served(case)))
     except InfeasibleError as error:
         return Cell(f"none: {error}")
     share = sum(part.seconds for part in found.parts if part.bound == found.bound) / found.seconds
@@ -117,16 +113,15 @@ def bound(case: Resolved) -> Cell:
 
 
 def used(case: Resolved) -> Cell:
-    """The layout that the times are of."""
+    """The layout that the times are of; where there are none, the one that holds it."""
     try:
-        found = times.layout(case)
+        if case.timed:
+            said = answer.required(answer.served(case)).layout.words
+        else:
+            said = answer.memory_of(case).layout
     except InfeasibleError as error:
         return Cell(f"none: {error}")
-    said = ways(case.model_copy(update={"parallel": found}), "one device")
-    more = (
-        "" if found == case.parallel or case.parallel.devices == 1 else "; the split asked for does not fit"
-    )
-    return Cell(f"{said}{more}", said, "modelled")
+    return Cell(said, said, "modelled")
 
 
 def verdicts(cases: Cases) -> list[Cell]:
@@ -147,12 +142,27 @@ def _line(key: str, title: str, unit: str, cells: list[Cell], better: int = 0) -
 def _absent(how: str, case: Resolved) -> str:
     if how == "experts.distinct":
         return "dense"
-    return "no price" if how == "cost.million" and times.applies(case) else "not known here"
+    return "no price" if how.startswith("cost.") and case.timed else "not known here"
 
 
 def _routing(case: Resolved) -> str:
     routing = case.model.routing
     return f"{routing[1]}, top-{routing[0]}" if routing else "dense"
+
+
+def _load(case: Resolved) -> str:
+    return many(case.batch, "sequences") if case.traffic is None else f"{case.traffic:g} requests/s"
+
+
+def _work(case: Resolved) -> str:
+    read = case.context - case.write if case.prompt is None else case.prompt
+    cached = case.context - case.write - read
+    return f"{read:,}, {case.write:,}, {cached:,} tokens"
+
+
+def _targets(case: Resolved) -> str:
+    said = (("a token", case.latency_ms), ("the first", case.ttft_ms))
+    return ", ".join(f"{value:g} ms {what}" for what, value in said if value is not None) or "none"
 
 
 def _price(case: Resolved) -> str:
@@ -162,32 +172,14 @@ def _price(case: Resolved) -> str:
     return f"${significant(dollars)}, {'listed' if case.price is None else 'yours'}"
 
 
-# -- frames ----------------------------------------------------------------------------------------
+class Row(NamedTuple):
+    """One line of a printed comparison: what is compared, each scenario's value, whether they differ."""
+
+    name: str
+    values: tuple[str, ...]
+    differs: bool
 
 
-def over_batch(cases: Cases) -> pd.DataFrame:
-    """scenario, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
-    rows = []
-    for name, case in cases.items():
-        for batch in sorted({*BATCHES, case.batch}) if times.applies(case) else ():
-            with suppress(InfeasibleError):
-                found = times.predicted(case, "decode", batch)
-                spread = {"low": found.lower * KILO, "high": found.upper * KILO, "source": found.source}
-                rows.append({"scenario": name, "batch": batch, "ms": found.seconds * KILO} | spread)
-    return pd.DataFrame(rows, columns=["scenario", "batch", "ms", "low", "high", "source"])
-
-
-def held(cases: Cases) -> pd.DataFrame:
-    """scenario, part, GB and usable GB of the fullest device, devices: in the layout that is used."""
-    rows = []
-    for name, case in cases.items():
-        with suppress(InfeasibleError):
-            layout = times.layout(case)
-            found = fit.fit(case.setting, case.work, case.capacity, layout)
-            grouped = dict.fromkeys(STACK, 0)
-            for component, size in found.footprint.components().items():
-                grouped[part_of(component)] += size
-            room = {"usable": found.usable / GIGA, "devices": layout.devices}
-            rows += [{"scenario": name, "part": part, "GB": size / GIGA} | room
-                     for part, size in grouped.items() if size]  # fmt: skip
-    return pd.DataFrame(rows, columns=["scenario", "part", "GB", "usable", "devices"])
+def comparison(cases: Cases) -> list[Row]:
+    """The same table as files print it."""
+    return [Row(line.title, tuple(one.text for one in line.cells), line.differs) for line in table(cases)]

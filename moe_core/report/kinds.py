@@ -10,69 +10,92 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from moe_core import hardware
+from moe_core.decide.clock import Reading
+from moe_core.decide.serving import Serving
 from moe_core.errors import InfeasibleError
-from moe_core.perf import distinct, economics, fit, memory
-from moe_core.report import times
+from moe_core.perf import distinct, fit, memory
 from moe_core.report.decided import DECIDED
 from moe_core.report.manifest import Number, Provenance, number
 from moe_core.report.measured import FACTS, Measured, fact
-from moe_core.report.resolved import Resolved
 from moe_core.runs.bundle import Bundle
+from moe_core.scenario import answer
+from moe_core.scenario.resolved import Resolved
+from moe_core.units import quantity
 
 Value = int | float | str | None
 Arguments = Mapping[str, str]
 
 
+Ends = tuple[float, float]
+
+
+class Timing(NamedTuple):
+    """A time that is predicted, where it comes from, and what follows of it at the ends of its interval."""
+
+    reading: Callable[[Serving], Reading]
+    ends: Callable[[Serving, Reading], Ends] = lambda one, reading: (reading.lower, reading.upper)
+
+
 class Kind(NamedTuple):
-    """One row: its unit, and how it is computed of a scenario."""
+    """One row: its unit, how it is computed of a scenario, and the time its interval follows from."""
 
     unit: str
     compute: Callable[[Resolved, Arguments], float]
     title: str
     applies: Callable[[Resolved], bool] = lambda case: True
-    phase: times.Phase | None = None  # of a predicted time, which has an interval
-    of: Callable[[Resolved, float], float] = lambda case, seconds: seconds  # what follows from that time
+    timing: Timing | None = None
 
 
-def _footprint(case: Resolved) -> memory.Footprint:
-    return fit.fit(case.setting, case.work, 0, case.parallel).footprint
+def _served(
+    unit: str,
+    title: str,
+    figure: Callable[[Serving], float | None],
+    timing: Timing | None = None,
+    applies: Callable[[Resolved], bool] = lambda case: case.timed,
+) -> Kind:
+    """A row that follows from the model as it is served."""
+
+    def compute(case: Resolved, _: Arguments) -> float:
+        return figure(answer.required(answer.served(case))) or 0.0
+
+    return Kind(unit, compute, title, applies, timing)
+
+
+def _less(figure: Callable[[Serving], float | None]) -> Callable[[Serving, Reading], Ends]:
+    """Ends of what shrinks as the time grows."""
+    return lambda one, reading: _scaled(one, reading, figure, lambda seconds: reading.seconds / seconds)
+
+
+def _more(figure: Callable[[Serving], float | None]) -> Callable[[Serving, Reading], Ends]:
+    """Ends of what grows with the time."""
+    return lambda one, reading: _scaled(one, reading, figure, lambda seconds: seconds / reading.seconds)
+
+
+def _scaled(
+    one: Serving, reading: Reading, figure: Callable[[Serving], float | None], by: Callable[[float], float]
+) -> Ends:
+    value = figure(one) or 0.0
+    low, high = sorted((value * by(reading.lower), value * by(reading.upper)))
+    return low, high
 
 
 def _distinct(case: Resolved, _: Arguments) -> float:
-    """Experts of one layer that a decoding step of the batch touches, uniform routing."""
+    """Experts of one layer that a decoding step of the batch touches: as the load was recorded, else even."""
     routing = case.model.routing
+    if case.timed:
+        return answer.served(case).step.distinct or 0.0
     return distinct.uniform(routing[1], routing[0], case.batch) if routing else 0.0
-
-
-def _timed(
-    unit: str,
-    title: str,
-    phase: times.Phase,
-    of: Callable[[Resolved, float], float] = lambda case, seconds: seconds,
-    applies: Callable[[Resolved], bool] = times.applies,
-) -> Kind:
-    """A row that follows from one predicted time."""
-
-    def compute(case: Resolved, _: Arguments) -> float:
-        return of(case, times.predicted(case, phase, case.batch).seconds)
-
-    return Kind(unit, compute, title, applies, phase, of)
-
-
-def _rate(case: Resolved, seconds: float) -> float:
-    return case.batch / seconds / times.layout(case).devices
-
-
-def _dollars(case: Resolved, seconds: float) -> float:
-    devices = times.layout(case).devices
-    return economics.per_million(price(case), devices, case.batch / seconds)
 
 
 def price(case: Resolved) -> float:
     """US dollars for a device and hour: the scenario's own, else the data file's; 0 where nobody says."""
     if case.price is not None:
         return case.price
-    return hardware.get(case.hardware).usd_per_hour if times.applies(case) else 0.0
+    return hardware.get(case.hardware).usd_per_hour if case.timed else 0.0
+
+
+def _priced(case: Resolved) -> bool:
+    return case.timed and price(case) > 0
 
 
 def _whole(case: Resolved) -> memory.Footprint:
@@ -80,10 +103,16 @@ def _whole(case: Resolved) -> memory.Footprint:
     return memory.footprint(case.model, case.work, case.precision, case.kv)
 
 
-def _split(case: Resolved, find: Callable[..., int]) -> int:
-    return find(case.setting, case.work, case.capacity, case.parallel)
+def _far(case: Resolved) -> answer.Memory:
+    """Where it fits. Raises InfeasibleError."""
+    found = answer.memory_of(case)
+    if not found.fits:
+        need, gives = quantity(found.footprint.total, "B"), quantity(found.usable, "B")
+        raise InfeasibleError(f"needs {need} of {gives} on the fullest of {found.devices}")
+    return found
 
 
+_STEP: Callable[[Serving], Reading] = lambda one: one.step  # noqa: E731
 KINDS: dict[str, Kind] = {
     "params.total": Kind("parameters", lambda case, _: case.model.parameters.total, "Parameters"),
     "params.active": Kind(
@@ -95,41 +124,48 @@ KINDS: dict[str, Kind] = {
     "memory.cache": Kind(
         "B", lambda case, _: _whole(case).kv_cache + _whole(case).state, "KV cache and state"
     ),
-    "memory.total": Kind("B", lambda case, _: _footprint(case).total, "Memory"),
-    "memory.component": Kind(
-        "B", lambda case, of: _footprint(case).components().get(of["component"], 0), "Memory"
+    "devices": Kind("devices", lambda case, _: answer.memory_of(case).devices, "Devices"),
+    "memory.device": Kind(
+        "B", lambda case, _: answer.memory_of(case).footprint.total, "Memory of the fullest device"
     ),
-    "memory.usable": Kind("B", lambda case, _: fit.usable(case.capacity), "Usable memory of the device"),
+    "memory.all": Kind("B", lambda case, _: answer.memory_of(case).all, "Memory of all devices"),
+    "memory.part": Kind(
+        "B",
+        lambda case, of: answer.memory_of(case).footprint.components().get(of["component"], 0),
+        "Memory of the fullest device",
+    ),
+    "memory.usable": Kind("B", lambda case, _: fit.usable(case.capacity), "Usable memory of one device"),
     "cache.token": Kind("B", lambda case, _: case.model.cache.token_bytes(case.kv), "KV cache of one token"),
-    "fit.devices": Kind(
-        "devices",
-        lambda case, _: fit.devices(case.setting, case.work, case.capacity).parallel.devices,
-        "Devices needed",
-    ),
-    "fit.context": Kind("tokens", lambda case, _: _split(case, fit.longest_context), "Longest context"),
-    "fit.batch": Kind("sequences", lambda case, _: _split(case, fit.largest_batch), "Largest batch"),
+    "reach.context": Kind("tokens", lambda case, _: _far(case).context, "Longest context there"),
+    "reach.batch": Kind("sequences", lambda case, _: _far(case).batch, "Largest batch there"),
     "experts.distinct": Kind(
-        "experts", _distinct, "Distinct experts a step", lambda case: case.model.routing is not None
+        "experts", _distinct, "Distinct experts a step and layer", lambda case: case.model.routing is not None
     ),
-    "time.decode": _timed("s", "Decode step, at the whole context", "decode"),
-    "time.prefill": _timed("s", "Prefill of the batch", "prefill"),
-    "rate.device": _timed("tokens/s", "Tokens written a second of one device", "decode", _rate),
-    "cost.million": _timed(
-        "$",
-        "A million tokens, decoding alone",
-        "decode",
-        _dollars,
-        lambda case: price(case) > 0 and times.applies(case),
+    "time.token": _served("s", "Time per token", lambda one: one.step.seconds, Timing(_STEP)),
+    "time.first": _served(
+        "s", "First token", lambda one: one.first.seconds, Timing(lambda one: one.first)
     ),
-}
-HEADLINES = tuple(name for name in KINDS if name != "memory.component")
+    "rate.device": _served(
+        "tokens/s", "Tokens a second of one device, decoding alone", answer.rate,
+        Timing(_STEP, _less(answer.rate)),
+    ),
+    "cost.prompts": _served("$", "A million tokens, prompts included", lambda one: one.cost, None, _priced),
+    "cost.decoding": _served(
+        "$", "A million tokens, decoding alone", answer.decoding,
+        Timing(_STEP, _more(answer.decoding)), _priced,
+    ),
+}  # fmt: skip
+HEADLINES = tuple(name for name in KINDS if name != "memory.part")
 
 
 def of_scenario(name: str, case: Resolved) -> list[Number]:
     """Every number of one scenario."""
-    parts = _footprint(case).components()
+    try:
+        parts = list(answer.memory_of(case).footprint.components())
+    except InfeasibleError:
+        parts = []
     asked: list[tuple[str, dict[str, str]]] = [(how, {}) for how in HEADLINES if KINDS[how].applies(case)]
-    asked += [("memory.component", {"component": part}) for part in parts]
+    asked += [("memory.part", {"component": part}) for part in parts]
     return [of_case(name, how, arguments, case) for how, arguments in asked]
 
 
@@ -174,10 +210,10 @@ def of_case(name: str, how: str, arguments: dict[str, str], case: Resolved) -> N
     """One number of one scenario, with its provenance and, where it has one, its 80 % interval."""
     kind = KINDS[how]
     value, source, low, high = compute(how, case, arguments), _source(how), None, None
-    if kind.phase is not None and not isinstance(value, str):
-        found = times.predicted(case, kind.phase, case.batch)
-        source = found.source
-        low, high = sorted((kind.of(case, found.lower), kind.of(case, found.upper)))
+    if case.timed and kind.timing is not None and not isinstance(value, str):
+        one = answer.served(case)
+        reading = kind.timing.reading(one)
+        source, (low, high) = reading.source, kind.timing.ends(one, reading)
     return Number(
         name=" ".join((kind.title, *arguments.values())),
         value=value,

@@ -64,7 +64,7 @@ class Ran(Spec):
 class Manifest(Spec):
     """Everything about an export that its picture does not show.
 
-    scenarios  name -> resolved scenario (`moe_core.report.resolved.Resolved`, as JSON).
+    scenarios  name -> resolved scenario (`moe_core.scenario.resolved.Resolved`, as JSON).
     decisions  name -> what was asked (`moe_core.report.decided.Asked`, as JSON).
     machine    what wrote the file; the devices of measured numbers stand with their runs.
     rows       figure -> SHA-256 of its CSV, so that a table that was edited is noticed.

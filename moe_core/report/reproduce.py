@@ -17,9 +17,9 @@ from moe_core.report.decided import DECIDED, Decided, again, number_of
 from moe_core.report.kinds import KINDS, Value, compute
 from moe_core.report.manifest import Manifest, Number, Ran
 from moe_core.report.measured import FACTS, Measured, fact
-from moe_core.report.resolved import Resolved
 from moe_core.report.text import many
 from moe_core.runs.bundle import Bundle
+from moe_core.scenario.resolved import Resolved
 from moe_core.units import quantity, significant
 
 Outcome = Literal["equal", "different", "unknown"]

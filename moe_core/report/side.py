@@ -1,7 +1,8 @@
 """Side: one scenario of a comparison, as a link writes it. A link holds everything it needs.
 
 A comparison is `a=...&b=...`, each a query of its own: `architecture=Mixtral-8x7B&hardware=H100&batch=8`.
-What is left out has the dashboard's default. A model that is not published travels whole, packed (`own`).
+What is left out has the preset's value, or that of the first screen.
+A model that is not published travels whole, packed (`own`).
 """
 
 from __future__ import annotations
@@ -20,20 +21,32 @@ from moe_core.errors import ConfigError
 from moe_core.perf.edit import mixture
 from moe_core.perf.precision import BITS, MIXES, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.report.resolved import Resolved
-from moe_core.report.text import line
+from moe_core.report.text import line, many
 from moe_core.review import MOST, Case
+from moe_core.scenario import subject as subjects
+from moe_core.scenario.link import FIELDS, KNOBS, NAMED
+from moe_core.scenario.resolved import Resolved
+from moe_core.scenario.spec import (
+    ARCHITECTURE,
+    AUTO,
+    DEFAULTS,
+    HARDWARE,
+    OLD,
+    PRESET,
+    WORDS,
+    Scenario,
+    brings,
+    describe,
+    test_run,
+)
 from moe_core.specs import Architecture
 
 LETTERS = "ABCD"[:MOST]
-DEFAULTS = {  # of the sidebar, which leaves them out of its links
-    **{"architecture": "Qwen3-30B-A3B", "hardware": "H100", "precision": "auto", "edit": "false"},
-    **{"batch": "8", "context": "4096", "write": "64"},
-    **{"model": "carved", "experts": "16", "top_k": "4", "shared": "1", "seq": "256"},
-}
-SCALE = ("model", "experts", "top_k", "shared", "seq")  # what the scale model is asked
-SPOKEN = ("architecture", "hardware")
-_MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "price": "", "capacity": "", "own": "", "name": ""}
+NEW = {name: str(DEFAULTS.get(name, "")) for name in FIELDS}  # what a scenario has that says nothing else
+_OLD_WORK = {"batch": "8", "context": "4096", "write": "64"}  # of links that older versions made
+SPOKEN = ("architecture", "hardware", "batch", "prompt", "answer")  # what a link always says
+_MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
+_EVERY = (*NAMED, *_MORE)
 _LINK = re.compile(r"(?<!\S)(?:https?://[^\s?]+|/[a-z]*)?\?[a-z_]+=\S+")
 _MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
 
@@ -48,7 +61,7 @@ class Side(NamedTuple):
     def kept(self, note: str = "") -> Case:
         """As a review and the shelf keep it: the URL's parameters in full, the architecture in `resolved`."""
         said = {name: value for name, value in self.parameters.items() if name not in ("own", "name")}
-        values = {"name": self.name, "parameters": DEFAULTS | said, "note": note}
+        values = {"name": self.name, "parameters": said, "note": note}
         return Case.parse({**values, "resolved": self.case.model_dump(mode="json")})
 
 
@@ -130,7 +143,7 @@ def read(text: str, capacity: int | None = None) -> list[Side]:
     several = {letter: found[letter] for letter in LETTERS.lower() if found.get(letter)}
     if several:
         return [of(_fields(letter, one), capacity) for letter, one in several.items()]
-    known = {name: value for name, value in found.items() if name in DEFAULTS or name in _MORE}
+    known = {name: value for name, value in found.items() if name in _EVERY}
     if not known:
         raise ConfigError(f"link ({line(text, 40)}): must be a link of this dashboard, with a scenario in it")
     return [of(known, capacity)]
@@ -146,51 +159,96 @@ def _fields(letter: str, text: str) -> dict[str, str]:
 
 def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     """A side from its parameters. Raises ConfigError with field, value and rule."""
-    unknown = next((name for name in parameters if name not in DEFAULTS and name not in _MORE), None)
+    unknown = next((name for name in parameters if name not in _EVERY), None)
     if unknown is not None:
-        raise ConfigError(f"{line(unknown, 40)}: must be one of {', '.join((*DEFAULTS, *_MORE))}")
-    values = {**DEFAULTS, **_MORE, **parameters}
-    base = {**DEFAULTS, **_MORE}
+        raise ConfigError(f"{line(unknown, 40)}: must be one of {', '.join(_EVERY)}")
+    values = _filled(parameters)
     label, arch, record = _subject(values)
+    name = {"label": label, "architecture": arch, "record": record}
+    limits = {field: _number(field, values[field]) for field in _LIMITS if values[field]}
     case = Resolved.parse(
         {
-            **{"label": label, "architecture": arch, "record": record},
+            **name,
             **_machine(values, capacity),
-            **{name: _whole(name, values[name]) for name in ("batch", "context", "write")},
+            **_work(values),
+            **limits,
             **{"precision": _precision(values["precision"]), "kv": _format(values["kv"])},
             "parallel": Parallel.parse({name: _whole(name, values[name]) for name in ("tensor", "expert")}),
-            "price": _number("price", values["price"]) if values["price"] else None,
+            "devices": None if values["many"] in ("", AUTO) else _whole("many", values["many"]),
         }
     )
-    name = line(values["name"], 80) or default_name(case)
-    said = {key: value for key, value in parameters.items() if value != base[key] and key != "name"}
-    said |= {key: values[key] for key in SPOKEN}  # a link says what it is about
-    if "this machine" in (values["hardware"], case.hardware):
-        said["capacity"] = str(case.capacity)
-    return Side(name, said, case)
+    run = test_run(
+        _bank(case), values["model"], _whole("seq", values["seq"]), case.batch, values["precision"]
+    )
+    case = case.model_copy(update={"run": run})
+    given = line(values["name"], 80) or default_name(case)
+    said = of_case(given, case, values).parameters
+    if "own" in said and not values["own"]:  # a published model with other experts is still called so
+        bank = dict(zip(KNOBS, map(str, _bank(case) or ()), strict=False))
+        said = {name: value for name, value in said.items() if name != "own"} | bank
+        said["architecture"] = registry.get(values["architecture"]).name
+    return Side(given, said, case)
+
+
+def _filled(parameters: Mapping[str, str]) -> dict[str, str]:
+    """With what goes without saying: the preset's work, or that of older versions where a link is theirs."""
+    values = {**NEW, "architecture": ARCHITECTURE, "hardware": HARDWARE, **_MORE, "preset": PRESET}
+    if any(name in OLD for name in parameters):
+        return {**values, "edit": "false", **_OLD_WORK, **parameters}
+    preset = parameters.get("preset", PRESET)
+    if preset not in WORDS["preset"]:
+        raise ConfigError(f"preset ({line(preset, 40)}): must be one of {', '.join(WORDS['preset'])}")
+    brought = {name: str(value) for name, value in brings(preset).items()}
+    return {**values, **brought, "edit": "true", **parameters}
+
+
+def _work(values: Mapping[str, str]) -> dict[str, int]:
+    """batch, context, write and prompt."""
+    batch = _whole("batch", values["batch"])
+    if "context" in values:  # an older link: all of the context but the answer is read
+        return {"batch": batch, **{name: _whole(name, values[name]) for name in ("context", "write")}}
+    prompt, written = (_whole(name, values[name]) for name in ("prompt", "answer"))
+    cached = _whole("cached", values["cached"] or "0", least=0)
+    return {"batch": batch, "context": cached + prompt + written, "write": written, "prompt": prompt}
+
+
+def _bank(case: Resolved) -> tuple[int, int, int] | None:
+    """Experts, top-k and shared experts; None in a dense model."""
+    bank = case.architecture.experts if case.architecture else None
+    if bank is not None:
+        return bank.count, bank.top_k, bank.shared
+    routing = case.model.routing
+    return None if routing is None else (routing[1], routing[0], 0)
 
 
 def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = None) -> Side:
     """A side of a resolved scenario: saved, exported, or that of the sidebar."""
-    scale = {key: value for key, value in (parameters or {}).items() if key in SCALE}
+    test = {key: (parameters or NEW).get(key, NEW[key]) for key in ("model", "seq")}
+    read = case.context - case.write if case.prompt is None else case.prompt
+    limits = {key: getattr(case, key) for key in _LIMITS}
     said = {
-        **scale,
+        **test,
         **_architecture(case),
         **{"hardware": case.hardware, "precision": _written(case.precision), "kv": case.kv},
-        **{"batch": str(case.batch), "context": str(case.context), "write": str(case.write)},
+        **{"batch": str(case.batch), "prompt": str(max(read, 1)), "answer": str(case.write)},
+        "cached": str(max(case.context - case.write - read, 0)),
+        **{key: "" if value is None else f"{value:g}" for key, value in limits.items()},
+        "many": AUTO if case.devices is None else str(case.devices),
         **{"tensor": str(case.parallel.tensor), "expert": str(case.parallel.expert)},
-        "price": "" if case.price is None else f"{case.price:g}",
         "capacity": "" if _listed(case) else str(case.capacity),
     }
-    base = {**DEFAULTS, **_MORE}
-    kept = case.model_copy(update={"run": None})
+    base = {**NEW, **_MORE, "cached": "0"}
     shown = {key: value for key, value in said.items() if key in SPOKEN or value != base[key]}
-    return Side(line(name, 80) or default_name(case), shown, kept)
+    return Side(line(name, 80) or default_name(case), shown, case)
+
+
+_LIMITS = ("traffic", "latency_ms", "ttft_ms", "price", "link_gbs")
 
 
 def default_name(case: Resolved) -> str:
     """What a scenario is called unless somebody says otherwise: model, device and batch."""
-    return line(f"{subject(case)} on {case.hardware}, batch {case.batch}", 80)
+    load = f"batch {case.batch}" if case.traffic is None else f"{case.traffic:g} requests/s"
+    return line(f"{subject(case)} on {case.hardware}, {load}", 80)
 
 
 def subject(case: Resolved) -> str:
@@ -205,19 +263,20 @@ def formats(case: Resolved) -> str:
     return ", ".join((main, *(f"{name} {form}" for name, form in said.items())))
 
 
-def ways(case: Resolved, alone: str = "the fewest that fit") -> str:
+def ways(case: Resolved, alone: str = "its own fewest") -> str:
     """`8 devices: tensor 8, expert 8`."""
     asked = case.parallel
     if asked.devices == 1:
-        return alone
+        return alone if case.devices is None else many(case.devices, "devices")
     parts = [f"{name} {number}" for name, number in asked.model_dump().items() if number > 1]
     return f"{asked.devices} devices: {', '.join(parts)}"
 
 
 LOOKS: tuple[Callable[[Resolved], str], ...] = (
     lambda case: case.hardware,
-    lambda case: f"batch {case.batch:,}",
+    lambda case: f"batch {case.batch:,}" if case.traffic is None else f"{case.traffic:g} requests/s",
     lambda case: f"context {case.context:,}",
+    lambda case: f"answer {case.write:,}",
     formats,
     lambda case: f"{case.kv} cache",
     ways,
@@ -239,11 +298,28 @@ def _subject(values: Mapping[str, str]) -> tuple[str, Architecture | None, str |
         if known.rumoured:
             raise ConfigError(f"architecture ({known.name}): is a rumour; nothing about it can be counted")
         found, name, standing, record = known.architecture, known.name, "as published", known.name
-    if values["edit"] == "true" and found is not None and found.experts is not None:
-        sizes = [_whole(key, values[key]) for key in ("experts", "top_k")]
-        found = mixture(found, sizes[0], sizes[1], _whole("shared", values["shared"], least=0))
-        standing = f"edited: {sizes[0]} experts, top-{sizes[1]}, {values['shared']} shared"
+    if values["edit"] == "true" and any(values[knob] for knob in KNOBS):
+        return _edited(values, name, found, record)
     return f"{name} {standing}"[:400], found, None if found is not None else record
+
+
+def _edited(
+    values: Mapping[str, str], name: str, found: Architecture | None, record: str | None
+) -> tuple[str, Architecture | None, str | None]:
+    """With other experts, called by what changed. Raises ConfigError for a model without any."""
+    bank = None if found is None else found.experts
+    if found is None or bank is None:
+        raise ConfigError(f"experts ({values['experts']}): {name} has no experts here that could be changed")
+    own = {"experts": bank.count, "top_k": bank.top_k, "shared": bank.shared}
+    asked = [_whole(key, values[key] or str(own[key]), least=key != "shared") for key in KNOBS]
+    if asked == list(own.values()):
+        return f"{name} as published"[:400], found, None
+    scenario = Scenario(name, experts=asked[0], top_k=asked[1], shared=asked[2])
+    if name == record:
+        chosen = subjects.subject(scenario)
+        made = subjects.architecture(scenario, chosen)
+        return subjects.label(scenario, chosen)[:400], made, None
+    return f"{name}, {describe(*scenario.bank or (1, 1, 0))}"[:400], mixture(found, *asked), None
 
 
 def _machine(values: Mapping[str, str], capacity: int | None) -> dict[str, Any]:
@@ -295,7 +371,7 @@ def _precision(value: str) -> Precision:
 
 def _written(precision: Precision) -> str:
     if precision == Precision():
-        return DEFAULTS["precision"]
+        return NEW["precision"]
     if precision == Precision(default=precision.default):
         return precision.default
     named = next((name for name, mix in MIXES.items() if mix == precision), None)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moe_core.errors import ConfigError
-from moe_core.report import answer, argument, kinds, tables
+from moe_core.report import answer, argument, kinds
 from moe_core.report.blocks import Block, Grid, Words
 from moe_core.report.candidates import completed
+from moe_core.report.compare import comparison
 from moe_core.report.decided import Decided, of_decided, read
 from moe_core.report.formats import digest
 from moe_core.report.manifest import Manifest, make
@@ -17,10 +18,10 @@ from moe_core.report.origins import MODELLED as MODELLED
 from moe_core.report.origins import PREDICTED as PREDICTED
 from moe_core.report.origins import SOURCES as SOURCES
 from moe_core.report.plots import Plot, plots
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import called, spoken
 from moe_core.report.text import clean, line, unescaped
 from moe_core.review import Review, Saved
+from moe_core.scenario.resolved import Resolved
 
 VERDICT = "verdict"
 
@@ -107,7 +108,7 @@ def sentence(verdict: Mapping[str, Any] | None) -> str:
 
 
 def _side_by_side(cases: Mapping[str, Resolved]) -> Grid:
-    rows = tables.comparison(cases)
+    rows = comparison(cases)
     several = len(cases) > 1
     marked = frozenset(at for at, row in enumerate(rows) if row.differs and several)
     return Grid(

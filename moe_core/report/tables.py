@@ -5,19 +5,18 @@ Keys of `cases` are the names of the scenarios, in the order of the review.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 import pandas as pd
 
 from moe_core.errors import InfeasibleError
-from moe_core.perf import fit, memory
-from moe_core.report import times
-from moe_core.report.kinds import HEADLINES, KINDS, Value, compute
+from moe_core.perf import fit
+from moe_core.report.kinds import Value, compute
 from moe_core.report.reproduce import show
-from moe_core.report.resolved import Resolved
-from moe_core.report.text import many
+from moe_core.scenario import answer
+from moe_core.scenario.resolved import Resolved
 from moe_core.units import GIGA, KILO, count, quantity, significant
 
 # Components that are drawn together, at the place of their colour in the theme: what only dense models
@@ -74,15 +73,6 @@ def part_of(component: str) -> str:
     return next((name for name, parts in GROUPS.items() if component in parts), _REST)
 
 
-def comparison(cases: Cases) -> list[Row]:
-    """The scenarios side by side: what was chosen, then what follows from it."""
-    rows = [_row(name, [read(case) for case in cases.values()]) for name, read in _CHOSEN.items()]
-    alone = all(case.parallel.devices == 1 for case in cases.values())
-    return rows + [
-        _row(_title(how, alone), [_said(how, case) for case in cases.values()]) for how in HEADLINES
-    ]
-
-
 def models(cases: Cases) -> dict[str, str]:
     """`mixture` or `dense`, each scenario: its colour everywhere."""
     return {name: "mixture" if case.model.routing else "dense" for name, case in cases.items()}
@@ -104,33 +94,36 @@ def parameters(cases: Cases) -> pd.DataFrame:
 
 
 def footprints(cases: Cases) -> pd.DataFrame:
-    """scenario, part, GB (10^9 bytes) of the fullest device, in the order of `STACK`."""
+    """scenario, part, GB (10^9 bytes) and usable GB of the fullest device, devices; ordered as `STACK`."""
     rows = []
     for name, case in cases.items():
         with suppress(InfeasibleError):
-            sizes = fit.fit(case.setting, case.work, case.capacity, case.parallel).footprint.components()
+            found = answer.memory_of(case)
             grouped = dict.fromkeys(STACK, 0)
-            for component, size in sizes.items():
+            for component, size in found.footprint.components().items():
                 grouped[part_of(component)] += size
+            room = {"usable": found.usable / GIGA, "devices": found.devices}
             rows += [
-                {"scenario": name, "part": part, "GB": size / GIGA} for part, size in grouped.items() if size
+                {"scenario": name, "part": part, "GB": size / GIGA} | room
+                for part, size in grouped.items()
+                if size
             ]
-    return pd.DataFrame(rows, columns=["scenario", "part", "GB"])
+    return pd.DataFrame(rows, columns=["scenario", "part", "GB", "usable", "devices"])
 
 
 def growth(cases: Cases) -> pd.DataFrame:
     """scenario, model, context (tokens), GB of the fullest device: what a longer context costs.
 
-    No context is longer than the model is made for.
+    On the devices that the scenario takes. No context is longer than the model is made for.
     """
     rows, kinds = [], models(cases)
     for name, case in cases.items():
         longest = case.architecture.max_positions if case.architecture else CONTEXTS[-1]
         with suppress(InfeasibleError):
-            fixed = fit.fit(case.setting, case.work, case.capacity, case.parallel).footprint.weights_total
-            held, batch = case.model, case.batch
+            found = answer.memory_of(case)
             for context in [one for one in CONTEXTS if one <= longest]:
-                size = fixed + sum(memory.working(held, case.work_of(batch, context), case.kv))
+                work = case.work_of(found.each, context)
+                size = fit.fit(case.setting, work, case.capacity, found.parallel).footprint.total
                 row = {"scenario": name, "model": kinds[name], "context": context}
                 rows.append({**row, "GB": size / GIGA})
     return pd.DataFrame(rows, columns=["scenario", "model", "context", "GB"])
@@ -143,7 +136,9 @@ def distinct(cases: Cases) -> pd.DataFrame:
         routing = case.model.routing
         for batch in BATCHES if routing else ():
             assert routing is not None
-            experts = compute("experts.distinct", case.model_copy(update={"batch": batch}), {})
+            experts = compute(
+                "experts.distinct", case.model_copy(update={"batch": batch, "traffic": None}), {}
+            )
             assert isinstance(experts, int | float)
             row = {"scenario": name, "model": "mixture", "batch": batch}
             rows.append({**row, "percent": 100 * experts / routing[1]})
@@ -151,55 +146,30 @@ def distinct(cases: Cases) -> pd.DataFrame:
 
 
 def decode(cases: Cases) -> pd.DataFrame:
-    """scenario, model, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
+    """scenario, model, batch, ms a token, low and high (80 %), devices, source: planned anew at every batch.
+
+    Only what fits.
+    """
     rows, kinds = [], models(cases)
     for name, case in cases.items():
-        for batch in BATCHES if times.applies(case) else ():
+        for batch in sorted({*BATCHES, case.batch}) if case.timed else ():
             with suppress(InfeasibleError):
-                found = times.predicted(case, "decode", batch)
-                spread = {"low": found.lower * KILO, "high": found.upper * KILO}
-                row = {"scenario": name, "model": kinds[name], "batch": batch, "ms": found.seconds * KILO}
-                rows.append(row | spread | {"source": found.source})
-    return pd.DataFrame(rows, columns=["scenario", "model", "batch", "ms", "low", "high", "source"])
+                one = answer.required(answer.at(answer.served(case), batch))
+                spread = {"low": one.step.lower * KILO, "high": one.step.upper * KILO}
+                row = {"scenario": name, "model": kinds[name], "batch": batch, "ms": one.step.seconds * KILO}
+                rows.append(row | spread | {"devices": one.devices, "source": one.step.source})
+    columns = ["scenario", "model", "batch", "ms", "low", "high", "devices", "source"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def fits(cases: Cases) -> dict[str, bool]:
-    """Whether each scenario fits on one of its devices."""
+    """Whether each scenario fits on the devices it has."""
     found = {}
     for name, case in cases.items():
         found[name] = False
         with suppress(InfeasibleError):
-            found[name] = fit.fit(case.setting, case.work, case.capacity, case.parallel).fits
+            found[name] = answer.memory_of(case).fits
     return found
-
-
-_CHOSEN: dict[str, Callable[[Resolved], str]] = {
-    "Architecture": lambda case: case.label,
-    "Routed experts, top-k": lambda case: _routing(case),
-    "Hardware": lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}",
-    "Batch": lambda case: many(case.batch, "sequences"),
-    "Context": lambda case: many(case.context, "tokens"),
-    "Weights": lambda case: case.precision.default,
-    "KV cache in": lambda case: case.kv,
-}
-
-
-def _routing(case: Resolved) -> str:
-    routing = case.model.routing
-    return f"{routing[1]}, top-{routing[0]}" if routing else "dense"
-
-
-def _title(how: str, alone: bool) -> str:
-    """Of a row; where every scenario asks for one device, it says what holds of one only."""
-    one = alone and how in ("memory.total", "fit.context", "fit.batch")
-    return KINDS[how].title + (" on one device" if one else "")
-
-
-def _said(how: str, case: Resolved) -> str:
-    if not KINDS[how].applies(case):
-        return "dense" if how == "experts.distinct" else "not known here"
-    value = compute(how, case, {})
-    return f"none: {value}" if isinstance(value, str) else written(value, KINDS[how].unit)
 
 
 def written(value: Value, unit: str) -> str:

@@ -7,9 +7,8 @@ from functools import lru_cache
 from typing import Literal
 
 from moe_core.errors import MoEScopeError
-from moe_core.report import times
 from moe_core.report.manifest import Provenance
-from moe_core.report.resolved import Resolved
+from moe_core.scenario.resolved import Resolved
 from moe_core.specs import Architecture
 
 Said = tuple[str, str | None, Provenance | None]
@@ -22,10 +21,10 @@ def verdict(case: Resolved, others: Sequence[Resolved]) -> Said:
     against its published rival, else against the folk rule's dense model, as on every other page.
     """
     arch = case.architecture
-    if arch is None or not times.applies(case):
+    if arch is None or not case.timed:
         return "not known here", None, None
-    kinds = [one.architecture for one in others if one.architecture is not None]
-    rival = next((one for one in kinds if (one.experts is None) != (arch.experts is None)), None)
+    kinds = [one for one in others if one.architecture is not None]
+    rival = next((one for one in kinds if _sparse(one) != _sparse(case)), None)
     if arch.experts is None and rival is None:
         return "no mixture beside it", None, None
     try:
@@ -34,33 +33,30 @@ def verdict(case: Resolved, others: Sequence[Resolved]) -> Said:
         return f"none: {error}", None, "modelled"
 
 
+def _sparse(case: Resolved) -> bool:
+    return case.architecture is not None and case.architecture.experts is not None
+
+
 @lru_cache(maxsize=256)
-def _decided(case: Resolved, rival: Architecture | None) -> Said:
+def _decided(case: Resolved, rival: Resolved | None) -> Said:
     """Dense or mixture. Raises ConfigError or InfeasibleError."""
+    from moe_core.decide.case import Recorded
     from moe_core.decide.headline import answer
-    from moe_core.decide.spec import DecideSpec, Work
     from moe_core.decide.verdict import decide
 
-    arch = case.architecture
-    assert arch is not None, "the caller checks"
-    mixture, dense = (arch, rival) if arch.experts is not None else (rival, arch)
+    mixture, dense = (case, rival) if _sparse(case) else (rival, case)
     assert mixture is not None, "a dense model has a rival here"
-    context = max(case.context, 2)  # one token is there before the first is written
-    rule = None if dense is not None else _rule(mixture)
-    found = decide(
-        DecideSpec(
-            mixture=_named(mixture),
-            dense=None if dense is None else _named(dense),
-            rule=rule,
-            hardware=case.hardware,
-            devices=None if case.parallel.devices == 1 else case.parallel.devices,
-            precision=case.precision,
-            kv=case.kv,
-            workload=Work(batch=case.batch, context=context, output=min(case.write, context - 1)),
-            price=case.price,
-        )
-    )
-    against = found.pair.of("dense" if arch.experts is not None else "mixture").name
+    assert mixture.architecture is not None, "it has experts"
+    sides = {
+        "mixture": _named(mixture.architecture),
+        "dense": None if dense is None or dense.architecture is None else _named(dense.architecture),
+        "rule": None if dense is not None else _rule(mixture.architecture),
+        "parallel": case.question.parallel if _sparse(case) else None,
+        "devices": case.question.equal,
+    }
+    heard = Recorded(mixture.load, mixture.heard or "recorded") if mixture.load else None
+    found = decide(case.question.model_copy(update=sides), heard)
+    against = found.pair.of("dense" if _sparse(case) else "mixture").name
     said = answer(found.winner, found.firm)
     return f"{said}, against {against}", said, "modelled"
 

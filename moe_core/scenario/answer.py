@@ -6,13 +6,15 @@ it best. Words have one meaning each:
     time per token    one decoding step at the batch, in the middle of the answer (`Serving.step`)
     first token       one prompt alone (`Serving.first`)
     cost              dollars a million tokens written, prompts read on the same devices (`Serving.cost`)
-    decoding alone    the same without the prompts (`decoding`)
+    decoding alone    the same without the prompts (`decoding`), as is a device's rate (`rate`)
     memory            bytes of the fullest device in the roomiest layout (`Serving.need`), and of all of them
 """
 
 from __future__ import annotations
 
-from math import floor
+from functools import lru_cache
+from math import ceil, floor
+from typing import NamedTuple
 
 from moe_core.decide.case import Recorded
 from moe_core.decide.layout import Layout
@@ -24,9 +26,12 @@ from moe_core.decide.verdict import HARD, Verdict, decide
 from moe_core.errors import InfeasibleError
 from moe_core.perf import economics, fit, memory
 from moe_core.perf.memory import Footprint, Workload
-from moe_core.perf.shard import share
+from moe_core.perf.shard import Parallel, share
+from moe_core.perf.step_time import Step
 from moe_core.scenario.decision import decision
+from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
+from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
 
 Load = tuple[float, ...] | None
@@ -37,15 +42,25 @@ def verdict(scenario: Scenario, recorded: Recorded | None = None) -> Verdict:
     return decide(decision(scenario), recorded)
 
 
+# -- one model under a question --------------------------------------------------------------------
+
+
 def alone(spec: DecideSpec, model: str | Architecture, load: Load = None) -> Serving:
     """One model under somebody's question. Raises ConfigError, or InfeasibleError: it cannot be split."""
     return Serving(candidate(model), spec, load)
 
 
-def at(one: Serving, batch: float, load: Load = None) -> Serving:
+@lru_cache(maxsize=512)
+def served(case: Resolved) -> Serving:
+    """A resolved scenario's own model; `case.timed` says whether there is one to serve. As `alone`."""
+    assert case.architecture is not None, "`timed` says so"
+    return alone(case.question, case.architecture, case.load)
+
+
+def at(one: Serving, batch: float) -> Serving:
     """The same model at another batch, planned anew: on its own fewest devices unless told otherwise."""
     work = one.work.model_copy(update={"batch": batch, "traffic": None})
-    return Serving(one.candidate, one.spec.model_copy(update={"workload": work}), load)
+    return Serving(one.candidate, one.spec.model_copy(update={"workload": work}), one.load)
 
 
 def refusal(one: Serving) -> Miss | None:
@@ -61,6 +76,9 @@ def required(one: Serving) -> Serving:
     return one
 
 
+# -- seconds and dollars ---------------------------------------------------------------------------
+
+
 def decoding(one: Serving) -> float | None:
     """Dollars a million tokens written by devices that do nothing but decode; None without a price."""
     dollars = one.device.usd_per_hour
@@ -70,6 +88,42 @@ def decoding(one: Serving) -> float | None:
 def rate(one: Serving) -> float:
     """Tokens a second that each device writes, decoding alone at this batch."""
     return one.batch / one.step.seconds / one.devices
+
+
+def step(one: Serving) -> Prediction:
+    """What a decoding step consists of, in the layout that is used; seconds those of `Serving.step`."""
+    asked = Step(batch=max(round(one.layout.each(one.batch)), 1), new=1, past=round(one.work.past))
+    found, reading = _predicted(one, asked), one.step
+    stretch = reading.seconds / found.seconds
+    return found._replace(
+        seconds=reading.seconds,
+        lower=reading.lower,
+        upper=reading.upper,
+        parts=tuple(part._replace(seconds=part.seconds * stretch) for part in found.parts),
+    )
+
+
+def prompts(one: Serving) -> Prediction:
+    """Reading the prompts of the whole batch at once, in the layout that is used."""
+    each = max(round(one.layout.each(one.batch)), 1)
+    return _predicted(one, Step(batch=each, new=max(round(one.work.read), 1), past=round(one.work.cached)))
+
+
+def _predicted(one: Serving, asked: Step) -> Prediction:
+    return predict(
+        one.candidate.architecture,
+        one.device,
+        asked,
+        precision=one.spec.formats,
+        kv=one.spec.kv,
+        parallel=one.layout.parallel,
+        framework=one.spec.framework,
+        load=one.load,
+        check_memory=False,
+    )
+
+
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def roomiest(one: Serving) -> Layout:
@@ -100,15 +154,79 @@ def _between(low: Footprint, high: Footprint, share_of_high: float) -> Footprint
     return low._replace(**grown)
 
 
-def reach(one: Serving) -> tuple[int, int]:
-    """Longest context that memory and model allow at this batch, and largest batch at this context.
+class Memory(NamedTuple):
+    """What a resolved scenario holds on the fullest of so many devices, in bytes.
 
-    On as many devices as it takes now, in the roomiest layout.
+    parallel, replicas: the layout, and groups of it; each: sequences of one group. usable: of one device.
+    context: the longest, of memory and model; batch: the largest. Both on so many devices, 0 where it does
+    not fit there.
     """
-    layout, spec = roomiest(one), one.spec
-    setting = fit.Setting(one.candidate.model, spec.formats, spec.kv)
-    work = Workload(batch=max(round(layout.each(one.batch)), 1), context=max(round(one.work.context), 1))
-    capacity = one.device.capacity
-    longest = fit.longest_context(setting, work, capacity, layout.parallel)
-    largest = fit.largest_batch(setting, work, capacity, layout.parallel)
-    return min(longest, one.candidate.longest), round(largest * layout.replicas)
+
+    devices: int
+    parallel: Parallel
+    each: int
+    replicas: float
+    footprint: Footprint
+    usable: int
+    context: int
+    batch: int
+
+    @property
+    def layout(self) -> str:
+        """`one device`, `2 × (tensor 8)`."""
+        said = words(self.parallel)
+        return said if self.replicas == 1 else f"{self.replicas:g} × ({said})"
+
+    @property
+    def fits(self) -> bool:
+        return self.footprint.total <= self.usable
+
+    @property
+    def all(self) -> int:
+        """Bytes of all devices, taken as full as the fullest."""
+        return self.footprint.total * self.devices
+
+
+@lru_cache(maxsize=1_024)
+def memory_of(case: Resolved) -> Memory:
+    """Memory of any resolved scenario, also of one that has no times. Raises InfeasibleError."""
+    if case.timed:
+        one = served(case)
+        layout = roomiest(one)
+        each = max(ceil(layout.each(one.batch)), 1)
+        return _reach(case, layout.parallel, each, layout.replicas, held(one))
+    found = _fewest(case)
+    return _reach(case, found.parallel, case.batch, 1, found.footprint)
+
+
+def _fewest(case: Resolved) -> fit.Fit:
+    """The layout asked for, or so many devices, or as few as hold it. Raises InfeasibleError."""
+    if case.parallel.devices > 1:
+        return fit.fit(case.setting, case.work, case.capacity, case.parallel)
+    if case.devices is None:
+        return fit.devices(case.setting, case.work, case.capacity)
+    split = fit.ways(case.devices, case.model.routing is not None)
+    return min(
+        (fit.fit(case.setting, case.work, case.capacity, one) for one in split),
+        key=lambda found: found.footprint.total,
+    )
+
+
+def _reach(case: Resolved, parallel: Parallel, each: int, replicas: float, footprint: Footprint) -> Memory:
+    """How far it goes there."""
+    ask = (case.setting, case.work_of(each, case.context), case.capacity, parallel)
+    longest = case.architecture.max_positions if case.architecture else None
+    try:
+        context, batch = fit.longest_context(*ask), round(fit.largest_batch(*ask) * replicas)
+    except InfeasibleError:
+        context = batch = 0
+    usable = fit.usable(case.capacity)
+    devices = round(parallel.devices * replicas)
+    far = (min(context, longest or context), batch)
+    return Memory(devices, parallel, each, replicas, footprint, usable, *far)
+
+
+def words(parallel: Parallel) -> str:
+    """`one device`, `tensor 8`, `tensor 8, expert 64`."""
+    parts = [f"{name} {number}" for name, number in parallel.model_dump().items() if number > 1]
+    return ", ".join(parts) or "one device"

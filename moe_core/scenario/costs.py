@@ -19,14 +19,13 @@ from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.hardware import Hardware
 from moe_core.perf import economics, memory, twins
 from moe_core.perf.device_model import Mixture
-from moe_core.perf.step_time import Step
 from moe_core.scenario import answer
 from moe_core.scenario.decision import decision
 from moe_core.scenario.devices import HERE
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS, architecture, name, subject
 from moe_core.silicon import layer
-from moe_core.silicon.predict import Prediction, predict
+from moe_core.silicon.predict import Prediction
 from moe_core.specs import Architecture
 
 BATCHES = tuple(2**i for i in range(11))
@@ -138,7 +137,7 @@ def layer_of(arch: Architecture) -> Mixture:
 def served(of: Study, who: Priced, batch: int | None = None) -> Serving:
     """One model under the study's question, or at another batch, on the devices that it takes."""
     one = answer.alone(of.spec, who.architecture, of.load)
-    return one if batch is None else answer.at(one, batch, of.load)
+    return one if batch is None else answer.at(one, batch)
 
 
 def step(of: Study, who: Priced, batch: int, phase: Phase = "decode") -> Prediction:
@@ -147,35 +146,7 @@ def step(of: Study, who: Priced, batch: int, phase: Phase = "decode") -> Predict
     Decode: the answer's seconds, which the parts share out. Prefill: whole prompts, all at once.
     """
     one = answer.required(served(of, who, batch))
-    layout = one.layout
-    each = max(round(layout.each(batch)), 1)
-    work = of.spec.workload
-    asked = (
-        Step(batch=each, new=1, past=of.past)
-        if phase == "decode"
-        else Step(batch=each, new=of.prompt, past=round(work.cached))
-    )
-    found = predict(
-        who.architecture,
-        of.hardware,
-        asked,
-        precision=of.spec.formats,
-        kv=of.spec.kv,
-        parallel=layout.parallel,
-        framework=of.framework,
-        load=of.load if who.model == "mixture" else None,
-        check_memory=False,
-    )
-    if phase == "prefill":
-        return found
-    reading = one.step
-    stretch = reading.seconds / found.seconds
-    return found._replace(
-        seconds=reading.seconds,
-        lower=reading.lower,
-        upper=reading.upper,
-        parts=tuple(part._replace(seconds=part.seconds * stretch) for part in found.parts),
-    )
+    return answer.step(one) if phase == "decode" else answer.prompts(one)
 
 
 def steps(of: Study, phase: Phase, batches: Sequence[int] = BATCHES) -> pd.DataFrame:

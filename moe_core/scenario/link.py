@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from moe_core.scenario.spec import AUTO, CHOICES, DEFAULTS, NUMBERS, Scenario, describe, nearest_bank, number
+from moe_core.scenario.spec import (
+    AUTO,
+    CHOICES,
+    DEFAULTS,
+    NUMBERS,
+    OLD,
+    Scenario,
+    describe,
+    nearest_bank,
+    number,
+)
 
 KNOBS = ("experts", "top_k", "shared")
 FIELDS = {  # of a scenario, by the name that the URL gives them
@@ -14,6 +24,8 @@ FIELDS = {  # of a scenario, by the name that the URL gives them
     **{"many": "devices", "budget_usd": "budget"},
     **{name: name for name in ("price", "link_gbs", "task", "training", "skill", "model", "seq")},
 }
+
+NAMED = (*FIELDS, *OLD)  # what a URL, old or new, holds of a scenario
 
 
 def parameters(scenario: Scenario) -> dict[str, str]:

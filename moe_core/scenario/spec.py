@@ -168,18 +168,34 @@ class Scenario(NamedTuple):
 
         Formats that it cannot compute in run as auto; batches beyond its own are cut.
         """
-        experts, top_k, shared = nearest_bank(self.bank or trained_bank())
-        if self.model == "trained":  # it has experts of its own; top-k may vary
-            (experts, _, shared), most = trained_bank(), trained_bank()[0]
-            top_k = min(top_k, most)
-        return RunSpec.parse(
-            {
-                **{"lab": lab, "model": self.model, "seq": self.seq, "text": self.text or None},
-                **{"experts": experts, "top_k": top_k, "shared": shared},
-                "batch": min(self.batch, POWERS[-1]),
-                "dtype": self.precision if self.precision in ("fp32", "bf16") else "auto",
-            }
+        return test_run(
+            self.bank, self.model, self.seq, self.batch, self.precision, lab=lab, text=self.text or None
         )
+
+
+def test_run(
+    bank: tuple[int, int, int] | None,
+    model: str,
+    seq: int,
+    batch: int,
+    precision: str,
+    **said: Any,
+) -> RunSpec:
+    """What the test model is asked for such a bank (experts, top-k, shared). Raises ConfigError."""
+    experts, top_k, shared = nearest_bank(bank or trained_bank())
+    if model == "trained":  # it has experts of its own; top-k may vary
+        (experts, _, shared), most = trained_bank(), trained_bank()[0]
+        top_k = min(top_k, most)
+    return RunSpec.parse(
+        {
+            **{"model": model, "seq": seq, "experts": experts, "top_k": top_k, "shared": shared, **said},
+            "batch": min(batch, POWERS[-1]),
+            "dtype": precision if precision in ("fp32", "bf16") else "auto",
+        }
+    )
+
+
+test_run.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name begins with
 
 
 @once

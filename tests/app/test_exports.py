@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from moe_core.report.decided import DECIDED
 from moe_core.report.manifest import Manifest
 from moe_core.report.measured import find
 from moe_core.report.reproduce import reproduce
+from moe_core.scenario.resolved import resolve
 from moe_core.scenario.spec import Scenario
 from moe_core.settings import REFERENCE
 from tests.app.conftest import Filled
@@ -36,7 +38,7 @@ def figure() -> Figure:
 
 def test_a_file_knows_its_scenario_and_its_run(figure: Figure, filled: Filled) -> None:
     bundle = find(filled.bench, filled.store.settings.runs_dir, REFERENCE)
-    context = Context(SCENARIO, (("measured here", "a test"),), (bundle,))
+    context = Context(partial(resolve, SCENARIO), (("measured here", "a test"),), (bundle,))
     data = exports.file("svg", {"bits": figure}, context, "light")
     text = embed.extract(data)
     assert text is not None
@@ -50,7 +52,7 @@ def test_a_file_knows_its_scenario_and_its_run(figure: Figure, filled: Filled) -
 
 
 def test_a_page_with_a_verdict_carries_what_was_asked(figure: Figure) -> None:
-    context = Context(SCENARIO, (("modelled", "a test"),), decided=verdict())
+    context = Context(partial(resolve, SCENARIO), (("modelled", "a test"),), decided=verdict())
     made = exports.manifest("x", {"bits": figure}, context)
     assert {number.how for number in made.numbers} >= set(DECIDED)
     checks = reproduce(Manifest.parse_json(made.to_json()), lambda run: pytest.fail(f"no run is read: {run}"))
@@ -58,14 +60,14 @@ def test_a_page_with_a_verdict_carries_what_was_asked(figure: Figure) -> None:
 
 
 def test_a_scenario_that_is_not_known_leaves_a_file_without_its_numbers(figure: Figure) -> None:
-    made = exports.manifest("x", {}, Context(Scenario("no such model", "H100"), ()))
+    made = exports.manifest("x", {}, Context(partial(resolve, Scenario("no such model", "H100")), ()))
     assert made.scenarios == {}
     assert made.numbers == ()
 
 
 def test_a_page_leaves_as_one_file(figure: Figure) -> None:
     page = Page("Dense here", (("Time", "2 s", "for all", "modelled"),), {"bits": figure, "../x": figure})
-    context = Context(SCENARIO, (("modelled", "closed form"),))
+    context = Context(partial(resolve, SCENARIO), (("modelled", "closed form"),))
     with zipfile.ZipFile(io.BytesIO(exports.page("zip", page, context, "dark"))) as file:
         names = file.namelist()
         assert {"manifest.json", "page.html", "figures/bits.svg", "figures/x.csv"} <= set(names)

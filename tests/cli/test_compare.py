@@ -27,9 +27,9 @@ def test_a_query_and_a_link_of_another_page(capsys: pytest.CaptureFixture[str]) 
     values = run(capsys, ONE, TWO)
     assert str(values["answer"]).startswith("Scenario A (Mixtral-8x7B) writes a token")
     rows = {row["key"]: row for row in values["rows"]}  # type: ignore[attr-defined]
-    assert rows["time.decode"]["differs"]
+    assert rows["time.token"]["differs"]
     assert not rows["hardware"]["differs"]
-    assert {"text", "value", "source", "low", "high", "best"} == set(rows["cost.million"]["cells"][0])
+    assert {"text", "value", "source", "low", "high", "best"} == set(rows["cost.prompts"]["cells"][0])
     again = run(capsys, str(values["link"]))
     assert again["answer"] == values["answer"]
     assert again["rows"] == values["rows"]
@@ -38,11 +38,11 @@ def test_a_query_and_a_link_of_another_page(capsys: pytest.CaptureFixture[str]) 
 def test_the_text_marks_what_differs_and_names_the_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--scenario", ONE, "--scenario", TWO]) == 0
     lines = capsys.readouterr().out.splitlines()
-    line = next(one for one in lines if "Time per output token" in one)
+    line = next(one for one in lines if "Time per token" in one)
     assert line.startswith("≠")
     assert "* " in line
     assert "modelled" in line or "measured elsewhere" in line
-    assert next(one for one in lines if "  Batch " in one).startswith(" ")
+    assert next(one for one in lines if "  Batch or traffic" in one).startswith(" ")
 
 
 def test_files_hold_parameters_saved_scenarios_or_exports(

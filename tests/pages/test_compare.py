@@ -61,14 +61,14 @@ def test_an_example_is_one_click(app: AppTest) -> None:
         "Mixtral-8x7B on H100, batch 16",
         "Llama-2-70B on H100, batch 16",
     ]
-    assert "because" in app.title[0].value
+    assert re.search(r"because|equally fast", app.title[0].value)
 
 
 def test_a_link_opens_the_comparison(app: AppTest) -> None:
     by_link(app, *QUERIES[:2])
     title = app.title[0].value
     assert "faster than" in title
-    assert "because" in title
+    assert re.search(r"because|equally fast", title)
     assert [one.label for one in app.metric] == [
         "A Mixtral\\-8x7B, full size",
         "B Llama\\-2\\-70B, full size",
@@ -84,7 +84,7 @@ def test_a_link_opens_the_comparison(app: AppTest) -> None:
 
 def test_an_infeasible_scenario_is_an_answer(app: AppTest) -> None:
     by_link(app, *QUERIES)
-    assert "C needs" in app.title[0].value.replace("\\", "")
+    assert "C DeepSeek-V3 takes at most" in app.title[0].value.replace("\\", "")
     assert app.metric[2].value == "no time"
     assert not app.error
 

@@ -12,7 +12,7 @@ from moe_core.registry import get
 from moe_core.report import kinds
 from moe_core.report.figure import Figure
 from moe_core.report.manifest import Manifest, Origin, make
-from moe_core.report.resolved import Resolved
+from moe_core.scenario.resolved import Resolved
 
 ATTACKS = (
     "=cmd|' /C calc'!A0",

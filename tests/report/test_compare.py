@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from moe_core import hardware, registry
 from moe_core.perf.economics import per_million
 from moe_core.perf.precision import BITS, MIXES
-from moe_core.report import answer, compare, kinds, side, times
+from moe_core.report import answer, compare, kinds, side, tables
 from moe_core.report.compare import Cases, Line
 from moe_core.report.manifest import make
 from moe_core.report.reproduce import reproduce
+from moe_core.scenario import answer as answers
 from moe_core.units import significant
 
 A100 = "hardware=A100 80GB&precision=int8&batch=1"
@@ -29,24 +30,25 @@ def row(found: Cases, key: str) -> Line:
     return next(one for one in compare.table(found) if one.key == key)
 
 
-def test_the_numbers_are_those_of_the_predictor():
+def test_the_numbers_are_those_of_the_answer():
     found = cases(*PAIR)
-    times_row = row(found, "time.decode")
-    for cell, case in zip(times_row.cells, found.values(), strict=True):
-        step = times.predicted(case, "decode", 1)
-        assert (cell.value, cell.low, cell.high) == (step.seconds, step.lower, step.upper)
-        assert cell.source == step.source
-    dollars = row(found, "cost.million").cells[0]
-    one = next(iter(found.values()))
-    step = times.predicted(one, "decode", 1)
-    assert dollars.value == pytest.approx(per_million(1.6, times.layout(one).devices, 1 / step.seconds))
-    assert dollars.low < dollars.value < dollars.high  # type: ignore[operator]
+    for key, figure in (("time.token", "step"), ("time.first", "first")):
+        for cell, case in zip(row(found, key).cells, found.values(), strict=True):
+            reading = getattr(answers.served(case), figure)
+            assert (cell.value, cell.low, cell.high) == (reading.seconds, reading.lower, reading.upper)
+            assert cell.source == reading.source
+    one = answers.served(next(iter(found.values())))
+    alone = row(found, "cost.decoding").cells[0]
+    assert alone.value == pytest.approx(per_million(1.6, one.devices, 1 / one.step.seconds))
+    assert alone.low < alone.value < alone.high  # type: ignore[operator]
+    assert row(found, "cost.prompts").cells[0].value == one.cost
+    assert one.cost > alone.value  # type: ignore[operator]
 
 
 def test_a_typed_price_takes_the_listed_ones_place():
     listed, own = cases(PAIR[0], PAIR[0] + "&price=3.2").values()
     assert kinds.price(own) == 2 * kinds.price(listed)
-    many = [kinds.compute("cost.million", one, {}) for one in (listed, own)]
+    many = [kinds.compute("cost.prompts", one, {}) for one in (listed, own)]
     assert many[1] == pytest.approx(2 * many[0])  # type: ignore[operator]
 
 
@@ -72,21 +74,21 @@ def test_every_result_names_its_provenance_and_every_row_has_a_cell_for_each():
 
 
 def test_what_does_not_fit_is_a_sentence_with_its_numbers():
-    found = cases("architecture=DeepSeek-V3&hardware=RTX 4090&context=1000000&batch=4096")
-    assert "needs" in row(found, "time.decode").cells[0].text
-    assert re.search(r"A needs .* the device has 24.0 GB", answer.sentence(found))
+    found = cases("architecture=DeepSeek-V3&hardware=RTX 4090&context=100000&batch=4096")
+    assert "needs" in row(found, "time.token").cells[0].text
+    assert re.search(r"A DeepSeek-V3 (needs .* of 21.6 GB|takes at most)", answer.sentence(found))
 
 
 def test_a_device_without_a_data_sheet_has_memory_and_no_times():
     found = cases("architecture=Mixtral-8x7B&hardware=this machine&capacity=200000000000")
-    assert row(found, "fit.devices").cells[0].value == 1
-    assert row(found, "time.decode").cells[0].text == "not known here"
+    assert row(found, "devices").cells[0].value == 1
+    assert row(found, "time.token").cells[0].text == "not known here"
     assert answer.sentence(found) == "A has no published kernel times"
 
 
 def test_the_sentence_is_the_ratio_of_the_table():
     found = cases(*PAIR)
-    fast, slow = (cell.value for cell in row(found, "time.decode").cells)
+    fast, slow = (cell.value for cell in row(found, "time.token").cells)
     said = answer.sentence(found)
     assert said.startswith("Scenario A (Mixtral-8x7B) writes a token ")
     assert f" {significant(slow / fast, 2)}× faster than B (Llama-2-70B)" in said  # type: ignore[operator]
@@ -96,11 +98,11 @@ def test_the_sentence_is_the_ratio_of_the_table():
 
 def test_the_reason_is_the_part_with_most_of_the_difference():
     found, _ = answer.timed(cases(*PAIR))
-    parts = [answer._parts(one.step) for one in found]
+    parts = [answer._parts(answers.step(one.served)) for one in found]
     gaps = {name: parts[1][name][0] - parts[0][name][0] for name in answer.PARTS}
     assert max(gaps, key=lambda name: gaps[name]) == "feed-forward layers"
     for one, split in zip(found, parts, strict=True):
-        assert sum(seconds for seconds, _ in split.values()) == pytest.approx(one.step.seconds)
+        assert sum(seconds for seconds, _ in split.values()) == pytest.approx(one.reading.seconds)
 
 
 def test_unequal_batches_are_said():
@@ -127,24 +129,27 @@ def test_a_verdict_is_against_the_rival_that_stands_beside_it():
 
 def test_frames_hold_what_is_drawn():
     found = cases(*PAIR, "architecture=Mixtral-8x7B&batch=6")
-    lines = compare.over_batch(found)
+    lines = tables.decode(found)
     assert set(lines[lines["scenario"] == list(found)[2]]["batch"]) >= {1, 6}
     assert (lines["low"] <= lines["ms"]).all()
     assert (lines["ms"] <= lines["high"]).all()
-    bars = compare.held(found)
+    bars = tables.footprints(found)
     assert (bars.groupby("scenario")["GB"].sum() <= bars.groupby("scenario")["usable"].first()).all()
 
 
-def test_the_split_asked_for_is_used_where_it_fits():
+def test_a_split_that_does_not_fit_has_no_times():
     one, other = cases("architecture=DeepSeek-V3&tensor=2", "architecture=Mixtral-8x7B&tensor=8").values()
-    assert compare.used(one).text.endswith("the split asked for does not fit")
-    assert compare.used(other).text == "8 devices: tensor 8"
+    assert re.search(r"none: DeepSeek-V3 needs .* \d+ devices would do", compare.used(one).text)
+    assert compare.used(other).text == "tensor 8"
+    assert kinds.compute("devices", other, {}) == 8
 
 
 def test_every_number_of_a_comparison_can_be_made_again():
     found = cases(*PAIR, "architecture=Mixtral-8x7B&price=3&tensor=4")
     numbers = [number for name, case in found.items() for number in kinds.of_scenario(name, case)]
-    assert {"cost.million", "rate.device", "memory.weights", "memory.cache"} <= {one.how for one in numbers}
+    assert {"cost.prompts", "cost.decoding", "rate.device", "memory.weights", "memory.cache"} <= {
+        one.how for one in numbers
+    }
     scenarios = {name: case.model_dump(mode="json") for name, case in found.items()}
     made = make("figure", "A comparison", scenarios=scenarios, numbers=numbers)
     checks = reproduce(made, find=lambda run: pytest.fail(f"no run is asked for: {run}"))
@@ -168,4 +173,4 @@ def test_any_scenario_has_a_table_and_a_sentence(
     found = side.labels([side.of(said)])
     assert all(cell.text for line in compare.table(found) for cell in line.cells)
     assert answer.sentence(found)
-    assert (compare.held(found)["GB"] > 0).all()
+    assert (tables.footprints(found)["GB"] > 0).all()

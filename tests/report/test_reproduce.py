@@ -68,8 +68,13 @@ def test_another_device_is_another_answer() -> None:
     values = {**made.scenarios["A"], "capacity": 200_000_000_000}
     checks = reproduce(made.model_copy(update={"scenarios": {"A": values}}), nowhere)
     different = {check.name for check in checks if check.outcome == "different"}
-    assert {"Usable memory of the device", "Devices needed", "Longest context", "Largest batch"} <= different
-    assert not {"Parameters", "Memory", "KV cache of one token"} & different
+    assert {
+        "Usable memory of one device",
+        "Devices",
+        "Longest context there",
+        "Largest batch there",
+    } <= different
+    assert not {"Parameters", "Weights", "KV cache of one token"} & different
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_another_device_is_another_answer() -> None:
     [
         ({"how": "no.such"}, "no rule 'no.such'"),
         ({"of": "B"}, "does not describe 'B'"),
-        ({"how": "memory.component", "arguments": {}}, "lacks the argument 'component'"),
+        ({"how": "memory.part", "arguments": {}}, "lacks the argument 'component'"),
     ],
 )
 def test_what_cannot_be_computed_is_unknown_and_says_why(values: dict[str, Any], why: str) -> None:

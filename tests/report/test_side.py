@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.resolve import resolve
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, MIXES, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.report import side
-from moe_core.report.resolved import Resolved
 from moe_core.report.side import Side
-from moe_core.scenario.spec import Scenario
+from moe_core.scenario.link import parameters
+from moe_core.scenario.resolved import Resolved, resolve
+from moe_core.scenario.spec import Scenario, work
 from tests.report.examples import anything, case
+from tests.scenarios import SCENARIOS
 
 NAMED = ("Mixtral-8x7B", "Llama-2-70B", "DeepSeek-V3", "Qwen3-30B-A3B")
 
@@ -27,20 +28,24 @@ def read(sides: list[Side]) -> list[Side]:
     return side.read("http://localhost:8501/compare?" + urlencode(side.link(sides)))
 
 
-def test_what_a_link_leaves_out_means_what_it_meant_when_it_was_made():
-    """The sidebar has other defaults by now, so a side of it says everything."""
-    asked = Scenario(batch=8, prompt=4032, answer=64)
-    assert side.read("architecture=Qwen3-30B-A3B")[0].case.model_copy(update={"run": None}) == resolve(
-        asked
-    ).model_copy(update={"run": None})
-    first = side.of_case("", resolve(Scenario()))
-    assert {name: first.parameters[name] for name in ("batch", "write")} == {"batch": "16", "write": "512"}
+def test_what_a_link_leaves_out_is_the_first_screens_and_an_older_links_what_it_was():
+    plain = side.read("architecture=Qwen3-30B-A3B")[0]
+    assert plain.case == resolve(Scenario())
+    older = side.read("architecture=Qwen3-30B-A3B&context=2048&experts=16&top_k=4")[0]
+    assert (older.case.batch, older.case.context, older.case.write) == (8, 2048, 64)
+    assert older.case.architecture == plain.case.architecture  # the test model's experts were its own
+    assert side.read("preset=batch")[0].case == resolve(Scenario(preset="batch", **work("batch")))
+
+
+@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if one.own is None])
+def test_a_scenario_and_its_link_mean_the_same(scenario: Scenario):
+    assert side.of(parameters(scenario)).case == resolve(scenario._replace(rival="auto"))
 
 
 @given(
     model=st.sampled_from(NAMED),
     batch=st.integers(1, 1_000_000),
-    context=st.integers(1, 1_000_000),
+    context=st.integers(66, 1_000_000),
     precision=st.sampled_from([*MIXES.values(), Precision(default="int4", attention="fp8")]),
     kv=st.sampled_from(list(BITS)),
     ways=st.sampled_from([(1, 1), (8, 1), (1, 64), (8, 32)]),
@@ -58,13 +63,20 @@ def test_every_scenario_comes_back_from_its_link(
     price: float | None,
     name: str,
 ):
-    asked = {"batch": batch, "context": context, "precision": precision, "kv": kv, "price": price}
+    asked = {
+        "batch": batch,
+        "context": context,
+        "prompt": context - 65,
+        "precision": precision,
+        "kv": kv,
+        "price": price,
+    }
     found = case(model).model_copy(
         update={**asked, "parallel": Parallel(tensor=ways[0], expert=ways[1]), "run": None}
     )
     made = side.of_case(name, found)
     (again,) = read([made])
-    assert again.case.model_copy(update={"label": found.label}) == found
+    assert again.case.model_copy(update={"label": found.label, "run": None}) == found
     assert again.name == made.name
 
 
@@ -84,7 +96,9 @@ def test_an_edited_scenario_of_the_sidebar_is_the_same_in_a_link():
     (again,) = side.read("?architecture=Mixtral-8x7B&experts=32&top_k=8&shared=2&edit=true&view=Load&layer=3")
     assert made.case.architecture is not None
     assert made.case.architecture.name == "Mixtral-8x7B, 32 experts, top-8, 2 shared"
-    assert again.case.architecture == made.case.architecture.model_copy(update={"name": "Mixtral-8x7B"})
+    assert again.case.architecture == made.case.architecture
+    assert read([again])[0].parameters == again.parameters
+    assert {again.parameters[name] for name in ("experts", "top_k", "shared")} == {"32", "8", "2"}
     assert read([made])[0].case.architecture == made.case.architecture
 
 
@@ -101,6 +115,10 @@ def test_four_scenarios_in_one_link():
         ("batch=1e9", "batch (1e9): must be a whole number"),
         ("batch=99999999", "batch"),
         ("precision=int3", "precision (int3): must be one of auto"),
+        ("preset=party", "preset (party): must be one of chat"),
+        ("many=x", "many (x): must be a whole number"),
+        ("traffic=-1", "traffic (-1): must be a number above zero"),
+        ("architecture=Llama-3.1-8B&experts=4", "experts (4): Llama-3.1-8B has no experts"),
         ("kv=x", "kv (x): must be one of"),
         ("tensor=-1", "tensor (-1)"),
         ("price=free", "price (free): must be a number above zero"),
@@ -149,5 +167,5 @@ def test_names_tell_scenarios_apart():
 
 def test_what_is_kept_opens_again():
     found = side.of({"architecture": "Mixtral-8x7B", "batch": "16", "tensor": "4"}).kept("why")
-    assert (found.parameters["batch"], found.parameters["model"], found.note) == ("16", "carved", "why")
+    assert (found.parameters["batch"], found.parameters["tensor"], found.note) == ("16", "4", "why")
     assert Resolved.of(found.resolved).parallel == Parallel(tensor=4)

@@ -13,7 +13,7 @@ from altair.utils import schemapi
 
 from app.compare import charts as compare_charts
 from app.figure import Figure
-from moe_core.report import compare, formats, side
+from moe_core.report import formats, side, tables
 from moe_core.report.manifest import Origin, make
 from moe_core.report.palette import ROLES
 
@@ -30,10 +30,10 @@ def figure(request: pytest.FixtureRequest) -> Figure:
     found = side.labels([side.read(one)[0] for one in QUERIES[: 1 if request.param.endswith("one") else 4]])
     with schemapi.debug_mode(True):
         if request.param == "memory":
-            return compare_charts.bars(compare.held(found))
+            return compare_charts.bars(tables.footprints(found))
         mixtures = {name: case.model.routing is not None for name, case in found.items()}
         here = {name: case.batch for name, case in found.items()}
-        return compare_charts.lines(compare.over_batch(found), mixtures, here)
+        return compare_charts.lines(tables.decode(found), mixtures, here)
 
 
 def test_it_says_its_finding(figure: Figure) -> None:
@@ -96,7 +96,7 @@ def test_the_title_says_where_the_lead_changes() -> None:
 
 def test_a_bar_says_its_own_devices() -> None:
     found = side.labels([side.read(QUERIES[1])[0]])
-    data = compare.held(found)
+    data = tables.footprints(found)
     spec: dict[str, Any] = compare_charts.bars(data).spec
     words = next(frame for frame in spec["datasets"].values() if "end" in frame or "GB" in frame)
     assert len(words)

@@ -1,0 +1,149 @@
+"""Resolved: one model of a scenario with nothing left to look up by name but the device.
+
+The URL's parameters say what a user chose; this says what that meant, the whole architecture included,
+so that an imported or edited model can be computed again elsewhere. Reviews and manifests keep it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from moe_core import hardware, registry
+from moe_core.decide.case import Recorded
+from moe_core.decide.spec import DecideSpec, Work
+from moe_core.errors import ConfigError
+from moe_core.perf import memory
+from moe_core.perf.fit import Setting
+from moe_core.perf.memory import Model, Workload
+from moe_core.perf.precision import Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.scenario import devices, subject
+from moe_core.scenario.spec import Scenario
+from moe_core.specs import Architecture, RunSpec, Size, Spec
+from moe_core.units import GIGA
+
+Limit = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Resolved(Spec):
+    """One scenario. `record` names a registered model where no closed form covers its architecture.
+
+    capacity: bytes of one device. context: tokens kept of a sequence when it ends, `write` of them written;
+    prompt: tokens read for it, None all the others. traffic (requests a second) takes the place of batch.
+    devices: asked for, None the model's own fewest; parallel: a layout asked for, one device is none.
+    price: US dollars for a device and hour, None takes the data file's. load: shares of the experts by rank,
+    as recorded; None is even. run: what the test model is asked, and `heard` who recorded the load.
+    """
+
+    label: Annotated[str, Field(max_length=400)]
+    architecture: Architecture | None = None
+    record: str | None = None
+    hardware: str
+    capacity: Annotated[int, Field(ge=1)]
+    batch: Size
+    context: Size
+    write: Size = 64
+    precision: Precision = Precision()
+    kv: Format = "bf16"
+    parallel: Parallel = Parallel()
+    price: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    run: RunSpec | None = None
+    prompt: Size | None = None
+    traffic: Limit | None = None
+    latency_ms: Limit | None = None
+    ttft_ms: Limit | None = None
+    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
+    link_gbs: Limit | None = None
+    load: tuple[float, ...] | None = None
+    heard: Annotated[str, Field(max_length=400)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Resolved:
+        if self.architecture is None and self.record is None:
+            raise ValueError("architecture (None): must be given where no record is named")
+        return self
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Resolved:
+        """From the JSON of a manifest or a review. Raises ConfigError."""
+        return cls.parse_json(json.dumps(values))
+
+    @property
+    def model(self) -> Model:
+        """What the memory functions take."""
+        if self.architecture is not None:
+            return memory.model(self.architecture)
+        assert self.record is not None, "checked above"
+        return registry.model(registry.get(self.record))
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.model, self.precision, self.kv)
+
+    @property
+    def work(self) -> Workload:
+        return self.work_of(self.batch, self.context)
+
+    def work_of(self, batch: int, context: int) -> Workload:
+        """Another amount of the same work."""
+        return Workload(batch=batch, context=context)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a time: the architecture is known in full and the device has a data sheet."""
+        try:
+            hardware.get(self.hardware)
+        except ConfigError:
+            return False
+        return self.architecture is not None
+
+    @property
+    def question(self) -> DecideSpec:
+        """The question as the engine is asked it. Raises ConfigError."""
+        assert self.architecture is not None, "only what has a time is asked"
+        listed = hardware.get(self.hardware)
+        own = None if listed.capacity == self.capacity else self.capacity / GIGA
+        alone = self.parallel.devices == 1
+        context = max(self.context, 2)  # one token is there before the first is written
+        work = {name: getattr(self, name) for name in ("batch", "traffic", "prompt", "latency_ms", "ttft_ms")}
+        return DecideSpec(
+            mixture=self.architecture,
+            dense=self.architecture,  # nobody asks this one: a question has two sides
+            hardware=listed.name,
+            devices=self.devices if alone else self.parallel.devices,
+            parallel=None if alone else self.parallel,
+            precision=self.precision,
+            kv=self.kv,
+            workload=Work(context=context, output=min(self.write, context - 1), **work),
+            price=self.price,
+            capacity_gb=own,
+            link_gbs=self.link_gbs,
+        )
+
+
+def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
+    """The scenario's mixture in full, its work, formats and devices, and the load recorded for it."""
+    chosen = subject.subject(scenario)
+    arch = subject.architecture(scenario, chosen)
+    same = {name: getattr(scenario, name) for name in _SAME}
+    return Resolved(
+        **same,
+        label=subject.label(scenario, chosen)[:400],
+        architecture=arch,
+        record=chosen.record.name if arch is None and chosen.record else None,
+        capacity=int(devices.get(scenario.hardware).capacity),
+        write=scenario.answer,
+        precision=Precision(default=subject.WEIGHTS[scenario.precision]),
+        run=scenario._replace(text=None).run_spec(),
+        load=None if recorded is None else recorded.load,
+        heard=None if recorded is None else recorded.source[:400],
+    )
+
+
+_SAME = (
+    *("hardware", "batch", "context", "prompt", "traffic", "latency_ms", "ttft_ms"),
+    *("devices", "price", "link_gbs"),
+)
