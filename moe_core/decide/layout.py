@@ -96,6 +96,12 @@ def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
 
 
 @lru_cache(maxsize=10_000)
+def groups(way: Way, devices: int) -> tuple[Layout, ...]:
+    """Those that make one group of all devices; none where the model cannot be split so."""
+    return tuple(one for one in _layouts(way, devices) if one.replicas == 1)
+
+
+@lru_cache(maxsize=10_000)
 def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
     candidate, spec = way.candidate, way.spec
     asked = [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, devices)

@@ -98,6 +98,12 @@ def estimate(
     return _answer(asked, fitted, place, scaled, (1 - SCALED, 1 + SCALED), note)
 
 
+def held(hardware: Hardware, dtype: str, case: LayerCase, framework: str = "vllm") -> bool:
+    """Whether a table of this device and framework holds the case. Raises ConfigError as `estimate`."""
+    place = _place(hardware, dtype, framework)
+    return place.own and place.dtype == dtype and _measured(place, case, DEFAULT) is not None
+
+
 def _check(case: LayerCase) -> None:
     experts, top_k, ep = int(case.experts), int(case.top_k), int(case.ep)
     if not 1 <= top_k <= experts:
