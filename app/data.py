@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from app.charts import times
-from app.charts.figure import Figure
+from app.figure import Figure
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.heartbeat import Vital
@@ -103,9 +102,10 @@ def frame(name: str, of: Run, **options: Any) -> pd.DataFrame:
     return _frame(name, _identity(of), tuple(sorted(options.items())))
 
 
-def figure(name: str, of: Run, **options: Any) -> Figure:
-    """A figure of `app.figures.FIGURES` for one run, compiled once."""
-    return _figure(name, _identity(of), tuple(sorted(options.items())), of)
+def figure(drawn: Callable[..., Figure], of: Run, **options: Any) -> Figure:
+    """A figure of one run, compiled once: `drawn` is a function of a page's `frames`."""
+    name = f"{drawn.__module__}.{drawn.__qualname__}"
+    return _figure(name, _identity(of), tuple(sorted(options.items())), drawn, of)
 
 
 def _identity(of: Run) -> tuple[str, ...]:
@@ -118,41 +118,19 @@ def _frame(name: str, identity: tuple[str, ...], options: tuple[Any, ...]) -> pd
 
 
 @st.cache_resource(show_spinner=False, max_entries=512)
-def _figure(name: str, identity: tuple[str, ...], options: tuple[Any, ...], _of: Run) -> Figure:
-    from app.figures import FIGURES  # it asks this module for frames
-
-    return FIGURES[name](_of, **dict(options))
+def _figure(
+    name: str,
+    identity: tuple[str, ...],
+    options: tuple[Any, ...],
+    _drawn: Callable[..., Figure],
+    _of: Run,
+) -> Figure:
+    return _drawn(_of, **dict(options))
 
 
 def history(lab: str | None = None) -> pd.DataFrame:
     """Every run, newest first. Not cached: it changes with every run, and takes 2 ms."""
     return queries.history(door().store, lab)
-
-
-def against_batch(of: Run) -> Figure | None:
-    """Decode time against batch, from runs like this one on its device; None with fewer than two batches."""
-    rows = _like(of)
-    return _against_batch(rows, int(of.spec["batch"])) if len({row[0] for row in rows}) > 1 else None
-
-
-def _like(of: Run) -> tuple[tuple[int, str, float], ...]:
-    """batch, model and decode seconds of runs that differ in batch only: same device, dtype and code."""
-    table, spec = history("bench"), of.spec
-    table = table[table["complete"]]
-    same = {name: spec[name] for name in ("model", "experts", "top_k", "shared", "seq")}
-    same |= {name: of.provenance[name] for name in ("device", "dtype", "code_version")}
-    for name, value in same.items():
-        table = table[table[name] == value]
-    rows = table[~table["own_text"]].drop_duplicates("batch").to_dict("records")
-    models = ("dense", "moe")
-    return tuple(
-        (int(row["batch"]), model, float(row[f"decode_{model}_s"])) for row in rows for model in models
-    )
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _against_batch(rows: tuple[tuple[int, str, float], ...], batch: int) -> Figure:
-    return times.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), batch)
 
 
 def calibration_of(device_key: str) -> Run | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
-from app.charts.figure import Figure
+from app.figure import Figure
 from app.resolve import resolve
 from moe_core.errors import MoEScopeError
 from moe_core.report import archive, kinds

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import data, exports, sidebar
-from app.charts.figure import Figure
+from app.figure import Figure
 from app.words import busy_words, escape, measured_here
 from moe_core.report import archive
 from moe_core.report.decided import Decided
@@ -173,7 +173,7 @@ def page_files(title: str) -> None:
     rows = tuple((card.label, card.value, card.note, card.source.kind) for card in cards)
     found = archive.Page(lead or title, rows, {key: figure for key, (figure, *_) in figures.items()})
     with opened:
-        st.caption(f"{len(figures)} figures, with their rows and how to make their numbers again.")
+        st.caption(f"{len(figures)} figure{'s' * (len(figures) != 1)}, all rows, and how to make them again.")
         with st.container(horizontal=True, gap="small"):
             for ending, label in exports.PAGES.items():
                 st.download_button(
@@ -260,3 +260,9 @@ def pair() -> tuple[DeltaGenerator, DeltaGenerator]:
     """Two panels side by side where there is room for both, else one below the other."""
     grid = st.grid(2, min_column_width=400, gap="small")
     return grid.cell(), grid.cell()
+
+
+def pick(label: str, options: list[Any], key: str, **extra: Any) -> Any:
+    """A select box in the URL whose value is always one of `options`."""
+    found = st.selectbox(label, options, key=key, bind="query-params", **extra)
+    return found if found in options else options[0]

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import catalogue, data
+from app import data, models
 from app.words import escape
 from moe_core.decide import rules
 from moe_core.scenario import link, spec
@@ -35,11 +35,11 @@ def current() -> Scenario:
 
 def sidebar() -> None:
     """Draw the widgets, say what could not be used, and remember the scenario for the page."""
-    architectures = (*data.architectures(), *catalogue.usable())
+    architectures = (*data.architectures(), *models.usable())
     if _URL not in st.session_state:
         _adopt_url(architectures)
     elif _LATER in st.session_state:
-        published = catalogue.mixture_of(st.session_state.get("architecture", ""))
+        published = models.mixture_of(st.session_state.get("architecture", ""))
         _set(published | st.session_state.pop(_LATER))
     with st.sidebar:
         for sentence in st.session_state[_URL]:
@@ -69,9 +69,13 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
     """The first look at the URL: what cannot be used, and what older links called otherwise."""
     asked = {key: st.query_params.get_all(key) for key in st.query_params}
     name = asked.get("architecture", [""])[-1]
-    published = catalogue.mixture_of(name if name in architectures else architectures[0])
+    published = models.mixture_of(name if name in architectures else architectures[0])
     names: dict[str, tuple[str, ...]] = {
-        **{"architecture": architectures, "hardware": data.devices(), "subject": catalogue.names()},
+        **{
+            "architecture": architectures,
+            "hardware": data.devices(),
+            "subject": models.names(),
+        },
         "rival": (AUTO, *RULES, *dense_models()),
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
     }
@@ -136,11 +140,11 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         help="A published model, or one of your own: the Architectures page imports and edits them.",
     )
     name = chosen if chosen in ordered else architectures[0]
-    own = catalogue.mine().get(name)
+    own = models.mine().get(name)
     values: dict[str, Any] = {"architecture": name, "own": own.architecture if own else None}
-    published = catalogue.mixture_of(name)
+    published = models.mixture_of(name)
     st.caption(escape(_sized(name)))
-    if not published or (own is None and not catalogue.editable(name)):
+    if not published or (own is None and not models.editable(name)):
         st.caption("Its layers have no closed form here, so its experts stay as they are.")
         return values
     for field, label in zip(_KNOBS, ("Experts", "Experts per token", "Shared experts"), strict=True):
@@ -156,7 +160,7 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
 
 def _sized(name: str) -> str:
     """What tells a model from its relatives: `30.5 B parameters, 3.35 B of them for a token`."""
-    counted = catalogue.subject(name).parameters
+    counted = models.subject(name).parameters
     active = count(counted.active.incl_embeddings)
     return f"{count(counted.total)} parameters, {active} of them for a token"
 
@@ -176,7 +180,7 @@ def _knob(field: str, label: str, published: int) -> int:
 
 def _reset_knobs() -> None:
     """The knobs at the published values of the mixture that is chosen."""
-    _set(catalogue.mixture_of(st.session_state["architecture"]))
+    _set(models.mixture_of(st.session_state["architecture"]))
 
 
 def _against() -> dict[str, Any]:
@@ -371,8 +375,8 @@ def open_link(parameters: dict[str, str]) -> None:
 def _set(values: dict[str, Any]) -> None:
     """Set widgets by the names and texts of a link; a mixture's own knobs follow it unless they are named."""
     name = values.get("architecture")
-    if name in (*data.architectures(), *catalogue.usable()):
-        values = catalogue.mixture_of(name) | values
+    if name in (*data.architectures(), *models.usable()):
+        values = models.mixture_of(name) | values
     for field, value in values.items():
         st.session_state[field] = link.typed(field, value)
 

@@ -76,12 +76,12 @@ def lab(name: str, **asked: Any) -> Callable[[str, bool], dict[str, Any]]:
         from benchmarks.machine import settle
         from moe_core.labs.table import LABS
         from moe_core.runs import bundle
-        from moe_core.runs.context import Context
+        from moe_core.runs.context import RunContext
         from moe_core.specs import RunSpec
 
         tiny = {"batch": 1, "seq": 32, "decode_steps": 1, "time_limit_s": 60.0} if quick else {}
         spec = RunSpec(lab=name, device=device, **(asked | tiny))  # type: ignore[arg-type]
-        done = bundle.verify(LABS[name](spec, Context(settle=settle))).manifest
+        done = bundle.verify(LABS[name](spec, RunContext(settle=settle))).manifest
         kept = ("kernel", "decode_kernel", "dtype", "cuda", "driver", "rotation")
         return {
             "summary": done.summary,

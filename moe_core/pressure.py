@@ -49,7 +49,7 @@ class Busy(Spec):
         return self.share <= QUIET
 
 
-class Look(NamedTuple):
+class Counters(NamedTuple):
     """Counters at one moment: this process's processor time, all work on its cores, time spent waiting."""
 
     wall_s: float
@@ -58,13 +58,13 @@ class Look(NamedTuple):
     waited_s: float | None
 
 
-def look() -> Look:
+def look() -> Counters:
     """The counters now."""
     own = os.times()
-    return Look(time.monotonic(), own.user + own.system, _work(), _waiting())
+    return Counters(time.monotonic(), own.user + own.system, _work(), _waiting())
 
 
-def between(start: Look, end: Look) -> Busy:
+def between(start: Counters, end: Counters) -> Busy:
     """What happened from one look to another, 0.1 s apart or more: counters advance in steps of 10 ms."""
     wall, own = end.wall_s - start.wall_s, end.own_s - start.own_s
     others = max(0.0, end.all_s - start.all_s - own) / wall if wall > 0 else 0.0

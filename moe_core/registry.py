@@ -36,7 +36,7 @@ class Verified(Spec):
     exact: bool
 
 
-class Routing(Spec):
+class PublishedExperts(Spec):
     """The experts of one layer, for charts; the closed form reads `architecture` instead."""
 
     experts: int
@@ -46,7 +46,7 @@ class Routing(Spec):
     moe_layers: int
 
 
-class Shape(Spec):
+class MemoryShape(Spec):
     """What memory needs of a model that the closed form cannot express."""
 
     cache: Cache
@@ -73,9 +73,9 @@ class Record(Spec):
     total: int
     active: dict[str, int]
     breakdown: dict[str, int] = Field(default={})
-    routing: Routing | None = None
+    routing: PublishedExperts | None = None
     architecture: Architecture | None = None
-    shape: Shape | None = None
+    shape: MemoryShape | None = None
     config: dict[str, Any] = Field(default={})
     notes: tuple[str, ...] = ()
 

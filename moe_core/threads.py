@@ -27,7 +27,7 @@ from typing import Literal
 import psutil
 
 from moe_core import pressure
-from moe_core.pressure import Look
+from moe_core.pressure import Counters
 
 Policy = Literal["spinning", "yielding", "as set by the environment", "as the library does"]
 
@@ -67,7 +67,7 @@ class Waiting:
     """
 
     def __init__(
-        self, look: Callable[[], Look] = pressure.look, clock: Callable[[], float] = time.monotonic
+        self, look: Callable[[], Counters] = pressure.look, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._look, self._clock, self._last = look, clock, look()
         self._calm_since: float | None = None

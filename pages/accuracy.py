@@ -2,16 +2,17 @@
 
 import streamlit as st
 
-from app import accuracy, sidebar
+from app import sidebar
+from app.accuracy import view
 
-if not accuracy.ready():
+if not view.ready():
     st.stop()
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
-    group = accuracy.choose(sidebar.current())
+    group = view.choose(sidebar.current())
 with head:
-    accuracy.answer(group)
-accuracy.main(group)
+    view.answer(group)
+view.main(group)
 
 hardware, cuts, spread, served, worst = st.tabs(
     ["By hardware", "By case", "Distribution", "Served models", "Worst cases"],
@@ -21,16 +22,16 @@ hardware, cuts, spread, served, worst = st.tabs(
 )
 if hardware.open:
     with hardware:
-        accuracy.by_hardware()
+        view.by_hardware()
 if cuts.open:
     with cuts:
-        accuracy.by_cut(group)
+        view.by_cut(group)
 if spread.open:
     with spread:
-        accuracy.spread(group)
+        view.spread(group)
 if served.open:
     with served:
-        accuracy.served()
+        view.served()
 if worst.open:
     with worst:
-        accuracy.worst(group)
+        view.worst(group)

@@ -2,18 +2,19 @@
 
 import streamlit as st
 
-from app import atlas, panels, sidebar, workshop
+from app import panels, sidebar
+from app.architectures import view, workshop
 
 scenario = sidebar.current()
 answer, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
-    model = atlas.pick(scenario)
-    convention, rumours = atlas.controls()
+    model = view.pick(scenario)
+    convention, rumours = view.controls()
     workshop.use(model, scenario)
 with answer:
-    panels.lead(atlas.sentence(model), atlas.source(model))
-    panels.numbers(atlas.numbers(model, scenario))
-atlas.landscape(model, convention, rumours)
+    panels.lead(view.sentence(model), view.source(model))
+    panels.numbers(view.numbers(model, scenario))
+view.landscape(model, convention, rumours)
 
 one, edit, twins, compare, every, years, own = st.tabs(
     ["This model", "Edit", "Dense twins", "Compare", "Catalogue", "Over the years", "Import"],
@@ -23,22 +24,22 @@ one, edit, twins, compare, every, years, own = st.tabs(
 )
 if one.open:
     with one:
-        atlas.detail(model)
+        view.detail(model)
 if edit.open:
     with edit:
         workshop.edit(model, scenario)
 if twins.open:
     with twins:
-        atlas.twins(model)
+        view.twins(model)
 if compare.open:
     with compare:
-        atlas.compare(model)
+        view.compare(model)
 if every.open:
     with every:
-        atlas.table(model, rumours)
+        view.table(model, rumours)
 if years.open:
     with years:
-        atlas.years()
+        view.years()
 if own.open:
     with own:
         workshop.imports()

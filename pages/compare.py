@@ -2,28 +2,29 @@
 
 import streamlit as st
 
-from app import compare, compare_forms, shelf, sidebar
+from app import shelf, sidebar
+from app.compare import forms, view
 
 scenario = sidebar.current()
 shelf.problem()
-sides = compare.chosen()
-compare.share(sides)
+sides = view.chosen()
+view.share(sides)
 if not sides:
-    compare.nothing()
-    compare_forms.first(scenario)
+    view.nothing()
+    forms.first(scenario)
     st.stop()
 
-compare.answer(sides)
-compare_forms.bar(sides, scenario)
-compare.main(sides)
+view.answer(sides)
+forms.bar(sides, scenario)
+view.main(sides)
 table, memory, keep, share = st.tabs(
     ["Side by side", "Memory", "Save and review", "Share"], on_change="rerun", key="compare_tab"
 )
 for tab, draw in (
-    (table, compare.table),
-    (memory, compare.memory),
-    (keep, compare_forms.keep),
-    (share, compare.links),
+    (table, view.table),
+    (memory, view.memory),
+    (keep, forms.keep),
+    (share, view.links),
 ):
     if tab.open:
         with tab:

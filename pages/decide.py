@@ -2,28 +2,30 @@
 
 import streamlit as st
 
-from app import decide, live, panels, ruled, rulings, sidebar
+from app import live, panels, sidebar
+from app.decide import frames, view
+from app.reviews import verdict
 
 scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
 live.strip(answer)
 head = st.container()
 with head:
-    ruling = decide.ask(scenario)
+    ruling = view.ask(scenario)
     if ruling:
-        panels.lead(decide.sentence(ruling), decide.source(ruling))
-        panels.numbers(decide.numbers(ruling))
+        panels.lead(view.sentence(ruling), view.source(ruling))
+        panels.numbers(view.numbers(ruling))
 if ruling is None:
     st.stop()
 with head:
-    ruled.offer(scenario, ruling)
+    verdict.offer(scenario, ruling)
 
-panels.show(rulings.factors(ruling), "factors", decide.source(ruling), caveat="full size and scale model")
+panels.show(frames.factors(ruling), "factors", view.source(ruling), caveat="full size and scale model")
 left, right = panels.pair()
 with left:
-    decide.counter_card(ruling)
+    view.counter_card(ruling)
 with right:
-    decide.pair_card(ruling)
+    view.pair_card(ruling)
 
 flips, tornado, evidence, weights = st.tabs(
     ["What would flip it", "Sensitivity", "Evidence", "Weights"],
@@ -33,13 +35,13 @@ flips, tornado, evidence, weights = st.tabs(
 )
 if flips.open:
     with flips:
-        decide.flips(ruling)
+        view.flips(ruling)
 if tornado.open:
     with tornado:
-        panels.show(rulings.swings(ruling), "tornado", decide.source(ruling), caveat="one at a time")
+        panels.show(frames.swings(ruling), "tornado", view.source(ruling), caveat="one at a time")
 if evidence.open:
     with evidence:
-        decide.evidence(ruling)
+        view.evidence(ruling)
 if weights.open:
     with weights:
-        decide.weight_sliders(ruling, scenario.preset)
+        view.weight_sliders(ruling, scenario.preset)

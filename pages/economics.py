@@ -2,20 +2,20 @@
 
 import streamlit as st
 
-from app import economics, sidebar
-from app import economics_tabs as tabs
+from app import sidebar
+from app.economics import tabs, view
 
 scenario = sidebar.current()
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
 with tools:
-    chosen = economics.controls(scenario)
+    chosen = view.controls(scenario)
 with head:
-    asked = economics.ask(scenario, chosen)
+    asked = view.ask(scenario, chosen)
     if asked:
-        economics.answer(asked)
+        view.answer(asked)
 if asked is None:
     st.stop()
-economics.main(asked, scenario.run_spec())
+view.main(asked, scenario.run_spec())
 
 phases, work, money, rivals, load, exchange = st.tabs(
     ["Read and write", "Bytes and roofs", "Dollars", "Against others", "Uneven load", "Over devices"],

@@ -2,7 +2,10 @@
 
 import streamlit as st
 
-from app import decide, live, panels, rulings, sidebar, summary
+from app import live, panels, sidebar
+from app.decide import frames as decide_frames
+from app.decide import view as decide_view
+from app.overview import view
 
 scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
@@ -10,21 +13,23 @@ live.strip(answer)
 with live.result(answer) if answer.run else st.container():
     head = st.container()
     with head:
-        ruling = decide.ask(scenario)
+        ruling = decide_view.ask(scenario)
         if ruling:
-            panels.lead(decide.sentence(ruling), decide.source(ruling))
-            panels.numbers(decide.numbers(ruling))
+            panels.lead(decide_view.sentence(ruling), decide_view.source(ruling))
+            panels.numbers(decide_view.numbers(ruling))
     if ruling:
         left, right = panels.pair()
         with left:
-            knob = next(iter(rulings.knob_names(ruling)))
-            panels.show(rulings.curve(ruling, knob), "margin", decide.source(ruling), caveat="full size")
+            knob = next(iter(decide_frames.knob_names(ruling)))
+            panels.show(
+                decide_frames.curve(ruling, knob), "margin", decide_view.source(ruling), caveat="full size"
+            )
         with right:
-            decide.card(ruling)
-    summary.onward()  # before the scale model: the question is answered, the rest is evidence
+            decide_view.card(ruling)
+    view.onward()  # before the scale model: the question is answered, the rest is evidence
 if answer.routing:
     with live.routing(answer):
-        summary.recorded(answer.routing)
+        view.recorded(answer.routing)
 if answer.run:
     with live.evidence(answer):
-        summary.measured(answer.run)
+        view.measured(answer.run)

@@ -2,33 +2,34 @@
 
 import streamlit as st
 
-from app import panels, reviews, ruled, shelf, sidebar
+from app import panels, shelf, sidebar
+from app.reviews import verdict, view
 
 scenario = sidebar.current()
 shelf.problem()
-reviews.follow()
-table = reviews.listing()
+view.follow()
+table = view.listing()
 if table.empty:
-    reviews.nothing()
-    reviews.start(scenario)
+    view.nothing()
+    view.start(scenario)
     shelf.shelf(scenario)
     st.stop()
 
 answer = st.container()
 with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-    saved = reviews.choose(table)
-    reviews.start(scenario)
+    saved = view.choose(table)
+    view.start(scenario)
 if saved is None:
     with answer:
         panels.lead(f"{len(table)} reviews are saved; choose one below")
     st.stop()
 
-story = reviews.told(saved)
+story = view.told(saved)
 with answer:
-    panels.lead(reviews.sentence(saved, story), *([reviews.MODELLED] if saved.review.scenarios else []))
-    st.markdown(reviews.question(saved))
-    panels.numbers(reviews.numbers(saved))
-reviews.main(saved, story)
+    panels.lead(view.sentence(saved, story), *([view.MODELLED] if saved.review.scenarios else []))
+    st.markdown(view.question(saved))
+    panels.numbers(view.numbers(saved))
+view.main(saved, story)
 
 compared, argued, charts, notes, decided, files, versions, kept = st.tabs(
     ["Scenarios", "Verdict", "Charts", "Notes", "Decisions", "Export", "Versions", "Saved scenarios"],
@@ -36,13 +37,13 @@ compared, argued, charts, notes, decided, files, versions, kept = st.tabs(
     key="review_tab",
 )
 for tab, draw in (
-    (compared, lambda: reviews.compared(saved, scenario)),
-    (argued, lambda: ruled.told(saved)),
-    (charts, lambda: reviews.charts(saved, story)),
-    (notes, lambda: reviews.notes(saved)),
-    (decided, lambda: reviews.decisions(saved)),
-    (files, lambda: reviews.files(saved, story)),
-    (versions, lambda: reviews.versions(saved)),
+    (compared, lambda: view.compared(saved, scenario)),
+    (argued, lambda: verdict.told(saved)),
+    (charts, lambda: view.charts(saved, story)),
+    (notes, lambda: view.notes(saved)),
+    (decided, lambda: view.decisions(saved)),
+    (files, lambda: view.files(saved, story)),
+    (versions, lambda: view.versions(saved)),
     (kept, lambda: shelf.shelf(scenario)),
 ):
     if tab.open:

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from app import browse, data, live, panels, sidebar, summary
+from app import data, live, panels, sidebar
+from app.overview import view as overview_view
+from app.routing import frames, view
 
 scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
@@ -13,8 +15,8 @@ if answer.routing is None:
 
 run, here = answer.routing, panels.recorded(answer.routing)
 with live.routing(answer):
-    panels.lead(*summary.routing(run))
-    panels.numbers(summary.routing_numbers(run))
+    panels.lead(*overview_view.routing(run))
+    panels.numbers(overview_view.routing_numbers(run))
     load, text, price, pairs, flow, quality = st.tabs(
         ["Load", "Text", "Price", "Together", "Flow", "Quality against k"],
         on_change="rerun",
@@ -23,35 +25,35 @@ with live.routing(answer):
     )
     if load.open:
         with load:
-            browse.load(run, here)
+            view.load(run, here)
     if text.open:
         with text:
-            browse.text(run, here)
+            view.text(run, here)
     if price.open:
         with price:
             left, right = panels.pair()
             with left:
                 panels.show(
-                    data.figure("distinct", run),
+                    data.figure(frames.distinct, run),
                     "distinct",
                     here,
                     caveat="line: mean of the layers, band: their range",
                 )
-                panels.show(data.figure("load_curve", run), "load_curve", here, caveat="scale model")
+                panels.show(data.figure(frames.load_curve, run), "load_curve", here, caveat="scale model")
                 panels.show(
-                    data.figure("wanted", run),
+                    data.figure(frames.wanted, run),
                     "wanted",
                     here,
                     caveat="scale model; a carved router has no softmax: its share of the scores",
                 )
             with right:
-                panels.show(data.figure("balance", run), "balance", here, caveat="scale model")
+                panels.show(data.figure(frames.balance, run), "balance", here, caveat="scale model")
     if pairs.open:
         with pairs:
-            browse.together(run, here)
+            view.together(run, here)
     if flow.open:
         with flow:
-            browse.flow(run, here)
+            view.flow(run, here)
     if quality.open:
         with quality:
-            browse.quality(scenario, answer, here)
+            view.quality(scenario, answer, here)

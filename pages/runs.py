@@ -2,19 +2,20 @@
 
 import streamlit as st
 
-from app import data, history, panels
+from app import data, panels
+from app.runs import view
 
 table = data.history()
-panels.lead(history.sentence(table))
-history.queue()
+panels.lead(view.sentence(table))
+view.queue()
 if table.empty:
     panels.nothing_yet(waiting=any(job.active for job in data.jobs()))
     st.stop()
 
-chosen = history.table(table)
+chosen = view.table(table)
 if len(chosen) == 1:
-    history.one(chosen[0])
+    view.one(chosen[0])
 elif len(chosen) == 2:
-    history.two(*chosen)
+    view.two(*chosen)
 else:
     st.caption("Select one run to open, export or delete it; select two to compare them.")

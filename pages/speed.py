@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from app import live, panels, sidebar, speed
+from app import live, panels, sidebar
+from app.speed import view
 
 scenario = sidebar.current()
-answer = live.follow(speed.spec(scenario))
+answer = live.follow(view.spec(scenario))
 live.strip(answer)
 if answer.run is None:
     panels.nothing_yet(answer.problem is None)
@@ -13,9 +14,9 @@ if answer.run is None:
 
 run, here = answer.run, panels.source_of(answer.run)
 with live.result(answer):
-    panels.lead(speed.sentence(run), here)
-    panels.numbers(speed.numbers(run))
-    speed.main(run)
+    panels.lead(view.sentence(run), here)
+    panels.numbers(view.numbers(run))
+    view.main(run)
 code, predicted, roof, real, components = st.tabs(
     ["Architecture or code", "Predicted", "Roofline", "Real sizes", "Components"],
     on_change="rerun",
@@ -24,16 +25,16 @@ code, predicted, roof, real, components = st.tabs(
 )
 if code.open:
     with code:
-        speed.code(run, here)
+        view.code(run, here)
 if predicted.open:
     with predicted:
-        speed.beside(run, here)
+        view.beside(run, here)
 if roof.open:
     with roof:
-        speed.roof(run, here)
+        view.roof(run, here)
 if real.open:
     with real:
-        speed.real(scenario)
+        view.real(scenario)
 if components.open:
     with components:
-        speed.components(scenario)
+        view.components(scenario)

@@ -16,7 +16,7 @@ import numpy as np
 
 from moe_core.pressure import Busy
 from moe_core.runs import bundle
-from moe_core.runs.layout import MANIFEST, TABLES, Manifest, checksum
+from moe_core.runs.layout import MANIFEST, TABLES, BundleManifest, checksum
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
 from tests import synthetic_layers
@@ -70,7 +70,7 @@ def write_bundle(
         tables = {name: tables[name] for name in ("decisions", "tokens", "probabilities")}
     question = question_id(spec)
     busy = Busy(others=others, waited=None, wall_s=1.0, processor_s=1.0, cores=2)
-    manifest = Manifest(
+    manifest = BundleManifest(
         run_id=run_id(question, device_key),
         question_id=question,
         spec=spec.model_dump(mode="json"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from moe_core.perf.calibrate import Calibration, Curve, Product, Rates, Reading
+from moe_core.perf.calibrate import Calibration, MemoryReading, RateCurve, Rates, TimedProduct
 from moe_core.perf.distinct import uniform
 from moe_core.specs import RunSpec
 
@@ -36,14 +36,14 @@ def calibration() -> Calibration:
     rows = tuple(float(2**i) for i in range(12))
     loads = tuple(2.0**i for i in range(-4, 11))
 
-    def ffn(size: float) -> Curve:
+    def ffn(size: float) -> RateCurve:
         times = tuple(2e-5 + 2 * size / BYTES + 2 * size * m / FLOPS for m in rows)
-        return Curve(size=size, rows=rows, seconds=times)
+        return RateCurve(size=size, rows=rows, seconds=times)
 
-    def bank(size: float) -> Curve:
+    def bank(size: float) -> RateCurve:
         # pairs a busy expert: the load over the busy share
         times = tuple(expert_s(size, load / -math.expm1(-load)) for load in loads)
-        return Curve(size=size, rows=loads, seconds=times)
+        return RateCurve(size=size, rows=loads, seconds=times)
 
     rates = Rates(
         itemsize=2,
@@ -51,15 +51,18 @@ def calibration() -> Calibration:
         pair_s=MOVE_S,
         ffn=tuple(ffn(size) for size in (6e3, 4e6, 7e7)),
         experts=(
-            Curve(size=6e3, rows=(1.0,), seconds=(EXPERT_S,)),
+            RateCurve(size=6e3, rows=(1.0,), seconds=(EXPERT_S,)),
             *(bank(size) for size in (6e5, 4e6, 1.2e7)),
         ),
-        router=(Curve(size=8e3, rows=(1.0, 4096.0), seconds=(3e-5, 1e-3)),),
-        products=(Product(m=1024, n=1536, k=1536, seconds=2 * 1024 * 1536**2 / FLOPS),),
+        router=(RateCurve(size=8e3, rows=(1.0, 4096.0), seconds=(3e-5, 1e-3)),),
+        products=(TimedProduct(m=1024, n=1536, k=1536, seconds=2 * 1024 * 1536**2 / FLOPS),),
         peak_flops=FLOPS,
         peak_bytes=BYTES,
     )
-    readings = (Reading(working_set=2**18, bytes_per_s=1e11), Reading(working_set=2**30, bytes_per_s=BYTES))
+    readings = (
+        MemoryReading(working_set=2**18, bytes_per_s=1e11),
+        MemoryReading(working_set=2**30, bytes_per_s=BYTES),
+    )
     return Calibration(launch_s=2e-6, readings=readings, rates={"bf16": rates, "fp32": rates})
 
 

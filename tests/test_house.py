@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ FORBIDDEN = {
     "moe_core": {"streamlit", "app", "pages"},
     "pages": {"moe_core", "duckdb", "altair", "plotly", "pandas", *HEAVY},
     "app": {"duckdb", *HEAVY, "moe_core.nn", "moe_core.device", "moe_core.labs"},
-    "app/charts": {"streamlit"},
     "moe_core/nn": {"moe_core.perf", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb"},
     "moe_core/perf": {
         *("moe_core.nn", "moe_core.store", "moe_core.jobs", "moe_core.runs", "moe_core.silicon", "duckdb"),
@@ -33,8 +33,16 @@ FORBIDDEN = {
     "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }
+TELL_ERRORS = (
+    *("moe_core/silicon/workshop/", "moe_core/cli/predict.py"),
+    *("app/accuracy/", "app/economics/frames.py"),
+)
+# Class names that stand in two modules. The list shrinks: nothing is added.
+TWO_MEANINGS = {"Asked", "Case", "Fact", "Factor", "Group", "Knob", "Number", "Row", "Subject"}
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|CREATE\s+TABLE|DELETE\s+FROM)\b", re.S)
-FILE_LINES, PAGE_LINES, FUNCTION_LINES = 500, 120, 70
+FILE_LINES, PAGE_LINES = 500, 120
+# A function has at most so many lines, its first and last counted; the first path that fits. To be lowered.
+FUNCTION_LINES = {"moe_core/report/": 54, "moe_core/": 39, "app/": 54, "pages/": 39}
 
 
 def imports(path: Path) -> set[str]:
@@ -69,6 +77,26 @@ def test_imports_point_one_way(room):
     assert not wrong, "\n".join(sorted(set(wrong)))
 
 
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "pages").glob("*.py")))
+def test_a_page_has_its_folder_and_its_charts_draw_without_streamlit(page):
+    folder = ROOT / "app" / page
+    assert (folder / "view.py").exists()
+    drawing = [path for path in folder.glob("*.py") if "altair" in imports(path)]
+    assert not [name(path) for path in drawing if "streamlit" in imports(path)]
+
+
+def test_what_answers_never_imports_the_workshop():
+    """`silicon/workshop` prepares tables and constants; beside itself only what tells its errors reads it."""
+    wrong = [
+        f"{name(path)} imports {module}"
+        for path in SOURCES
+        if not name(path).startswith(TELL_ERRORS)
+        for module in imports(path)
+        if inside(module, "moe_core.silicon.workshop")
+    ]
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
 def test_pages_import_streamlit_and_app_only():
     allowed = sys.stdlib_module_names | {"streamlit", "app"}
     wrong = [
@@ -79,6 +107,66 @@ def test_pages_import_streamlit_and_app_only():
         if module.split(".")[0] not in allowed
     ]
     assert not wrong, wrong
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_at_once(path: Path, modules: Collection[str]) -> set[str]:
+    """Modules of ours that importing `path` imports: not those for types, nor those inside functions."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}  # a module, or a name in one
+            found |= {one if one in modules else node.module for one in whole}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return (found & set(modules)) - {module(path)}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components of more than one node: each reaches all others and itself."""
+
+    def beyond(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reached = {node: beyond(node) for node in graph}
+    every = {frozenset(n for n in reached[node] if node in reached[n]) for node in graph}
+    return [set(circle) for circle in every if circle]
+
+
+def test_no_import_circles():
+    modules = {module(path): path for path in SOURCES}
+    found = circles({one: imported_at_once(path, modules) for one, path in modules.items()})
+    assert not found, found
+
+
+def test_a_circle_is_found_however_it_is_imported(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\nfrom app import two\nfrom app.three import name\n"
+        "if TYPE_CHECKING:\n    import app.four\ntry:\n    import app.five\nexcept ImportError:\n    pass\n"
+        "def late():\n    import app.six\n"
+    )
+    known = {f"app.{name}" for name in ("two", "three", "four", "five", "six")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+        assert imported_at_once(file, known) == {"app.two", "app.three", "app.five"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert circles({"a": {"b"}, "b": set()}) == []
 
 
 def test_the_web_process_never_loads_torch():
@@ -110,12 +198,27 @@ def test_files_and_functions_stay_small():
     for path in SOURCES:
         lines = len(path.read_text().splitlines())
         limit = PAGE_LINES if name(path).startswith("pages/") else FILE_LINES
+        most = next(lines for room, lines in FUNCTION_LINES.items() if name(path).startswith(room))
         if lines > limit:
             wrong.append(f"{name(path)}: {lines} lines (at most {limit})")
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > FUNCTION_LINES:
-                wrong.append(f"{name(path)}:{node.lineno} {node.name} is longer than {FUNCTION_LINES} lines")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                long = node.end_lineno - node.lineno + 1
+                if long > most:
+                    wrong.append(f"{name(path)}:{node.lineno} {node.name} has {long} lines (at most {most})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_one_class_name_has_one_meaning():
+    """Those of `TWO_MEANINGS` are still to be renamed; a name that stands once must leave it."""
+    homes: dict[str, set[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, set()).add(name(path))
+    several = {one: sorted(paths) for one, paths in homes.items() if len(paths) > 1}
+    assert not (new := {one: paths for one, paths in several.items() if one not in TWO_MEANINGS}), new
+    assert not (gone := TWO_MEANINGS - set(several)), f"{gone} stand once now: take them off the list"
 
 
 def test_every_module_says_what_it_is():

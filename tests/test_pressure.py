@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from moe_core import pressure
-from moe_core.pressure import Busy, Look, between
+from moe_core.pressure import Busy, Counters, between
 
 
 def test_work_of_others_is_all_work_less_our_own():
-    start, end = Look(10.0, 1.0, 100.0, 5.0), Look(12.0, 2.5, 103.5, 6.5)
+    start, end = Counters(10.0, 1.0, 100.0, 5.0), Counters(12.0, 2.5, 103.5, 6.5)
     busy = between(start, end)
     assert (busy.others, busy.waited, busy.wall_s, busy.processor_s) == (1.0, 0.75, 2.0, 1.5)
 
@@ -22,13 +22,13 @@ def test_work_of_others_is_all_work_less_our_own():
 @pytest.mark.parametrize(
     ("end", "others"),
     [
-        (Look(10.0, 1.0, 100.0, None), 0.0),  # no time passed
-        (Look(11.0, 2.0, 100.9, None), 0.0),  # counters of different grain: never below nothing
-        (Look(11.0, 1.0, 101.0, 3.0), 1.0),  # a kernel without an account of waiting at one end
+        (Counters(10.0, 1.0, 100.0, None), 0.0),  # no time passed
+        (Counters(11.0, 2.0, 100.9, None), 0.0),  # counters of different grain: never below nothing
+        (Counters(11.0, 1.0, 101.0, 3.0), 1.0),  # a kernel without an account of waiting at one end
     ],
 )
-def test_counters_that_do_not_fit_are_not_negative_work(end: Look, others: float):
-    busy = between(Look(10.0, 1.0, 100.0, None), end)
+def test_counters_that_do_not_fit_are_not_negative_work(end: Counters, others: float):
+    busy = between(Counters(10.0, 1.0, 100.0, None), end)
     assert (busy.others, busy.waited) == (others, None)
 
 

@@ -120,8 +120,8 @@ def test_a_rumour_is_found_but_cannot_be_sized() -> None:
 
 def test_the_web_process_may_import_it() -> None:
     code = (
-        "import sys, moe_core.registry, moe_core.hardware, moe_core.perf.fit, moe_core.perf.flops, "
-        "moe_core.perf.training, moe_core.perf.offload, moe_core.perf.edit, moe_core.perf.dense_equivalent\n"
+        "import sys, moe_core.registry, moe_core.hardware, moe_core.perf.fit, moe_core.perf.step_time, "
+        "moe_core.perf.training, moe_core.perf.offload, moe_core.perf.edit, moe_core.perf.twins\n"
         "moe_core.registry.names()\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
     )

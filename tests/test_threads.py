@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from moe_core import pressure, threads
-from moe_core.pressure import Look
+from moe_core.pressure import Counters
 from moe_core.settings import ROOT
 from moe_core.threads import BUSY, CALM, OWN_POLICY, WINDOW_S, Waiting
 
@@ -26,8 +26,8 @@ class Machine:
         self.now += seconds
         self.work += others * seconds
 
-    def look(self) -> Look:
-        return Look(self.now, 0.0, self.work, None)
+    def look(self) -> Counters:
+        return Counters(self.now, 0.0, self.work, None)
 
     def clock(self) -> float:
         return self.now

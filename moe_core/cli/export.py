@@ -82,6 +82,7 @@ def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, An
 
 def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[bytes, Any]:
     from moe_core.report import archive, kinds
+    from moe_core.report.answer import sentence
     from moe_core.report.formats import FORMATS, digest
     from moe_core.report.manifest import make
     from moe_core.report.plots import plots
@@ -95,7 +96,7 @@ def _drawn(what: str, ending: str, cases: dict[str, Any], theme: str) -> tuple[b
     if ending not in allowed:
         raise ConfigError(f"out (.{ending}): a {what} is written as one of .{', .'.join(allowed)}")
     shown = figures if what == "page" else {what: figures[what]}
-    lead = next(iter(shown.values())).title
+    lead = sentence(cases, named=True) if what == "page" else shown[what].title
     manifest = make(
         "page" if what == "page" else "figure",
         lead,

@@ -75,30 +75,28 @@ def memory(
     precision = Precision(
         default=_format("dtype", dtype) or "bf16", experts=_format("experts_dtype", experts_dtype)
     )
-    kv = _format("kv_dtype", kv_dtype) or "bf16"
+    setting = fit.Setting(subject, precision, _format("kv_dtype", kv_dtype) or "bf16")
     parallel = Parallel.parse({"tensor": tensor, "expert": expert})
     held = shard(subject, parallel)
-    need = footprint(held, share(workload, parallel), precision, kv)
+    need = footprint(held, share(workload, parallel), precision, setting.kv)
+    asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {
-        "name": found.name,
-        "dtype": dtype,
-        "kv_dtype": kv_dtype,
-        "batch": batch,
-        "context": context,
+        **asked,
         "devices": parallel.devices,
-        "weights": need.weights_total,
-        "kv_cache": need.kv_cache,
-        "state": need.state,
-        "activations": need.activations,
-        "total": need.total,
-        "kv_bytes_per_token": held.cache.token_bytes(kv),
+        **_need(need),
+        "kv_bytes_per_token": held.cache.token_bytes(setting.kv),
         "components": need.components(),
         "method": subject.parameters.method,
     }
     if hardware is not None:
-        setting = fit.Setting(subject, precision, kv)
         values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
     answer(values, as_json, _memory_lines(values, need))
+
+
+def _need(need: Footprint) -> dict[str, int]:
+    """Bytes of the fullest device by what they hold."""
+    held = {"weights": need.weights_total, "kv_cache": need.kv_cache, "state": need.state}
+    return {**held, "activations": need.activations, "total": need.total}
 
 
 def models(as_json: Json = False) -> None:

@@ -38,7 +38,7 @@ Out = Annotated[Path | None, typer.Option(help=f"Where to write the cases with {
 Count = Annotated[int | None, typer.Option()]
 
 
-class Case(Spec):
+class LayerQuestion(Spec):
     """One row: a layer, its machine and its load. Missing tp and ep are 1, a missing load is uniform."""
 
     hardware: str = Field(min_length=1)
@@ -76,12 +76,12 @@ def layer(
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
     sizes = {name: value for name, value in given.items() if value is not None}
     names = {"hardware": hardware, "framework": framework, "dtype": dtype, "distribution": distribution}
-    case = Case.parse({**names, **sizes, "tp": tp, "ep": ep})
+    case = LayerQuestion.parse({**names, **sizes, "tp": tp, "ep": ep})
     found = estimate(case)
     answer({**case.model_dump(), **found._asdict()}, as_json, _lines(found))
 
 
-def estimate(case: Case) -> LayerEstimate:
+def estimate(case: LayerQuestion) -> LayerEstimate:
     """The answer to one case. Raises ConfigError with field, value and rule."""
     from moe_core.perf.moe_layer import LayerCase
     from moe_core.silicon import layer as layers
@@ -122,15 +122,15 @@ def _answered(cases: Path) -> Iterator[dict[str, Any]]:
 def _row(row: Mapping[str | None, Any], number: int) -> dict[str, Any]:
     """The answer to one line of the file."""
     try:
-        found = estimate(Case.parse(_values(row)))
+        found = estimate(LayerQuestion.parse(_values(row)))
     except ConfigError as error:
         raise ConfigError(f"line {number}: {error}") from error
     return {name: getattr(found, name) for name in OUT}
 
 
 def _values(row: Mapping[str | None, Any]) -> dict[str, Any]:
-    """The columns that `Case` knows; empty ones take its defaults, others travel along unread."""
-    known = {name: row.get(name) for name in Case.model_fields}
+    """The columns that `LayerQuestion` knows; empty ones take its defaults, others travel along unread."""
+    known = {name: row.get(name) for name in LayerQuestion.model_fields}
     given = {name: text.strip() for name, text in known.items() if text is not None and text.strip()}
     return {name: _number(name, text) if name in _NUMBERS else text for name, text in given.items()}
 
@@ -143,7 +143,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    columns = list(rows[0]) if rows else [*Case.model_fields, *OUT]
+    columns = list(rows[0]) if rows else [*LayerQuestion.model_fields, *OUT]
     try:
         with out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")

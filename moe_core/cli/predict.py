@@ -13,9 +13,9 @@ from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.ops import Step
 from moe_core.perf.precision import BITS, Format, Precision
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step, token_flops, token_state
 from moe_core.specs import Architecture
 from moe_core.units import quantity
 
@@ -60,17 +60,19 @@ def predict(
         **{"dtype": dtype, "framework": framework, "devices": parallel.devices},
         **{"tensor": parallel.tensor, "expert": parallel.expert},
     }
+    if phase == "decode":
+        asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
     answer(asked | _values(found, step), as_json, _lines(asked, found, step))
 
 
 def accuracy(as_json: Json = False) -> None:
     """Errors of the predictions against everything that was measured; models left out in turn."""
-    from moe_core.silicon import endtoend, layer_accuracy
+    from moe_core.silicon.workshop import layer_accuracy, served
 
-    served = endtoend.report()
+    report = served.report()
     layers = layer_accuracy.summary().to_dict("records")
-    text = [*_score_lines(served), *_layer_lines(layers)]
-    answer({"layers": layers, "served": served}, as_json, text)
+    text = [*_score_lines(report), *_layer_lines(layers)]
+    answer({"layers": layers, "served": report}, as_json, text)
 
 
 def _architecture(name: str) -> Architecture:
@@ -134,6 +136,8 @@ def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
         ["bound by", found.bound],
         ["source", found.source],
     ]
+    if "token_flops" in asked:
+        rows.append(["FLOPs a token", f"{quantity(asked['token_flops'], 'FLOP')}, {asked['token_state']}"])
     if found.distinct_experts is not None:
         rows.append(["experts hit a layer", f"{found.distinct_experts:.1f}"])
     parts = [["part", "time", "bound", "source"]]

@@ -14,9 +14,9 @@ from math import exp, floor, log, log2
 from typing import NamedTuple
 
 from moe_core.hardware import Hardware
-from moe_core.perf.ops import Step
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step
 from moe_core.silicon.predict import Prediction, Source, predict
 from moe_core.specs import Architecture
 

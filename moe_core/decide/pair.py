@@ -11,7 +11,7 @@ from moe_core.decide.rules import PairRule
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import ConfigError
 from moe_core.lookup import plain
-from moe_core.perf import dense_equivalent, memory
+from moe_core.perf import memory, twins
 from moe_core.perf.memory import Model
 from moe_core.specs import Architecture
 from moe_core.units import count
@@ -87,7 +87,7 @@ def pair(spec: DecideSpec) -> Pair:
         return Pair(mixture, dense, rule, _published(mixture, dense) or rule.says)
     if name == "published":
         return _known(mixture, rule)
-    twin = dense_equivalent.twin(mixture.architecture, name)  # type: ignore[arg-type]
+    twin = twins.twin(mixture.architecture, name)  # type: ignore[arg-type]
     return Pair(mixture, candidate(twin.architecture), rule, rule.says)
 
 

@@ -24,7 +24,7 @@ from moe_core.jobs.heartbeat import WEB, WORKER, Pulse
 from moe_core.jobs.job import Job, Status
 from moe_core.jobs.queue import JobQueue, Ticket
 from moe_core.runs import bundle
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from moe_core.threads import Waiting
@@ -35,7 +35,7 @@ GRACE_S = 30.0  # how long a managed worker outlives the web process that starte
 OVERDUE_S = 60.0  # a step that outlasts the time limit by this much is stuck
 CALM_S = 3.0  # so long must the machine have had nothing else to do before what waits for that is measured
 
-Lab = Callable[[RunSpec, Context], Path]
+Lab = Callable[[RunSpec, RunContext], Path]
 log = logging.getLogger(__name__)
 
 
@@ -200,7 +200,7 @@ class Worker:
             queue.finish(job, "failed", error=MoEScopeError(f"unexpected {_line(error)}"))
             self._stopping = self._stopping or self._supervised
 
-    def _context(self, queue: JobQueue, job: Job) -> Context:
+    def _context(self, queue: JobQueue, job: Job) -> RunContext:
         assert self._waiting is not None
         part: list[str] = []  # run id of what can be seen already
 
@@ -215,7 +215,7 @@ class Worker:
             if self._stopping:
                 raise Stopping("the worker is ending")
 
-        return Context(
+        return RunContext(
             time_limit_s=job.spec.time_limit_s,
             report=report,
             check=check,

@@ -39,7 +39,7 @@ from moe_core.nn.tuning import NEUTRAL, Tuning
 from moe_core.perf.calibrate import Calibration, Probe, assemble
 from moe_core.runs import admission, allocator, answer
 from moe_core.runs import question as questions
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.runs.tuning import known
 from moe_core.specs import Experts, RunSpec
 from moe_core.units import MIB
@@ -56,7 +56,7 @@ SEEDS = 4  # routings that repeat: products of new sizes are compiled once, as i
 Samples = defaultdict[Probe, list[float]]
 
 
-def execute(spec: RunSpec, context: Context) -> Path:
+def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle: the calibration of this device in its summary.
 
     Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
@@ -78,12 +78,12 @@ def need(device: torch.device) -> admission.Need:
     return admission.Need({"weights": _elements(device) * 2, "activations": 600 * MIB}, {})
 
 
-def calibrate(device: torch.device, context: Context | None = None) -> tuple[Calibration, int]:
+def calibrate(device: torch.device, context: RunContext | None = None) -> tuple[Calibration, int]:
     """What the device does in every dtype it computes in, and how many passes that was measured over."""
     start, quiet = time.monotonic(), pressure.now().quiet
     probing = Probing(device, known(device))
     with torch.inference_mode():
-        samples, passes = probing.run(context or Context(), start + (BUDGET_S if quiet else BUSY_S))
+        samples, passes = probing.run(context or RunContext(), start + (BUDGET_S if quiet else BUSY_S))
     return probing.assemble(samples), passes
 
 
@@ -99,7 +99,7 @@ class Probing:
         half = Pool.filled(max(_elements(device), least // 2), torch.bfloat16, device)
         self._pools = {torch.bfloat16: half, torch.float32: half.viewed(torch.float32)}
         self._inputs: dict[tuple[torch.dtype, int], Tensor] = {}
-        self._calls: dict[Probe, Callable[[int], Timed]] = {}
+        self._calls: dict[Probe, Callable[[int], TimedCall]] = {}
         self._turn = count()
 
     def probes(self) -> list[Probe]:
@@ -109,7 +109,7 @@ class Probing:
         found += [Probe("read", rows=size) for size in (*probes.READS, largest) if size <= largest]
         return found + self._planned
 
-    def run(self, context: Context, deadline: float) -> tuple[Samples, int]:
+    def run(self, context: RunContext, deadline: float) -> tuple[Samples, int]:
         """Samples of the probes that fit before the deadline (monotonic), and how many whole passes."""
         samples, start = defaultdict[Probe, list[float]](list), time.monotonic()
 
@@ -176,7 +176,7 @@ class Probing:
         more = 0 if warm else min(12, int(CALL_S / first))
         return [first, *(self._once(call(next(self._turn)), probe) for _ in range(more))]
 
-    def _once(self, timed: Timed, probe: Probe) -> float:
+    def _once(self, timed: TimedCall, probe: Probe) -> float:
         synchronise(self.device)
         with computing_with(self._team(probe)), Timer(self.device) as timer:
             for _ in range(timed.times):
@@ -201,7 +201,7 @@ class Probing:
         return self._pools[dtype]
 
 
-class Timed(NamedTuple):
+class TimedCall(NamedTuple):
     """What is timed, `times` times in a row where one is too short."""
 
     call: Callable[[], object]
@@ -214,48 +214,48 @@ def _elements(device: torch.device) -> int:
     return pool_elements(2 * largest, 2, device)
 
 
-def _launch(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _launch(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     small = torch.zeros(8, device=self.device)
-    return lambda turn: Timed(lambda: small.add_(1.0), 100)
+    return lambda turn: TimedCall(lambda: small.add_(1.0), 100)
 
 
-def _read(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _read(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     words = self.pool(torch.float32).first(probe.rows // 4)
-    return lambda turn: Timed(words.sum, max(1, min(50, 16 * MIB // probe.rows)))
+    return lambda turn: TimedCall(words.sum, max(1, min(50, 16 * MIB // probe.rows)))
 
 
-def _product(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _product(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     dtype = DTYPES[probe.dtype]
     x_TD = self.input(probe.rows, probe.hidden, dtype)
 
-    def call(turn: int) -> Timed:
+    def call(turn: int) -> TimedCall:
         weight_FD = self.pool(dtype).take(probe.width, probe.hidden)
-        return Timed(lambda: torch.nn.functional.linear(x_TD, weight_FD))
+        return TimedCall(lambda: torch.nn.functional.linear(x_TD, weight_FD))
 
     return call
 
 
-def _ffn(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _ffn(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     dtype = DTYPES[probe.dtype]
     x_TD = self.input(probe.rows, probe.hidden, dtype)
 
-    def call(turn: int) -> Timed:
+    def call(turn: int) -> TimedCall:
         network = self.pool(dtype).dense(probe.hidden, probe.width)
-        return Timed(lambda: network(x_TD))
+        return TimedCall(lambda: network(x_TD))
 
     return call
 
 
-def _experts(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _experts(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     dtype = DTYPES[probe.dtype]
     x_TD = self.input(probe.rows, probe.hidden, dtype)
     routings = _typical(probe, self.device)
     kernel = KERNELS[_kernel(self, probe)]
 
-    def call(turn: int) -> Timed:
+    def call(turn: int) -> TimedCall:
         bank = self.pool(dtype).experts(probe.hidden, probe.width, probe.experts)
         weights = bank._replace(tuning=self.tuning)
-        return Timed(lambda: kernel(x_TD, routings[turn % SEEDS], weights))
+        return TimedCall(lambda: kernel(x_TD, routings[turn % SEEDS], weights))
 
     return call
 
@@ -278,18 +278,18 @@ def _kernel(self: Probing, probe: Probe) -> str:
     return "grouped" if grouped_mm_takes(self.device, DTYPES[probe.dtype], probe.hidden) else "padded"
 
 
-def _router(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _router(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     dtype = DTYPES[probe.dtype]
     router = build(Experts(count=probe.experts, top_k=4, width=1), probe.hidden).to(self.device, dtype)
     x_TD = self.input(probe.rows, probe.hidden, dtype)
-    return lambda turn: Timed(lambda: router(x_TD))
+    return lambda turn: TimedCall(lambda: router(x_TD))
 
 
-def _ragged(self: Probing, probe: Probe) -> Callable[[int], Timed]:
+def _ragged(self: Probing, probe: Probe) -> Callable[[int], TimedCall]:
     return _experts(self, probe) if probe.experts else _ffn(self, probe)
 
 
-MAKE: dict[str, Callable[[Probing, Probe], Callable[[int], Timed]]] = {
+MAKE: dict[str, Callable[[Probing, Probe], Callable[[int], TimedCall]]] = {
     "launch": _launch,
     "read": _read,
     "product": _product,

@@ -26,7 +26,7 @@ from moe_core.errors import InfeasibleError
 from moe_core.labs.subjects import Real, Scale, Size, fitting, real_need, scale_need
 from moe_core.runs import admission, answer, tuning
 from moe_core.runs import question as questions
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.runs.question import Question
 from moe_core.specs import RunSpec
 
@@ -39,7 +39,7 @@ SHARE = 0.7  # of the time limit that timing may take
 DEAR = 0.12  # of that, for one point of one series: what would cost more is left out
 
 
-class Row(NamedTuple):
+class SweepRow(NamedTuple):
     """One row of the table `layers`. `width`: of the dense network; of a mixture, what a token visits."""
 
     subject: str
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     seconds: float
 
 
-class Subject(Protocol):
+class TimedLayer(Protocol):
     """A layer that can be timed."""
 
     size: Size
@@ -66,7 +66,7 @@ class Subject(Protocol):
         """Experts that these tokens reach."""
 
 
-def execute(spec: RunSpec, context: Context) -> Path:
+def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle of a `layer_sweep`.
 
     Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
@@ -82,7 +82,7 @@ def execute(spec: RunSpec, context: Context) -> Path:
     return _publish(question._replace(spec=spec), context, found, {})
 
 
-def execute_real(spec: RunSpec, context: Context) -> Path:
+def execute_real(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle of `real_layers`. Raises like `execute`; InfeasibleError when none fits."""
     context.step("check", 0.0)
     question = questions.resolve(spec)
@@ -101,12 +101,12 @@ def execute_real(spec: RunSpec, context: Context) -> Path:
 class Found(NamedTuple):
     """Rows, the layers they are of, and why points are missing: one sentence a series."""
 
-    rows: list[Row]
+    rows: list[SweepRow]
     sizes: list[Size]
     skipped: dict[str, str]
 
 
-def sweep(subjects: list[Callable[[], Subject]], spec: RunSpec, context: Context) -> Found:
+def sweep(subjects: list[Callable[[], TimedLayer]], spec: RunSpec, context: RunContext) -> Found:
     """Every series over tokens, for every subject an equal share of the time."""
     found = Found([], [], {})
     limit = SHARE * spec.time_limit_s / len(subjects)
@@ -120,12 +120,12 @@ def sweep(subjects: list[Callable[[], Subject]], spec: RunSpec, context: Context
     return found
 
 
-def question_device(subject: Subject) -> torch.device:
+def question_device(subject: TimedLayer) -> torch.device:
     """Where a subject computes."""
     return subject.size.device
 
 
-def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> Iterator[float]:
+def _one(subject: TimedLayer, limit: float, found: Found, device: torch.device) -> Iterator[float]:
     """Time one subject; yields the share done, between calls."""
     start, pace = time.monotonic(), dict[str, float]()  # series -> seconds a token, where it was last timed
     whole, done = sum(map(_weight, TOKENS)), 0.0
@@ -142,7 +142,7 @@ def _one(subject: Subject, limit: float, found: Found, device: torch.device) -> 
         for name, seconds, hit, repeat in _point(plan, device, team):
             series, width = _split(name, subject.size)
             if repeat >= 0:
-                found.rows.append(Row(subject.size.name, series, tokens, width, hit, repeat, seconds))
+                found.rows.append(SweepRow(subject.size.name, series, tokens, width, hit, repeat, seconds))
             if repeat <= 0 or seconds / tokens < pace[name]:
                 pace[name] = seconds / tokens
             yield (done + 0.5 * _weight(tokens)) / whole
@@ -157,7 +157,7 @@ def _weight(tokens: int) -> float:
 Call = Callable[[int], tuple[Callable[[], object], float | None]]  # turn -> (what is timed, experts hit)
 
 
-def _series(subject: Subject, tokens: int) -> Iterator[tuple[str, Call]]:
+def _series(subject: TimedLayer, tokens: int) -> Iterator[tuple[str, Call]]:
     """Name -> how to make a call. Dense networks carry their width in the name."""
     for kernel in KERNELS:
         yield (
@@ -172,7 +172,7 @@ def _series(subject: Subject, tokens: int) -> Iterator[tuple[str, Call]]:
     yield "same_work", lambda turn: _same_work(subject, tokens, turn)
 
 
-def _same_work(subject: Subject, tokens: int, turn: int) -> tuple[Callable[[], object], float]:
+def _same_work(subject: TimedLayer, tokens: int, turn: int) -> tuple[Callable[[], object], float]:
     size, hit = subject.size, subject.hit(tokens, turn)
     rows = max(1, round(tokens * size.top_k / hit))
     routed = subject.dense(round(hit) * size.width, rows)
@@ -216,9 +216,9 @@ def _split(name: str, size: Size) -> tuple[str, int]:
     return series, int(width) if width else size.active_width
 
 
-def _publish(question: Question, context: Context, found: Found, missing: Mapping[str, str]) -> Path:
+def _publish(question: Question, context: RunContext, found: Found, missing: Mapping[str, str]) -> Path:
     context.step("write", 0.97)
-    columns = {name: [getattr(row, name) for row in found.rows] for name in Row._fields}
+    columns = {name: [getattr(row, name) for row in found.rows] for name in SweepRow._fields}
     summary: dict[str, Any] = {
         "decisions": 0,
         "subjects": [size.facts() for size in found.sizes],
@@ -234,6 +234,6 @@ def _publish(question: Question, context: Context, found: Found, missing: Mappin
     )
 
 
-def _median(rows: list[Row], subject: str, tokens: int) -> float | None:
+def _median(rows: list[SweepRow], subject: str, tokens: int) -> float | None:
     seconds = [r.seconds for r in rows if (r.subject, r.series, r.tokens) == (subject, "auto", tokens)]
     return statistics.median(seconds) if seconds else None

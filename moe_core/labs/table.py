@@ -7,10 +7,10 @@ from pathlib import Path
 
 from moe_core.labs import device_probe, layer_sweep, topk_sweep
 from moe_core.runs import execute
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.specs import RunSpec
 
-LABS: Mapping[str, Callable[[RunSpec, Context], Path]] = {
+LABS: Mapping[str, Callable[[RunSpec, RunContext], Path]] = {
     "bench": execute.execute,
     "topk_sweep": topk_sweep.execute,
     "layer_sweep": layer_sweep.execute,

@@ -9,7 +9,7 @@ import numpy as np
 from moe_core.nn.reference_routers import with_top_k
 from moe_core.runs import admission, answer, models, quality
 from moe_core.runs import question as questions
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.runs.execute import overall, prepare
 from moe_core.runs.question import Question
 from moe_core.specs import RunSpec
@@ -18,7 +18,7 @@ LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 TOKENS = 2048  # a pass over so many, three passes a rung: some seconds on two CPU cores
 
 
-def execute(spec: RunSpec, context: Context) -> Path:
+def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle: quality against k, over at most `TOKENS` tokens.
 
     Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
@@ -47,7 +47,7 @@ def _cut(spec: RunSpec) -> RunSpec:
     return spec.model_copy(update={"seq": seq, "batch": min(spec.batch, max(1, TOKENS // seq))})
 
 
-def _sweep(question: Question, context: Context) -> dict[tuple[str, int], np.ndarray]:
+def _sweep(question: Question, context: RunContext) -> dict[tuple[str, int], np.ndarray]:
     """(model, k) -> bits of every sequence."""
     dense, moe = prepare(question, context)
     sample, rungs = question.sample, ladder(question.spec)

@@ -58,7 +58,7 @@ CANDIDATES: dict[What, tuple[str, ...]] = {
 }
 
 
-class Place(NamedTuple):
+class TuningPlace(NamedTuple):
     """One size and number of rows."""
 
     what: What
@@ -97,8 +97,8 @@ class Bench:
         half = Pool(torch.full((MEMORY // 2,), 0.01, dtype=torch.bfloat16))
         self._pools = {"bf16": half, "fp32": half.viewed(torch.float32)}
         self._timings: list[Timing] = []
-        self._behind: set[tuple[Place, str]] = set()
-        self._ratios: dict[tuple[Place, str], float] = {}
+        self._behind: set[tuple[TuningPlace, str]] = set()
+        self._ratios: dict[tuple[TuningPlace, str], float] = {}
         self._numbers = threads.smaller_teams(dev.threads())
 
     def run(self) -> Tuning:
@@ -116,7 +116,7 @@ class Bench:
     def _tuning(self, busy: float = 0.0) -> Tuning:
         return Tuning(source="probe", timings=tuple(self._timings), busy=busy)
 
-    def _visit(self, place: Place, until: float) -> None:
+    def _visit(self, place: TuningPlace, until: float) -> None:
         """Times the candidates at one place, if they will be done in time."""
         ladder = place._replace(rows=0)
         with torch.set_grad_enabled(place.what == "training"):
@@ -132,7 +132,7 @@ class Bench:
             Timing(what=place.what, dtype=place.dtype, elements=size, rows=place.rows, seconds=each)
         )
 
-    def _fall_behind(self, ladder: Place, seconds: Mapping[str, float]) -> None:
+    def _fall_behind(self, ladder: TuningPlace, seconds: Mapping[str, float]) -> None:
         """Notes who is far behind and not catching up."""
         least = min(seconds.values())
         for name, taken in seconds.items():
@@ -141,7 +141,7 @@ class Bench:
                 self._behind.add((ladder, name))
             self._ratios[ladder, name] = ratio
 
-    def _foreseen(self, place: Place, names: Iterable[str]) -> float:
+    def _foreseen(self, place: TuningPlace, names: Iterable[str]) -> float:
         """Seconds of one call of all candidates: those of the nearest place with less work, in proportion.
 
         Nothing to foresee it from: none. The first places are small.
@@ -176,7 +176,7 @@ class Bench:
                 found[name] = min(found[name], self._clock() - start)
         return found
 
-    def _calls(self, place: Place) -> dict[str, Callable[[], object]]:
+    def _calls(self, place: TuningPlace) -> dict[str, Callable[[], object]]:
         """Candidate -> a call on the next weights."""
         dtype, pool = DTYPES[place.dtype], self._pools[place.dtype]
         if place.what in ("bank", "training"):
@@ -198,7 +198,7 @@ class Bench:
 
         return {name: one(way) for name, way in each_expert.ways(sample, dtype).items()}
 
-    def _banks(self, place: Place) -> dict[str, Callable[[], object]]:
+    def _banks(self, place: TuningPlace) -> dict[str, Callable[[], object]]:
         pool, dtype = self._pools[place.dtype], DTYPES[place.dtype]
         tokens = max(1, round(place.rows * place.experts / TOP_K))
         x_TD = torch.ones(tokens, place.hidden).to(dtype)
@@ -237,10 +237,10 @@ def _work(what: What, elements: int, rows: float) -> float:
     return elements * max(rows, 8.0 * min(1.0, rows)) * (3 if what == "training" else 1)
 
 
-def _places(what: What) -> Iterator[Place]:
+def _places(what: What) -> Iterator[TuningPlace]:
     """All places of a kind: the largest experts with few rows only, where reading them takes the time."""
     for dtype in DTYPES:
         for size in SIZES[what]:
             for rows in ROWS[what]:
                 if size != LARGE or rows <= LARGE_ROWS:
-                    yield Place(what, dtype, *size, rows)
+                    yield TuningPlace(what, dtype, *size, rows)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moe_core.device import grouped_mm_takes
-from moe_core.nn.dispatcher import Plan, combine, dispatch, load_of, plan, to_pair_order
+from moe_core.nn.dispatcher import DispatchPlan, combine, dispatch, load_of, plan, to_pair_order
 from moe_core.nn.each_expert import NAMES, each_expert
 from moe_core.nn.numerics import take, wants_gradients, wide, wide_dtype
 from moe_core.nn.observe import NULL, Observer
@@ -130,7 +130,7 @@ def gather(x_TD: Tensor, routing: Routing, weights: ExpertWeights, observer: Obs
     """Every pair with its own copy of the weights, batched: few operations, much traffic. For decoding."""
     with observer.span("dispatch"):
         numbers_N = torch.arange(routing.expert_ids_N.numel(), device=x_TD.device)
-        order = Plan(numbers_N, routing.token_ids_N, numbers_N)  # the pairs as they are
+        order = DispatchPlan(numbers_N, routing.token_ids_N, numbers_N)  # the pairs as they are
         x_ND = _scaled(dispatch(x_TD, order), routing, order, weights)
     with observer.span("experts"):
         h_NG1 = torch.bmm(take(weights.gate_up_EGD, routing.expert_ids_N), x_ND.unsqueeze(2))
@@ -185,7 +185,7 @@ def _wants_gradients(x_TD: Tensor, routing: Routing, weights: ExpertWeights) -> 
     return wants_gradients(x_TD, routing.weights_N, weights.gate_up_EGD, weights.down_EDF)
 
 
-def _scaled(x_ND: Tensor, routing: Routing, order: Plan, weights: ExpertWeights) -> Tensor:
+def _scaled(x_ND: Tensor, routing: Routing, order: DispatchPlan, weights: ExpertWeights) -> Tensor:
     """The inputs of the experts, multiplied by the routing weights where that is the rule."""
     if not weights.scale_input:
         return x_ND
@@ -203,7 +203,7 @@ def _grouped(
     routing: Routing,
     weights: ExpertWeights,
     observer: Observer,
-    order: Plan,
+    order: DispatchPlan,
     load: list[int] | None,
 ) -> Tensor:
     """`grouped` with the pairs sorted already. `load`, pairs of each expert: None lets the device read it."""
@@ -216,7 +216,7 @@ def _grouped(
         return _weighted_sum(y_ND, order, routing, weights)
 
 
-def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, order: Plan, load: list[int] | None) -> Tensor:
+def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, order: DispatchPlan, load: list[int] | None) -> Tensor:
     """[N, O]: each expert's stretch of rows times its weight, transposed."""
     if load is None:
         y_NO: Tensor = functional.grouped_mm(x_NI, weight_EOI.transpose(1, 2), offs=order.ends_E)
@@ -226,7 +226,7 @@ def _grouped_linear(x_NI: Tensor, weight_EOI: Tensor, order: Plan, load: list[in
 
 
 def _weighted_sum(
-    y_ND: Tensor, order: Plan, routing: Routing, weights: ExpertWeights, sort: bool = True
+    y_ND: Tensor, order: DispatchPlan, routing: Routing, weights: ExpertWeights, sort: bool = True
 ) -> Tensor:
     """[T, D]. Without gradients and with K rows for every token: one product, in the rows' dtype."""
     if routing.per_token is None or _wants_gradients(y_ND, routing, weights):

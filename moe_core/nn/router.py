@@ -44,7 +44,7 @@ class LinearRouter(ExactBuffers):
         return _linear(x_TD, self.weight_ED, self.bias_E)
 
 
-class Rule(NamedTuple):
+class RouterRule(NamedTuple):
     """What sets one token-choice router apart from another.
 
     score       logits_TE -> scores_TE, the gate values and, plus the selection bias, the ranking.
@@ -60,7 +60,7 @@ class Rule(NamedTuple):
 class TokenChoice(LinearRouter):
     """Every token takes its K best experts; beyond a capacity, where one is set, pairs are dropped."""
 
-    def __init__(self, experts: Experts, hidden: int, seed: int = 0, *, rule: Rule) -> None:
+    def __init__(self, experts: Experts, hidden: int, seed: int = 0, *, rule: RouterRule) -> None:
         super().__init__(experts, hidden, seed)
         self.rule = rule
 
@@ -89,7 +89,7 @@ class NoisyTopK(TokenChoice):
     waited for in every pass.
     """
 
-    def __init__(self, experts: Experts, hidden: int, seed: int = 0, *, rule: Rule) -> None:
+    def __init__(self, experts: Experts, hidden: int, seed: int = 0, *, rule: RouterRule) -> None:
         super().__init__(experts, hidden, seed, rule=rule)
         self.noise_ED = nn.Parameter(torch.zeros(experts.count, hidden))
         self.draws = 0
@@ -218,16 +218,16 @@ class Build(Protocol):
 
 
 ROUTERS: dict[RouterKind, Build] = {
-    "softmax": partial(TokenChoice, rule=Rule(softmax, as_specified)),
-    "softmax_selected": partial(TokenChoice, rule=Rule(softmax, over_selected)),
-    "sigmoid": partial(TokenChoice, rule=Rule(torch.sigmoid, renormalised, group_best=2)),
-    "sqrt_softplus": partial(TokenChoice, rule=Rule(sqrt_softplus, renormalised, group_best=2)),
-    "sigmoid_input": partial(TokenChoice, rule=Rule(torch.sigmoid, raw)),
-    "noisy": partial(NoisyTopK, rule=Rule(softmax, over_selected)),
-    "switch": partial(TokenChoice, rule=Rule(softmax, raw)),
+    "softmax": partial(TokenChoice, rule=RouterRule(softmax, as_specified)),
+    "softmax_selected": partial(TokenChoice, rule=RouterRule(softmax, over_selected)),
+    "sigmoid": partial(TokenChoice, rule=RouterRule(torch.sigmoid, renormalised, group_best=2)),
+    "sqrt_softplus": partial(TokenChoice, rule=RouterRule(sqrt_softplus, renormalised, group_best=2)),
+    "sigmoid_input": partial(TokenChoice, rule=RouterRule(torch.sigmoid, raw)),
+    "noisy": partial(NoisyTopK, rule=RouterRule(softmax, over_selected)),
+    "switch": partial(TokenChoice, rule=RouterRule(softmax, raw)),
     "expert_choice": ExpertChoice,
     "hash": HashRouter,
-    "unit": partial(TokenChoice, rule=Rule(identity, one)),
+    "unit": partial(TokenChoice, rule=RouterRule(identity, one)),
 }
 
 

@@ -28,7 +28,7 @@ from moe_core.device import grouped_mm_takes
 from moe_core.nn.numerics import refuse_gradients, refuse_other_than_cpu
 from moe_core.nn.observe import NULL, Observer
 from moe_core.nn.routing import Routing
-from moe_core.nn.sorted_layout import FEW, Layout, Run, arrange
+from moe_core.nn.sorted_layout import FEW, ExpertRun, SortedLayout, arrange
 from moe_core.units import MIB
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def sorted_experts(
             return _add_up(y_RD, layout.place_N, routing, weighted=not weights.scale_input)
 
 
-def _input_scale(layout: Layout, routing: Routing, dtype: torch.dtype) -> Tensor:
+def _input_scale(layout: SortedLayout, routing: Routing, dtype: torch.dtype) -> Tensor:
     """[R, 1]: what the inputs are multiplied by."""
     scale_R1 = torch.zeros(layout.source_R.numel(), 1, dtype=dtype)
     scale_R1[layout.place_N, 0] = routing.weights_N.to(dtype)
     return scale_R1
 
 
-def _compute(x_TD: Tensor, layout: Layout, weights: ExpertWeights, scale_R1: Tensor | None) -> Tensor:
+def _compute(x_TD: Tensor, layout: SortedLayout, weights: ExpertWeights, scale_R1: Tensor | None) -> Tensor:
     """[R, D]: every place through its expert."""
     y_RD = x_TD.new_empty(layout.source_R.numel(), x_TD.shape[1])
     width = weights.gate_up_EGD.shape[1]
@@ -84,7 +84,7 @@ def _compute(x_TD: Tensor, layout: Layout, weights: ExpertWeights, scale_R1: Ten
     return y_RD
 
 
-def _weights_left(run: Run, weights: ExpertWeights) -> bool:
+def _weights_left(run: ExpertRun, weights: ExpertWeights) -> bool:
     """Whether the weights stand on the left: while repacking them would cost more than it brings."""
     rows = run.rows[0]
     if weights.down_EDF.dtype != torch.bfloat16:
@@ -92,7 +92,7 @@ def _weights_left(run: Run, weights: ExpertWeights) -> bool:
     return run.batched or rows <= 128 or rows * 14 <= weights.down_EDF.shape[2]
 
 
-def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
+def _rows(x_PD: Tensor, run: ExpertRun, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
     """Activations on the left: x @ W^T. Experts may differ in rows."""
     h_PG = _right(x_PD, weights.gate_up_EGD, run, hidden.view(x_PD.shape[0], -1))
     found_PD = _right(_activate(h_PG, weights.gated, 1), weights.down_EDF, run, y_PD)
@@ -100,7 +100,7 @@ def _rows(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: 
         y_PD.copy_(found_PD)
 
 
-def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
+def _columns(x_PD: Tensor, run: ExpertRun, weights: ExpertWeights, hidden: Tensor, y_PD: Tensor) -> None:
     """Weights on the left: W @ x^T. Experts have equal rows."""
     count, rows = len(run.experts), run.rows[0]
     x_CPD, y_CPD = x_PD.view(count, rows, -1), y_PD.view(count, rows, -1)
@@ -114,7 +114,7 @@ def _columns(x_PD: Tensor, run: Run, weights: ExpertWeights, hidden: Tensor, y_P
             torch.mm(h_PF, weights.down_EDF[expert].t(), out=y_one_PD)
 
 
-def _left(weight_EOI: Tensor, x_CPI: Tensor, run: Run, buffer_COP: Tensor) -> Tensor:
+def _left(weight_EOI: Tensor, x_CPI: Tensor, run: ExpertRun, buffer_COP: Tensor) -> Tensor:
     """[C, O, P]: W @ x^T, all at once, or expert by expert; in the buffer or not."""
     first, last = run.experts[0], run.experts[-1]
     if run.batched:
@@ -127,12 +127,12 @@ def _left(weight_EOI: Tensor, x_CPI: Tensor, run: Run, buffer_COP: Tensor) -> Te
     return buffer_COP
 
 
-def _onednn_wins(weight_EOI: Tensor, run: Run) -> bool:
+def _onednn_wins(weight_EOI: Tensor, run: ExpertRun) -> bool:
     """Whether oneDNN beats MKL in fp32."""
     return run.rows[0] <= 160 and (run.rows[0] >= 48 or weight_EOI[0].numel() >= MIB)
 
 
-def _right(x_PI: Tensor, weight_EOI: Tensor, run: Run, buffer_PO: Tensor) -> Tensor:
+def _right(x_PI: Tensor, weight_EOI: Tensor, run: ExpertRun, buffer_PO: Tensor) -> Tensor:
     """[P, O]: x @ W^T, expert by expert; in the buffer or not."""
     big, weight_EIO = weight_EOI[0].numel() >= MIB, weight_EOI.transpose(1, 2)
     many = 3 * len(run.experts) > weight_EOI.shape[0]

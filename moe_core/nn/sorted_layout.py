@@ -34,7 +34,7 @@ SLACK_ROWS = 16  # of padding an expert, that cost nothing beside reading its we
 PADDING = 1.25  # places per pair, slack aside
 
 
-class Run(NamedTuple):
+class ExpertRun(NamedTuple):
     """Experts computed together, `rows[i]` places for `experts[i]`. `batched`: neighbours, in one product."""
 
     experts: Sequence[int]
@@ -46,15 +46,15 @@ class Run(NamedTuple):
         return sum(self.rows)
 
 
-class Layout(NamedTuple):
+class SortedLayout(NamedTuple):
     """Where pairs stand. `place_N` is in pair order; `source_R` is the token at each place."""
 
-    runs: list[Run]
+    runs: list[ExpertRun]
     place_N: Tensor
     source_R: Tensor
 
 
-def arrange(routing: Routing, weights: ExpertWeights, dtype: torch.dtype) -> Layout:
+def arrange(routing: Routing, weights: ExpertWeights, dtype: torch.dtype) -> SortedLayout:
     """Sorts the pairs and gives each a place. In numpy, whose small operations cost a tenth of torch's."""
     ids_N, token_N = routing.expert_ids_N.numpy(), routing.token_ids_N.numpy()
     short_N = ids_N.astype(np.uint16) if routing.experts <= 2**16 else ids_N  # 16 bits: a radix sort
@@ -71,10 +71,10 @@ def arrange(routing: Routing, weights: ExpertWeights, dtype: torch.dtype) -> Lay
     sorted_place_N = np.arange(ids_N.size) + np.repeat(shift_E, load_E)
     place_N, source_R = np.empty_like(sorted_place_N), np.zeros(places, dtype=np.int64)
     place_N[order_N], source_R[sorted_place_N] = sorted_place_N, token_N[order_N]
-    return Layout(runs, torch.from_numpy(place_N), torch.from_numpy(source_R))
+    return SortedLayout(runs, torch.from_numpy(place_N), torch.from_numpy(source_R))
 
 
-def plan_runs(load: list[int], weights: ExpertWeights, dtype: torch.dtype) -> Iterator[Run]:
+def plan_runs(load: list[int], weights: ExpertWeights, dtype: torch.dtype) -> Iterator[ExpertRun]:
     """Every pair in some run. Experts with few pairs share one, in bf16 padded to equal counts."""
     bf16, alone = dtype == torch.bfloat16, load
     if bf16:
@@ -84,11 +84,11 @@ def plan_runs(load: list[int], weights: ExpertWeights, dtype: torch.dtype) -> It
         yield from batches
         yield from _equal_counts(alone, weights)
     elif few := [expert for expert, rows in enumerate(load) if 0 < rows < FEW]:
-        yield Run(few, [load[expert] for expert in few])
+        yield ExpertRun(few, [load[expert] for expert in few])
     for expert, rows in enumerate(alone):
         if rows > FEW or (rows == FEW and not bf16):
             for done in range(0, rows, MOST_ROWS):
-                yield Run([expert], [rounded(min(MOST_ROWS, rows - done), dtype)])
+                yield ExpertRun([expert], [rounded(min(MOST_ROWS, rows - done), dtype)])
 
 
 def rounded(rows: int, dtype: torch.dtype) -> int:
@@ -99,17 +99,17 @@ def rounded(rows: int, dtype: torch.dtype) -> int:
     return -(-rows // step) * step
 
 
-def _equal_counts(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
+def _equal_counts(load: list[int], weights: ExpertWeights) -> Iterator[ExpertRun]:
     """Experts with few pairs. bf16 reads a weight in the same time for 2 columns and for 16."""
     for rows, low in ((2, 0), (4, 2), (8, 4), (FEW, 8)):
         experts = [expert for expert, pairs in enumerate(load) if low < pairs <= rows]
         most = max(1, HIDDEN_BYTES // (rows * weights.gate_up_EGD.shape[1] * 2))
         for start in range(0, len(experts), most):
             part = experts[start : start + most]
-            yield Run(part, [rows] * len(part))
+            yield ExpertRun(part, [rows] * len(part))
 
 
-def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
+def _batches(load: list[int], weights: ExpertWeights) -> Iterator[ExpertRun]:
     """Stretches of neighbours worth one product: fine-grained experts, or a dozen pairs and more each.
 
     A stretch ends where padding would cost more than starting another product, or hidden
@@ -136,8 +136,8 @@ def _batches(load: list[int], weights: ExpertWeights) -> Iterator[Run]:
     yield from _batch(stretch, load)
 
 
-def _batch(stretch: range, load: list[int]) -> Iterator[Run]:
+def _batch(stretch: range, load: list[int]) -> Iterator[ExpertRun]:
     """The run over a stretch; none for a single expert."""
     if len(stretch) > 1:
         rows = rounded(max(load[stretch.start : stretch.stop]), torch.bfloat16)
-        yield Run(stretch, [rows] * len(stretch), batched=True)
+        yield ExpertRun(stretch, [rows] * len(stretch), batched=True)

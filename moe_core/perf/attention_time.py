@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from moe_core.perf.gemm import GemmConstants, Machine, blend, padded
+from moe_core.perf.gemm import DataSheet, GemmConstants, blend, padded
 
 GROUP_TILE, QUERY_TILE = 16, 128
 
@@ -34,7 +34,7 @@ class Heads(NamedTuple):
 
 
 def decode(
-    batch: float, past: float, shape: Heads, width: float, machine: Machine, constants: GemmConstants
+    batch: float, past: float, shape: Heads, width: float, machine: DataSheet, constants: GemmConstants
 ) -> float:
     """Seconds of one new token in each of `batch` sequences after `past` others; cache of `width` bytes."""
     length = past + 1
@@ -48,7 +48,7 @@ def prefill(
     batch: float,
     new: float,
     shape: Heads,
-    machine: Machine,
+    machine: DataSheet,
     constants: GemmConstants,
     past: float = 0,
     window: float | None = None,

@@ -83,7 +83,7 @@ class Probe(NamedTuple):
         return max(self.flops, 8.0 * self.elements * (self.busy if self.top_k else 1))
 
 
-class Curve(Spec):
+class RateCurve(Spec):
     """Seconds against rows, for weights of `size` elements. Rows ascend."""
 
     size: float
@@ -98,10 +98,10 @@ class Curve(Spec):
         return _line(rows, self.rows[right - 1 : right + 1], self.seconds[right - 1 : right + 1])
 
 
-Surface = tuple[Curve, ...]
+Surface = tuple[RateCurve, ...]
 
 
-class Product(Spec):
+class TimedProduct(Spec):
     """One matrix product: [m, k] x [k, n]."""
 
     m: int
@@ -110,7 +110,7 @@ class Product(Spec):
     seconds: float
 
 
-class Reading(Spec):
+class MemoryReading(Spec):
     """Memory read over and over within a working set."""
 
     working_set: int
@@ -133,11 +133,11 @@ class Rates(Spec):
     ffn: Surface
     experts: Surface
     router: Surface
-    ragged_experts: Curve | None = None
-    ragged_ffn: Curve | None = None
+    ragged_experts: RateCurve | None = None
+    ragged_ffn: RateCurve | None = None
     gather: Surface = ()
     gather_bytes: float = 0.0
-    products: tuple[Product, ...] = ()
+    products: tuple[TimedProduct, ...] = ()
     peak_flops: float
     peak_bytes: float
 
@@ -146,7 +146,7 @@ class Calibration(Spec):
     """Everything measured on one device. `launch_s`: one small operation, start to end."""
 
     launch_s: float
-    readings: tuple[Reading, ...]
+    readings: tuple[MemoryReading, ...]
     rates: dict[str, Rates]
 
     def bandwidth(self, working_set: float | None = None) -> float:
@@ -191,7 +191,7 @@ def assemble(
     launch = next(value for probe, value in seconds.items() if probe.kind == "launch")
     reads = sorted((probe.rows, value) for probe, value in seconds.items() if probe.kind == "read")
     readings = tuple(
-        Reading(working_set=size, bytes_per_s=size / max(value - launch, 0.05 * value))
+        MemoryReading(working_set=size, bytes_per_s=size / max(value - launch, 0.05 * value))
         for size, value in reads
     )
     rates = {
@@ -206,53 +206,83 @@ def assemble(
     return Calibration(launch_s=launch, readings=readings, rates=rates)
 
 
+class _Fixed(NamedTuple):
+    """Seconds that do not depend on weights: of a layer, of moving one element of a pair, of one expert."""
+
+    layer: float
+    pair: float
+    each: float
+
+    def per_expert(self, probe: Probe, value: float) -> float:
+        """Seconds of one busy expert: what a probe took without layer and moving."""
+        rest = value - self.layer - self.pair * probe.pairs * probe.hidden
+        return max(rest, 0.05 * value) / probe.busy
+
+    def gathered(self, probe: Probe, value: float) -> float:
+        """Seconds of gathered products alone."""
+        return max(value - self.layer, 0.05 * value)
+
+
+def _fixed(seconds: Mapping[Probe, float]) -> _Fixed:
+    one = next(value for probe, value in seconds.items() if probe.kind == "layer")
+    moved, taken = max((probe, value) for probe, value in seconds.items() if probe.kind == "pairs")
+    tiny, many = _tiny(seconds)
+    each = max(many - one, 0.0) / max(tiny.busy - 1, 1)
+    layer = max(one - each, 0.0)
+    pair = max(taken - layer - each * moved.experts, 0.0) / (moved.pairs * moved.hidden)
+    return _Fixed(layer, pair, each)
+
+
+def _tiny(seconds: Mapping[Probe, float]) -> tuple[Probe, float]:
+    """The probe of many experts so small that only their number takes time."""
+    return next((probe, value) for probe, value in seconds.items() if probe.kind == "each")
+
+
 def _rates(seconds: Mapping[Probe, float], itemsize: int, gather_bytes: float, read: float) -> Rates:
-    one = next((probe, value) for probe, value in seconds.items() if probe.kind == "layer")
-    moved = max((probe, value) for probe, value in seconds.items() if probe.kind == "pairs")
-    tiny = next((probe, value) for probe, value in seconds.items() if probe.kind == "each")
-    each = max(tiny[1] - one[1], 0.0) / max(tiny[0].busy - 1, 1)
-    layer = max(one[1] - each, 0.0)
-    pair = max(moved[1] - layer - each * moved[0].experts, 0.0) / (moved[0].pairs * moved[0].hidden)
-
-    def per_expert(probe: Probe, value: float) -> float:
-        return max(value - layer - pair * probe.pairs * probe.hidden, 0.05 * value) / probe.busy
-
+    fixed, smallest = _fixed(seconds), float(_tiny(seconds)[0].elements)
     ffn = _surface(seconds, "ffn", lambda probe, value: value)
-    experts = _surface(seconds, "experts", per_expert)
+    experts = _surface(seconds, "experts", fixed.per_expert)
     odd = {probe: value for probe, value in seconds.items() if probe.kind == "ragged"}
-    odd_experts = {
-        probe: per_expert(probe, value) / interpolate(experts, probe.elements, probe.pairs / probe.experts)
-        for probe, value in odd.items()
-        if probe.experts
-    }
-    odd_ffn = {
-        probe: value / interpolate(ffn, probe.elements, probe.rows)
-        for probe, value in odd.items()
-        if not probe.experts
-    }
     timed = [item for item in seconds.items() if item[0].kind in ("product", "ffn", "experts")]
     return Rates(
         itemsize=itemsize,
-        layer_s=layer,
-        pair_s=pair,
+        layer_s=fixed.layer,
+        pair_s=fixed.pair,
         ffn=ffn,
-        experts=(Curve(size=float(tiny[0].elements), rows=(1.0,), seconds=(each,)), *experts),
-        ragged_experts=_ratios(odd_experts),
-        ragged_ffn=_ratios(odd_ffn),
-        router=_surface(seconds, "router", lambda probe, value: value),
-        gather=_surface(seconds, "gather", lambda probe, value: max(value - layer, 0.05 * value)),
-        gather_bytes=gather_bytes,
-        products=tuple(
-            Product(m=probe.rows, n=probe.width, k=probe.hidden, seconds=value)
-            for probe, value in sorted(seconds.items())
-            if probe.kind == "product"
+        experts=(RateCurve(size=smallest, rows=(1.0,), seconds=(fixed.each,)), *experts),
+        ragged_experts=_ratios(
+            {
+                probe: fixed.per_expert(probe, value)
+                / interpolate(experts, probe.elements, probe.pairs / probe.experts)
+                for probe, value in odd.items()
+                if probe.experts
+            }
         ),
+        ragged_ffn=_ratios(
+            {
+                probe: value / interpolate(ffn, probe.elements, probe.rows)
+                for probe, value in odd.items()
+                if not probe.experts
+            }
+        ),
+        router=_surface(seconds, "router", lambda probe, value: value),
+        gather=_surface(seconds, "gather", fixed.gathered),
+        gather_bytes=gather_bytes,
+        products=_products(seconds),
         peak_flops=max(probe.flops / value for probe, value in timed),
         peak_bytes=max(read, *(_weights_read(probe) * itemsize / value for probe, value in timed)),
     )
 
 
-def _ratios(ratios: Mapping[Probe, float]) -> Curve | None:
+def _products(seconds: Mapping[Probe, float]) -> tuple[TimedProduct, ...]:
+    return tuple(
+        TimedProduct(m=probe.rows, n=probe.width, k=probe.hidden, seconds=value)
+        for probe, value in sorted(seconds.items())
+        if probe.kind == "product"
+    )
+
+
+def _ratios(ratios: Mapping[Probe, float]) -> RateCurve | None:
     """Ratios against pairs an expert, or rows; None where none was measured. Never below one."""
     if not ratios:
         return None
@@ -261,7 +291,9 @@ def _ratios(ratios: Mapping[Probe, float]) -> Curve | None:
         for probe, ratio in ratios.items()
     )
     size = float(next(iter(ratios)).elements)
-    return Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(ratio for _, ratio in points))
+    return RateCurve(
+        size=size, rows=tuple(row for row, _ in points), seconds=tuple(ratio for _, ratio in points)
+    )
 
 
 def _weights_read(probe: Probe) -> float:
@@ -282,7 +314,7 @@ def _surface(seconds: Mapping[Probe, float], kind: Kind, value: Callable[[Probe,
             rows = float(probe.pairs)
         curves.setdefault(size, []).append((rows, value(probe, taken)))
     return tuple(
-        Curve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(time for _, time in points))
+        RateCurve(size=size, rows=tuple(row for row, _ in points), seconds=tuple(time for _, time in points))
         for size, points in sorted((size, sorted(found)) for size, found in curves.items())
     )
 

@@ -16,7 +16,7 @@ NODE = 8  # devices joined by the fast link; beyond that the network carries wha
 NETWORK = 50e9  # bytes a second of one 400 Gb/s adapter a device
 
 
-class Line(NamedTuple):
+class Link(NamedTuple):
     """Start-up in seconds and bytes a second, at a measured number of ranks."""
 
     ranks: int
@@ -29,7 +29,7 @@ def sent(op: str, ranks: int, nbytes: float) -> float:
     return (2.0 if op == "all_reduce" else 1.0) * (ranks - 1) / ranks * nbytes
 
 
-def collective(op: str, ranks: int, nbytes: float, lines: tuple[Line, ...]) -> float:
+def collective(op: str, ranks: int, nbytes: float, lines: tuple[Link, ...]) -> float:
     """Seconds inside a node at any rank count: constants of the nearest measured count.
 
     Between and beyond measured counts the start grows with log2 of the ranks.
@@ -57,7 +57,7 @@ def exchange_bytes(
     return tokens * hidden * width * copies * (ranks - 1) / ranks
 
 
-def exchange(nbytes: float, ranks: int, line: Line) -> float:
+def exchange(nbytes: float, ranks: int, line: Link) -> float:
     """Seconds of a dispatch or a combine: a measured line inside the node, the network beyond it."""
     if ranks <= 1:
         return 0.0

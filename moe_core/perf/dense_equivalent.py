@@ -1,92 +1,136 @@
-"""Dense twins: for any mixture, the dense model it may be compared with, by four rules.
+"""The dense-equivalent curve: how wide a dense network takes as long as a MoE layer at T tokens.
 
-A twin keeps everything but the feed-forward: one width in every layer, chosen so that the total comes
-nearest to the rule's target. So attention, KV cache and vocabulary are equal, and only the experts differ.
+Equal hidden size, equally gated. Widths are told in multiples of what the layer uses for a token (active:
+K experts and the shared ones) and of what it holds (total: E experts and the shared ones).
+
+One rule for measured, predicted and live series: the times are made monotone in width, then inverted by a
+straight line between the two widths around.
+
+Legend: T tokens, E experts, K top-k.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import sqrt
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from math import exp, log, sqrt
+from typing import NamedTuple
 
-from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.params import ParameterCount, count, ffn
-from moe_core.specs import Architecture, Experts
+from moe_core.errors import ConfigError
+from moe_core.perf.device_model import Mixture
+from moe_core.perf.twins import epoch
 
-Rule = Literal["active", "total", "sqrt", "epoch"]
-
-EPOCH_CAVEATS = (
-    "second-hand: the article (Epoch AI, 2024-12-20) was not available to read",
-    "not consistent at its limit: with all experts active it is not the total (E = A = 8 gives 1.48 x it)",
-    "splitting each expert m ways, which changes neither size nor sparsity, multiplies it by m^0.19",
-    "no term for shared experts or attention",
-)
+NEAR = 1.15  # up to this multiple of the active width a layer costs its active size
 
 
-class Twin(NamedTuple):
-    """A dense twin: the rule, the parameters it aims for, the model, and what to say about the rule."""
+class Width(NamedTuple):
+    """The width; `beyond` when it lies outside the widths that were timed and is drawn on from the ends."""
 
-    rule: Rule
-    target: int
-    architecture: Architecture
-    caveats: tuple[str, ...]
+    width: float
+    beyond: bool
 
 
-def twin(mixture: Architecture, rule: Rule) -> Twin:
-    """The dense twin of `mixture` by `rule`. Raises InfeasibleError when there is none."""
-    bank, counted = _bank(mixture), count(mixture)
-    formula, caveats = RULES[rule]
-    target = round(formula(counted, bank))
-    return Twin(rule, target, dense(mixture, target, f"{mixture.name} dense, {rule}"), caveats)
+def dense_equivalent(moe_seconds: float, widths: Sequence[float], dense_seconds: Sequence[float]) -> Width:
+    """The width whose dense network takes `moe_seconds` at the same tokens. Raises ConfigError.
 
-
-def twins(mixture: Architecture) -> list[Twin]:
-    """Every twin that exists, in the order of `RULES`."""
-    found = []
-    for rule in RULES:
-        try:
-            found.append(twin(mixture, rule))
-        except InfeasibleError:
-            continue
-    return found
-
-
-def dense(mixture: Architecture, target: int, name: str) -> Architecture:
-    """`mixture` with one feed-forward width in every layer and about `target` parameters."""
-    fields = {"name": name, "experts": None, "first_dense": 0, "moe_every": 1}
-    bare = mixture.model_copy(update={**fields, "ffn_width": 1})
-    per_width = mixture.layers * (
-        ffn(mixture.hidden, 2, mixture.gated) - ffn(mixture.hidden, 1, mixture.gated)
-    )
-    rest = count(bare).total - per_width
-    width = round((target - rest) / per_width)
-    if width < 1:
-        raise InfeasibleError(
-            f"attention and embeddings alone have {rest:,} parameters, the target is {target:,}"
+    Below the narrowest and above the widest it is in proportion to the times, and marked `beyond`. Noise that
+    makes a wider network look faster is ironed out: no width is taken to be slower than a wider one.
+    """
+    if len(widths) != len(dense_seconds) or not widths:
+        raise ConfigError(
+            f"widths ({len(widths)}): must be as many as times ({len(dense_seconds)}), at least one"
         )
-    return Architecture.parse({**dict(bare), "ffn_width": width})
+    if min(widths) <= 0 or min(dense_seconds) <= 0 or moe_seconds <= 0:
+        raise ConfigError("widths and times: must be above zero")
+    points = sorted(zip(widths, dense_seconds, strict=True))
+    xs = [float(width) for width, _ in points]
+    ys = _monotone([float(seconds) for _, seconds in points])
+    if moe_seconds <= ys[0]:
+        return Width(xs[0] * moe_seconds / ys[0], moe_seconds < ys[0])
+    if moe_seconds >= ys[-1]:
+        return Width(xs[-1] * moe_seconds / ys[-1], moe_seconds > ys[-1])
+    right = next(i for i, y in enumerate(ys) if y >= moe_seconds)
+    rise = ys[right] - ys[right - 1]
+    share = (moe_seconds - ys[right - 1]) / rise if rise > 0 else 1.0
+    return Width(xs[right - 1] + share * (xs[right] - xs[right - 1]), False)
 
 
-def epoch(total: float, experts: int, active_experts: int) -> float:
-    """Epoch AI's heuristic for the dense model of equal inference economics: T / (E^0.44 / A^0.63)."""
-    return total / (experts**0.44 / active_experts**0.63)
+def _monotone(seconds: list[float]) -> list[float]:
+    """The mean of the running maximum from the left and the running minimum from the right."""
+    up = list(accumulate(seconds, max))
+    down = list(accumulate(reversed(seconds), min))[::-1]
+    return [(high + low) / 2 for high, low in zip(up, down, strict=True)]
 
 
-def _bank(mixture: Architecture) -> Experts:
-    if mixture.experts is None:
-        raise ConfigError(f"model ({mixture.name}): is dense and has no dense twin")
-    return mixture.experts
+class CurvePoint(NamedTuple):
+    """The layer's seconds at T tokens, and the width of its dense equal, with an interval.
+
+    `beyond`: outside the widths that dense times are known for, and drawn on in proportion.
+    """
+
+    tokens: int
+    seconds: float
+    width: float
+    low: float
+    high: float
+    beyond: bool
 
 
-_Formula = Callable[[ParameterCount, Experts], float]
+def point(
+    tokens: int,
+    seconds: float,
+    widths: Sequence[float],
+    dense_seconds: Sequence[float],
+    interval: tuple[float, float] | None = None,
+) -> CurvePoint:
+    """Invert the dense times at `tokens`. `interval`: seconds below and above, the same inversion.
 
-RULES: dict[Rule, tuple[_Formula, tuple[str, ...]]] = {
-    "active": (lambda c, _: c.active.incl_embeddings, ("equal FLOPs a token: the speed of an idle device",)),
-    "total": (lambda c, _: c.total, ("equal memory: what else would fit in its place",)),
-    "sqrt": (
-        lambda c, _: sqrt(c.active.incl_embeddings * c.total),
-        ("a folk rule for quality, not for cost; no published derivation",),
-    ),
-    "epoch": (lambda c, bank: epoch(c.total, bank.count, bank.top_k), EPOCH_CAVEATS),
-}
+    Raises ConfigError for times or widths that are not above zero.
+    """
+    found = dense_equivalent(seconds, widths, dense_seconds)
+    low, high = interval or (seconds, seconds)
+    least, most = (dense_equivalent(end, widths, dense_seconds).width for end in (low, high))
+    return CurvePoint(tokens, seconds, found.width, least, most, found.beyond)
+
+
+def references(layer: Mixture) -> dict[str, float]:
+    """Widths that people say a mixture costs: what is used, what is held, and rules between the two.
+
+    `epoch` is Epoch AI's heuristic for whole models, second-hand (`perf.twins.EPOCH_CAVEATS`),
+    here on the layer's width.
+    """
+    active, total = layer.active_width, layer.total_width
+    return {
+        "active": float(active),
+        "sqrt(active × total)": sqrt(active * total),
+        "half the total": total / 2,
+        "Epoch's rule": epoch(total, layer.experts, layer.top_k),
+        "total": float(total),
+    }
+
+
+def at(curve: Sequence[CurvePoint], tokens: float) -> float | None:
+    """The width at T tokens, between points by a line in logarithms; None outside the curve."""
+    points = sorted(curve)
+    if not points or not points[0].tokens <= tokens <= points[-1].tokens:
+        return None
+    for left, right in pairwise(points):
+        if left.tokens <= tokens <= right.tokens:
+            share = log(tokens / left.tokens) / log(right.tokens / left.tokens)
+            return exp(log(left.width) + share * (log(right.width) - log(left.width)))
+    return points[0].width
+
+
+def active_until(curve: Sequence[CurvePoint], active: float, near: float = NEAR) -> int | None:
+    """The most tokens up to which the layer costs at most `near` times its active width; None if none."""
+    last = None
+    for one in sorted(curve):
+        if one.width > near * active:
+            return last
+        last = one.tokens
+    return last
+
+
+def widest(curve: Sequence[CurvePoint]) -> CurvePoint:
+    """Where the mixture is dearest. The curve has at least one point."""
+    return max(curve, key=lambda one: one.width)

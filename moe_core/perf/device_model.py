@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from moe_core.errors import ConfigError
-from moe_core.perf.calibrate import Calibration, Curve, Rates, interpolate
+from moe_core.perf.calibrate import Calibration, RateCurve, Rates, interpolate
 from moe_core.perf.distinct import uniform
 from moe_core.perf.roofline import Bound, Roof
 
@@ -140,7 +140,7 @@ def _experts(rates: Rates, layer: Mixture, pairs: int, hit: float) -> float:
     return hit * each * _ragged(rates.ragged_experts, layer.width, rates.itemsize, pairs / layer.experts)
 
 
-def _ragged(ratios: Curve | None, width: int, itemsize: int, rows: float) -> float:
+def _ragged(ratios: RateCurve | None, width: int, itemsize: int, rows: float) -> float:
     """How many times longer a width takes that vectors of 16 bytes do not divide; constant past the ends."""
     if ratios is None or width * itemsize % 16 == 0:
         return 1.0

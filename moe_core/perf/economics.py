@@ -31,7 +31,7 @@ def request(price: float, devices: int, batch: int, prefill: float, decode: floa
     return price / HOUR * devices * (prefill + decode * written) / batch
 
 
-class Served(NamedTuple):
+class Fleet(NamedTuple):
     """A demand met by whole copies: how many, how full, and dollars for a million tokens."""
 
     copies: int
@@ -39,11 +39,11 @@ class Served(NamedTuple):
     per_million: float
 
 
-def serve(demand: float, capacity: float, price: float, devices: int) -> Served:
+def serve(demand: float, capacity: float, price: float, devices: int) -> Fleet:
     """`demand` tokens a second by copies that reach `capacity` each; copies cost whether busy or not."""
     _positive(demand=demand, capacity=capacity, price=price, devices=devices)
     copies = ceil(demand / capacity - 1e-12)
-    return Served(copies, demand / (copies * capacity), per_million(price, devices * copies, demand))
+    return Fleet(copies, demand / (copies * capacity), per_million(price, devices * copies, demand))
 
 
 def crossings(difference: Callable[[int], float], points: Sequence[int]) -> list[int]:

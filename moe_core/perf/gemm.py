@@ -15,7 +15,7 @@ from typing import NamedTuple
 ROW_TILE, COLUMN_TILE = 64, 128
 
 
-class Machine(NamedTuple):
+class DataSheet(NamedTuple):
     """The data sheet: dense peak in FLOP/s for the format at hand, memory in bytes a second."""
 
     peak: float
@@ -32,7 +32,9 @@ class GemmConstants(NamedTuple):
     blend: float
 
 
-def seconds(m: float, n: float, k: float, width: float, machine: Machine, constants: GemmConstants) -> float:
+def seconds(
+    m: float, n: float, k: float, width: float, machine: DataSheet, constants: GemmConstants
+) -> float:
     """Seconds of [m, k] x [k, n] with weights of `width` bytes; works on numpy arrays as well."""
     memory = moved(m, n, k, width) / (machine.bandwidth * constants.bandwidth)
     compute = 2 * padded(m, ROW_TILE) * padded(n, COLUMN_TILE) * k / (machine.peak * constants.compute)

@@ -10,8 +10,9 @@
              a pair of another rank too
 
 Memory is never faster than the data sheet (unless cached), compute never faster than the peak: the
-losses are added to one. The constants are fitted (`moe_core.silicon.layer_fit`) per device, framework, format
-and kernel. Ignored: the router, tuned tile sizes of single shapes, the shape of a draw beyond its means.
+losses are added to one. The constants are fitted (`silicon.workshop.fit_layers`) per device, framework,
+format and kernel. Ignored: the router, tuned tile sizes of single shapes, the shape of a draw beyond its
+means.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Constants(NamedTuple):
     spill_at: float = 1.0
 
 
-class Work(NamedTuple):
+class LayerWork(NamedTuple):
     """What a case asks of a machine: seconds at the data sheet's rates, and plain counts."""
 
     memory: Values
@@ -103,7 +104,7 @@ class Work(NamedTuple):
     log_top_k: Values
 
 
-def work(case: LayerCase, load: Load, machine: Machine) -> Work:
+def work(case: LayerCase, load: Load, machine: Machine) -> LayerWork:
     """Everything that does not depend on fitted constants."""
     inter = case.inter / case.tp
     up = (1 + case.gated) * inter
@@ -119,7 +120,7 @@ def work(case: LayerCase, load: Load, machine: Machine) -> Work:
         return launched * (_up(up) + _up(case.hidden)) / 64
 
     two = 2 / machine.bandwidth  # activations are 16 bits wide
-    return Work(
+    return LayerWork(
         memory=weights / machine.bandwidth,
         flops=2 * load.pairs * matrix / machine.peak,
         compute16=padded(load.tiles16, 16),
@@ -142,7 +143,7 @@ def work(case: LayerCase, load: Load, machine: Machine) -> Work:
     )
 
 
-def seconds(of: Work, c: Constants, cached: bool = False) -> Values:
+def seconds(of: LayerWork, c: Constants, cached: bool = False) -> Values:
     """Seconds of the layer. `cached`: as in the tables, whose weights stay in the cache between repeats."""
     large, largest = _tiles(of, c)
     slower = 1 + c.misaligned * of.misaligned
@@ -157,7 +158,7 @@ def seconds(of: Work, c: Constants, cached: bool = False) -> Values:
     return overhead(of, c) + (memory**c.overlap + compute**c.overlap) ** (1 / c.overlap)
 
 
-def overhead(of: Work, c: Constants) -> Values:
+def overhead(of: LayerWork, c: Constants) -> Values:
     """Seconds spent on neither expert weights nor products: launches, sorting, empty blocks, rows moved."""
     large, _ = _tiles(of, c)
     launch = c.launch_us + c.split_us * of.split + c.align_us * (1 - _exp(-of.pairs / c.align_pairs))
@@ -168,12 +169,12 @@ def overhead(of: Work, c: Constants) -> Values:
     )
 
 
-def roof(of: Work) -> Values:
+def roof(of: LayerWork) -> Values:
     """No kernel is faster than this without a cache: weights at the peak bandwidth, products at the peak."""
     return _most(of.memory, of.flops)
 
 
-def _tiles(of: Work, c: Constants) -> tuple[Values, Values]:
+def _tiles(of: LayerWork, c: Constants) -> tuple[Values, Values]:
     """Shares of the work in tiles of 64 rows and more, and of those in tiles of 128."""
     at = of.log_tokens + c.switch_ranks * of.log_ranks + c.switch_top_k * of.log_top_k
     return _switch(at, c.switch, c.switch_slope), _switch(at, c.switch128, c.switch128_slope)

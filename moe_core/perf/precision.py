@@ -30,6 +30,12 @@ BITS: dict[Format, Fraction] = {
 
 
 _BYTES = {form: (bits.numerator, 8 * bits.denominator) for form, bits in BITS.items()}
+_WIDTHS = {form: float(bits) / 8 for form, bits in BITS.items()}
+
+
+def width(form: Format) -> float:
+    """Bytes of one stored element, scales included."""
+    return _WIDTHS[form]
 
 
 def size(elements: float, form: Format) -> int:

@@ -5,6 +5,7 @@ The reason is arithmetic: of all parts of a step, the one that holds most of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from moe_core import hardware
@@ -29,7 +30,7 @@ PARTS = {
 
 
 class Timed(NamedTuple):
-    """A scenario that has a time: its letter and hint, what it costs, and the step itself."""
+    """A scenario that has a time: what it is called, what it costs, and the step itself."""
 
     name: str
     case: Resolved
@@ -44,30 +45,32 @@ class Timed(NamedTuple):
         return per_million(dollars, self.devices, rate) if dollars else None
 
 
-def sentence(cases: Cases) -> str:
-    """The answer of a comparison, without a full stop."""
-    found, refused = timed(cases)
-    said = _refusals(refused)
+def sentence(cases: Cases, named: bool = False) -> str:
+    """The answer of a comparison, without a full stop. `named`: by name, not by the letter it begins with."""
+    found, refused = timed(cases, list(cases) if named else None)
+    head, said = "" if named else "Scenario ", _refusals(refused)
     if not found:
         return said or "No scenario of this comparison has a device with published kernel times"
     if len(found) == 1:
-        return _alone(found[0]) + (f"; {said}" if said else "")
+        return f"{head}{_alone(found[0])}" + (f"; {said}" if said else "")
     ranked = sorted(found, key=lambda one: one.step.seconds)
-    return _ranked(ranked[0], ranked[-1], len(found)) + (f"; {said}" if said else "")
+    return _ranked(ranked[0], ranked[-1], len(found), head) + (f"; {said}" if said else "")
 
 
-def timed(cases: Cases) -> tuple[list[Timed], dict[str, str]]:
-    """Scenarios that have a time, and why the others have none."""
-    names, found, refused = hints(cases), [], {}
-    for (key, case), name in zip(cases.items(), names, strict=True):
+def timed(cases: Cases, names: Sequence[str] | None = None) -> tuple[list[Timed], dict[str, str]]:
+    """Scenarios that have a time, and why the others have none; by letter unless `names` are given."""
+    found: list[Timed] = []
+    refused: dict[str, str] = {}
+    for (key, case), name in zip(cases.items(), names or hints(cases), strict=True):
+        short = key if names else key[:1]
         if not times.applies(case):
-            refused[key[:1]] = "has no published kernel times"
+            refused[short] = "has no published kernel times"
             continue
         try:
             step = times.predicted(case, "decode", case.batch)
             found.append(Timed(name, case, step, times.layout(case).devices))
         except InfeasibleError as error:
-            refused[key[:1]] = str(error)
+            refused[short] = str(error)
     return found, refused
 
 
@@ -83,21 +86,22 @@ def hints(cases: Cases) -> list[str]:
 
 def _alone(one: Timed) -> str:
     cost = "" if one.cost is None else f", ${significant(one.cost)} for a million tokens"
-    where = f"{one.devices} × {one.case.hardware}"
-    return f"Scenario {one.name} writes a token in {quantity(one.step.seconds, 's')} on {where}{cost}"
+    where = f"{'one' if one.devices == 1 else f'{one.devices} ×'} {one.case.hardware}"
+    return f"{one.name} writes a token in {quantity(one.step.seconds, 's')} on {where}{cost}"
 
 
-def _ranked(fast: Timed, slow: Timed, many: int) -> str:
+def _ranked(fast: Timed, slow: Timed, many: int, head: str) -> str:
     ratio = slow.step.seconds / fast.step.seconds
     if ratio < TIED:
-        both = f"Scenarios {fast.name} and {slow.name}" if many == 2 else f"All {many} scenarios"
+        two = f"{head.replace(' ', 's ')}{fast.name} and {slow.name}"
+        both = two if many == 2 else f"All {many} scenarios"
         return f"{both} write a token equally fast, in {quantity(fast.step.seconds, 's')}{_cost(fast, slow)}"
     overlap = fast.step.upper > slow.step.lower
     doubt = "; their 80 % intervals overlap" if overlap else ""
-    head = f"Scenario {fast.name} writes a token {significant(ratio, 2)}× faster than {slow.name}"
-    if fast.case.batch != slow.case.batch and "(batch" not in fast.name:
-        head += f" (batch {fast.case.batch:,} against {slow.case.batch:,})"
-    return f"{head}{_cost(fast, slow)}, because {_reason(fast, slow)}{doubt}"
+    said = f"{head}{fast.name} writes a token {significant(ratio, 2)}× faster than {slow.name}"
+    if fast.case.batch != slow.case.batch and "batch" not in fast.name:
+        said += f" (batch {fast.case.batch:,} against {slow.case.batch:,})"
+    return f"{said}{_cost(fast, slow)}, because {_reason(fast, slow)}{doubt}"
 
 
 def _cost(fast: Timed, slow: Timed) -> str:

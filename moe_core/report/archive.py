@@ -14,14 +14,15 @@ from moe_core.report.figure import Figure
 from moe_core.report.manifest import Manifest
 from moe_core.report.markup import page, text
 from moe_core.report.palette import PALETTES
-from moe_core.report.text import slug
+from moe_core.report.text import plain, slug
 
 IN_ARCHIVE = ("svg", "png", "csv", "parquet", "json")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content is the same file
 
 
 class Page(NamedTuple):
-    """What a page says: its answer, its numbers as (label, value, note, source), its figures by name."""
+    """What a page says, in its own Markdown: its answer, its numbers as (label, value, note, source), its
+    figures by name."""
 
     lead: str
     numbers: tuple[tuple[str, str, str, str], ...]
@@ -31,12 +32,14 @@ class Page(NamedTuple):
 def html(found: Page, manifest: Manifest, theme: str = "light") -> bytes:
     """The page as a document without scripts: it prints, and opens where nothing is allowed."""
     rows = "".join(
-        "<tr>" + "".join(f"<td>{text(part)}</td>" for part in number) + "</tr>" for number in found.numbers
+        "<tr>" + "".join(f"<td>{text(plain(words))}</td>" for words in number) + "</tr>"
+        for number in found.numbers
     )
     table = f'<div class="wide"><table><tbody>{rows}</tbody></table></div>' if rows else ""
     drawn = "".join(picture(figure, manifest, theme) for figure in found.figures.values())
-    body = f"<main><h1>{text(found.lead)}</h1>{table}{drawn}{colophon(manifest)}</main>"
-    return page(found.lead, body, manifest, PALETTES[theme]).encode()
+    lead = plain(found.lead)
+    body = f"<main><h1>{text(lead)}</h1>{table}{drawn}{colophon(manifest)}</main>"
+    return page(lead, body, manifest, PALETTES[theme]).encode()
 
 
 def archive(found: Page, manifest: Manifest, theme: str = "light") -> bytes:

@@ -9,10 +9,11 @@ import pandas as pd
 from moe_core.decide import rules
 from moe_core.report.blocks import Block, Grid, Words
 from moe_core.report.decided import NEITHER, Decided, Turn
-from moe_core.report.figure import Figure
 from moe_core.report.manifest import Origin
 from moe_core.report.palette import ROLES
-from moe_core.report.plots import INK, SCHEMA, Plot
+from moe_core.report.plots import Plot, figured
+from moe_core.report.text import many
+from moe_core.report.vega import INK
 
 SIDES = (
     "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense ' : 'mixture ') + format(abs(datum.value), '.1f')"
@@ -46,11 +47,15 @@ def plot(found: Decided) -> Plot:
     ]
     data = pd.DataFrame(rows, columns=["factor", "side", *shown])
     title = f"{found.answer.capitalize()}: {_loudest(found)}"
-    alt = f"{title}. Scores of {len(data)} factors from -1 (dense) to 1 (mixture)."
-    spec = {"$schema": SCHEMA, "data": {"name": "rows"}, **_spec(data), "datasets": {"rows": data}}
-    unit = "score: below zero dense, above zero mixture"
-    return Plot(NAME, "sides", "factor", "side", "score", unit, "factor × weight",
-                Figure(title, alt, spec, data))  # fmt: skip
+    reading = (
+        f"Scores of {many(len(data), 'factors')} from -1, dense, to 1, mixture, the loudest first: how far a "
+        "bar goes from the middle is its score, the number at its name how much it weighs."
+    )
+    figure = figured(title, reading, _spec(data), data)
+    return Plot(
+        NAME, "sides", "factor", "side", "score", "score: below zero dense, above zero mixture",
+        "factor × weight", figure, origins=tuple(origins(found)), reading=reading,
+    )  # fmt: skip
 
 
 def _words(found: Decided) -> str:
@@ -110,37 +115,43 @@ def _now(turn: Turn) -> str:
 
 def _spec(data: pd.DataFrame) -> dict[str, Any]:
     """The factors as on the Decide page: length is the score, height the weight."""
-    order = data["factor"].tolist()
-    heaviest = max([1.0, *data["weight"].tolist()])
-    y: dict[str, Any] = {"field": "factor", "type": "nominal", "sort": order, "title": None}
-    y["axis"] = {"labelLimit": 220, "minExtent": 150}
-    x: dict[str, Any] = {
+    x, y = _score(), _factor(data["factor"].tolist())
+    words = {"x": x, "y": y, "text": {"field": "said", "type": "nominal"}, "fill": INK}
+    layer = [_bars(data, x, y)]
+    for align, dx, when in (("left", 6, "datum.score >= 0"), ("right", -6, "datum.score < 0")):
+        said = [{"calculate": "format(datum.score, '+.2f')", "as": "said"}, {"filter": when}]
+        mark = {"type": "text", "align": align, "dx": dx, "fontSize": 11}
+        layer.append({"transform": said, "mark": mark, "encoding": words})
+    return {"layer": layer, "height": ROW * len(data) + FRAME}
+
+
+def _score() -> dict[str, Any]:
+    return {
         "field": "score",
         "type": "quantitative",
         "title": "score: length; weight: height of the bar",
+        "scale": {"domain": [-1.25, 1.25], "nice": False},
+        "axis": {"values": [-1, -0.5, 0, 0.5, 1], "labelExpr": SIDES},
     }
-    x |= {"scale": {"domain": [-1.25, 1.25], "nice": False}}
-    x |= {"axis": {"values": [-1, -0.5, 0, 0.5, 1], "labelExpr": SIDES}}
+
+
+def _factor(order: list[str]) -> dict[str, Any]:
+    axis = {"labelLimit": 220, "minExtent": 150}
+    return {"field": "factor", "type": "nominal", "sort": order, "title": None, "axis": axis}
+
+
+def _bars(data: pd.DataFrame, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    heaviest = max([1.0, *data["weight"].tolist()])
+    roles = {"domain": list(ROLES), "range": "category"}
     thick = {"domain": [0, heaviest], "range": [2, 22]}
-    bars = {
+    return {
         "transform": [{"calculate": "datum.side == 'even' ? 'limit' : datum.side", "as": "role"}],
-        "mark": {"type": "bar", "opacity": 0.85},
+        "mark": {"type": "bar", "opacity": 1},
         "encoding": {
             "x": x,
             "y": y,
-            "color": {"field": "role", "type": "nominal", "legend": None,
-                      "scale": {"domain": list(ROLES), "range": "category"}},
+            "color": {"field": "role", "type": "nominal", "legend": None, "scale": roles},
             "size": {"field": "weight", "type": "quantitative", "scale": thick, "legend": None},
             "tooltip": [{"field": name} for name in data.columns],
         },
-    }  # fmt: skip
-    words = {
-        "transform": [{"calculate": "format(datum.score, '+.2f')", "as": "said"}],
-        "encoding": {"x": x, "y": y, "text": {"field": "said", "type": "nominal"}, "fill": INK},
     }
-    right = {**words, "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11}}
-    left = {**words, "mark": {"type": "text", "align": "right", "dx": -6, "fontSize": 11}}
-    layer = [bars]
-    for part, when in ((right, "datum.score >= 0"), (left, "datum.score < 0")):
-        layer.append({**part, "transform": [*words["transform"], {"filter": when}]})
-    return {"layer": layer, "height": ROW * len(data) + FRAME}

@@ -17,12 +17,13 @@ from moe_core.perf import fit
 from moe_core.report import times
 from moe_core.report.kinds import KINDS, Value, of_case, price
 from moe_core.report.manifest import Provenance
-from moe_core.report.reproduce import show
 from moe_core.report.resolved import Resolved
 from moe_core.report.side import formats, ways
 from moe_core.report.tables import BATCHES, STACK, part_of
+from moe_core.report.tables import written as written
+from moe_core.report.text import many
 from moe_core.report.verdicts import verdict
-from moe_core.units import GIGA, KILO, count, quantity, significant
+from moe_core.units import GIGA, KILO, quantity, significant
 
 Cases = Mapping[str, Resolved]
 
@@ -60,15 +61,15 @@ CHOSEN: dict[str, tuple[str, Callable[[Resolved], str]]] = {
     "mixture": ("Experts, top-k", lambda case: _routing(case)),
     "hardware": ("Device", lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}"),
     "price": ("Price of a device and hour", lambda case: _price(case)),
-    "batch": ("Batch", lambda case: f"{case.batch:,} sequence{'s' * (case.batch > 1)}"),
-    "context": ("Context", lambda case: f"{case.context:,} tokens"),
+    "batch": ("Batch", lambda case: many(case.batch, "sequences")),
+    "context": ("Context", lambda case: many(case.context, "tokens")),
     "weights": ("Weights in", lambda case: formats(case)),
     "kv": ("KV cache in", lambda case: case.kv),
     "asked": ("Split asked for", lambda case: ways(case)),
 }
 RESULTS: dict[str, _Result] = {
     "params.total": _Result("Parameters"),
-    "params.active": _Result("Active parameters"),
+    "params.active": _Result("Active parameters, with embedding"),
     "memory.weights": _Result("Weights", -1),
     "memory.cache": _Result("KV cache and state", -1),
     "fit.devices": _Result("Fits on, devices", -1),
@@ -101,21 +102,6 @@ def cell(how: str, case: Resolved) -> Cell:
     if isinstance(found.value, str):
         return Cell(f"none: {found.value}", None, found.source)
     return Cell(written(found.value, KINDS[how].unit), found.value, found.source, found.low, found.high)
-
-
-def written(value: Value, unit: str) -> str:
-    """A result as people read it, three significant figures."""
-    if isinstance(value, str) or value is None:
-        return show(value, unit)
-    if unit == "$":
-        return f"${significant(value)}"
-    if unit == "parameters":
-        return count(value)
-    if unit in ("s", "B"):
-        return quantity(value, unit)
-    named = unit not in ("devices", "experts")  # the row says so
-    shown = f"{value:,}" if isinstance(value, int) else significant(value)
-    return f"{shown} {unit}" if named else shown
 
 
 def bound(case: Resolved) -> Cell:

@@ -1,45 +1,58 @@
-"""Deck: a review as PowerPoint with native charts, which can be edited. The charts' data are the CSV's.
+"""Deck: a review as PowerPoint, to be shown as it is: native charts (`native`) and tables, notes in words.
 
-No template, no network: 16:9, dark text on white, one finding a slide. python-pptx writes what PowerPoint,
-Keynote and LibreOffice open. Text a spreadsheet would compute is kept text in the charts' workbooks.
+No template, no network: 16:9, dark text on white, one finding a slide, the answer on the first one. Heights
+are counted before anything is placed (`letters`): what does not fit goes on on another slide.
 """
 
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pptx import Presentation
-from pptx.chart.data import CategoryChartData
-from pptx.dml.color import RGBColor
-from pptx.enum.chart import XL_CHART_TYPE, XL_LEGEND_POSITION, XL_MARKER_STYLE, XL_TICK_LABEL_POSITION
-from pptx.enum.dml import MSO_LINE
+from pptx.enum.text import MSO_ANCHOR
 from pptx.opc.constants import CONTENT_TYPE, RELATIONSHIP_TYPE
 from pptx.opc.package import Part
 from pptx.opc.packuri import PackURI
-from pptx.util import Inches, Pt
+from pptx.oxml import parse_xml
+from pptx.oxml.ns import nsdecls
+from pptx.util import Inches, Length, Pt
 
-from moe_core.report import embed
+from moe_core.report import embed, letters, native
 from moe_core.report.blocks import Grid, Words
 from moe_core.report.manifest import Manifest
-from moe_core.report.palette import LIGHT, ROLES
-from moe_core.report.plots import SERIES, Plot
+from moe_core.report.native import colour
+from moe_core.report.palette import LIGHT
+from moe_core.report.plots import Plot
 from moe_core.report.story import Story
-from moe_core.report.tables import GROUPS, STACK
-from moe_core.report.text import cell, clean, is_rtl
+from moe_core.report.text import clean, is_rtl, line, many
 
 WIDE, HIGH, EDGE = Inches(13.333), Inches(7.5), Inches(0.6)
-ROWS, LINES, LETTERS = 13, 16, 105  # of a table and of text on one slide
-_KINDS = {
-    "stacked": XL_CHART_TYPE.BAR_STACKED,
-    "bars": XL_CHART_TYPE.BAR_CLUSTERED,
-    "lines": XL_CHART_TYPE.LINE_MARKERS,
-    "sides": XL_CHART_TYPE.BAR_CLUSTERED,
-}
-_DASHES = (MSO_LINE.SOLID, MSO_LINE.DASH, MSO_LINE.ROUND_DOT, MSO_LINE.DASH_DOT)
-_MARKERS = (XL_MARKER_STYLE.CIRCLE, XL_MARKER_STYLE.SQUARE, XL_MARKER_STYLE.TRIANGLE, XL_MARKER_STYLE.DIAMOND)
+TITLE, BODY, SOURCE, BOTTOM, FOOT = (Inches(at) for at in (0.4, 1.4, 6.35, 6.85, 7.0))
+_COVER, NUMBER = Inches(1.4), Inches(0.8)  # where the cover begins; the width of a slide's number
+ROOM = Length(WIDE - 2 * EDGE)
+PAD = (14.4, 7.2)  # points of a box beside, and above and below its words, as PowerPoint has them
+INNER, HEIGHT = ROOM.pt - PAD[0], Length(BOTTOM - BODY).pt  # points for words, and for what is below a title
+TABLE, TEXT, SMALL, AFTER = 11, 16, 9, 5  # points; the last below a paragraph
+TITLES, SCALES = (24, 21, 18, 16, 14), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+LONG = 400  # characters of a cell
+_FIELD = "{5A3C1F60-2B7D-4E0A-9C11-0D2B6A7E4F10}"
+
+
+class Line(NamedTuple):
+    """A paragraph of a slide of words, and the height it takes."""
+
+    text: str
+    height: float
+
+
+class Row(NamedTuple):
+    """A row of a table, and the height it takes in points."""
+
+    words: tuple[str, ...]
+    height: float
+    marked: bool
 
 
 def deck(story: Story) -> bytes:
@@ -51,204 +64,249 @@ def deck(story: Story) -> bytes:
     _cover(show, story)
     for block in story.blocks:
         if isinstance(block, Plot):
-            _chart(show, block, story.manifest)
+            _chart(show, block)
         elif isinstance(block, Words):
             _words(show, block)
         else:
             _grid(show, block)
-    _words(show, Words("Sources", "\n".join((*story.manifest.lines, *_how(story.manifest)))))
+    _words(show, Words("Sources", "\n".join((*story.manifest.lines, _how(story.manifest)))))
+    _feet(show, story)
     _attach(show, story.manifest)
     sink = io.BytesIO()
     show.save(sink)
     return sink.getvalue()
 
 
-def rows(plot: Plot) -> tuple[list[str], dict[str, list[float | None]]]:
-    """Categories, and the values of each series in their order: what the native chart holds."""
-    data = plot.figure.data
-    names = [str(name) for name in dict.fromkeys(data[plot.category])]
-    series: dict[str, list[float | None]] = {}
-    for name, part in data.groupby(plot.series, sort=False):
-        known = {
-            str(key): float(value) for key, value in zip(part[plot.category], part[plot.value], strict=True)
-        }
-        series[str(name)] = [known.get(category) for category in names]
-    if plot.kind == "stacked":
-        series = {part: series[part] for part in STACK if part in series}
-    return names, series
+# -- slides ----------------------------------------------------------------------------------------
 
 
 def _cover(show: Any, story: Story) -> None:
-    slide = _slide(show, story.title, size=34, top=Inches(2.2))
-    _text(slide, story.question, Inches(3.6), 20, LIGHT.faded)
-    _text(slide, story.lead, Inches(4.5), 20, LIGHT.primary, bold=True)
-    _text(slide, story.manifest.lines[-1], Inches(6.7), 12, LIGHT.faded)
+    """Title, question and answer, as large as they fit together."""
+    parts = (
+        (clean(story.title, 240), 34.0, LIGHT.text, True),
+        (clean(story.question), 20.0, LIGHT.faded, False),
+        (clean(story.answer), 22.0, LIGHT.primary, True),
+    )
+    scale, heights = _scaled([(words, size, bold) for words, size, _, bold in parts])
+    slide, top = show.slides.add_slide(show.slide_layouts[5]), _COVER.pt
+    for (words, size, hue, bold), high in zip(parts, heights, strict=True):
+        shown, points = letters.fitted(words, (size * scale,), INNER, high, bold)
+        place = (Length(Pt(top)), Length(Pt(high + PAD[1])))
+        if slide.shapes.title.text_frame.text:
+            _text(slide, shown, place, points, hue, bold=bold)
+        else:
+            _title(slide, shown, place, points)
+        top += high + 22 if words else 0
+    _notes(slide, f"{story.title}. {story.question} {story.answer}")
 
 
-def _chart(show: Any, plot: Plot, manifest: Manifest) -> None:
-    """One native chart, its provenance under it, its description in the notes."""
+def _scaled(parts: Sequence[tuple[str, float, bool]]) -> tuple[float, list[float]]:
+    """The largest scale at which all parts fit the cover, and the height of each; none takes over half."""
+    room = Length(BOTTOM - _COVER).pt - 3 * 22
+    for scale in SCALES:
+        tall = [letters.height(words, size * scale, INNER, bold) + 0.5 for words, size, bold in parts]
+        if sum(tall) <= room:
+            return scale, tall
+    return SCALES[-1], [min(one, room / len(parts)) for one in tall]
+
+
+def _chart(show: Any, plot: Plot) -> None:
+    """One native chart, what it rests on under it, how it is read in the notes."""
     slide = _slide(show, plot.figure.title)
-    names, series = rows(plot)
-    data = CategoryChartData(number_format="#,##0.###")
-    data.categories = [_label(name) for name in names]
-    for name, values in series.items():
-        data.add_series(_label(name), values)
-    frame = slide.shapes.add_chart(_KINDS[plot.kind], EDGE, Inches(1.35), WIDE - 2 * EDGE, Inches(5.3), data)
-    frame.name = clean(plot.name)
-    frame._element.nvGraphicFramePr.cNvPr.set("descr", clean(plot.figure.alt))
-    _dress(frame.chart, plot)
-    _text(slide, "; ".join(manifest.lines), Inches(6.85), 10, LIGHT.faded)
-    slide.notes_slide.notes_text_frame.text = clean(plot.figure.alt)
-
-
-def _dress(chart: Any, plot: Plot) -> None:
-    chart.font.size, chart.font.color.rgb = Pt(12), _colour(LIGHT.text)
-    chart.has_title, chart.has_legend = False, True
-    chart.legend.position, chart.legend.include_in_layout = XL_LEGEND_POSITION.TOP, False
-    category, value = chart.category_axis, chart.value_axis
-    value.major_gridlines.format.line.color.rgb = _colour(LIGHT.grid)
-    value.format.line.fill.background()
-    for axis, words in ((value, plot.unit), (category, plot.axis)):
-        axis.has_title = True
-        axis.axis_title.text_frame.text = words
-        axis.axis_title.text_frame.paragraphs[0].runs[0].font.size = Pt(12)
-    if plot.kind != "lines":
-        category.reverse_order = True
-        chart.plots[0].gap_width = 60
-    if plot.kind == "sides":  # one bar a category, its name clear of what points to the left
-        chart.plots[0].overlap = 100
-        category.tick_label_position = XL_TICK_LABEL_POSITION.LOW
-        value.minimum_scale, value.maximum_scale = -1, 1
-    for at, series in enumerate(chart.plots[0].series):
-        _series(series, plot, at)
-
-
-def _series(series: Any, plot: Plot, at: int) -> None:
-    """Its colour, and what tells it from the others in grey: dash and marker, or an outline."""
-    if plot.kind == "lines":
-        colour = _colour(LIGHT.role(SERIES[at % len(SERIES)]))
-        series.smooth, series.format.line.width = False, Pt(2.25)
-        series.format.line.color.rgb, series.format.line.dash_style = colour, _DASHES[at % 4]
-        series.marker.style, series.marker.size = _MARKERS[at % 4], 8
-        series.marker.format.fill.solid()
-        series.marker.format.fill.fore_color.rgb = colour
-        return
-    series.format.fill.solid()
-    series.format.fill.fore_color.rgb = _colour(_bar(series.name, plot, at))
-    series.format.line.color.rgb = _colour(LIGHT.background)
-    labels = series.data_labels
-    labels.show_value = plot.kind in ("bars", "sides")
-    labels.number_format, labels.number_format_is_linked = "#,##0.##", False
-
-
-def _bar(name: str, plot: Plot, at: int) -> str:
-    if plot.kind == "stacked":
-        return LIGHT.categorical[list(GROUPS).index(name)] if name in GROUPS else LIGHT.role("limit")
-    if plot.kind == "sides":
-        return LIGHT.role(name if name in ROLES else "limit")
-    return (LIGHT.grid, LIGHT.role("teal"))[at % 2]
+    native.add(slide, plot, (EDGE, BODY, ROOM, Length(SOURCE - BODY)))
+    said, high = "; ".join(f"{one.kind}: {one.detail}" for one in plot.origins), Length(BOTTOM - SOURCE)
+    words, size = letters.fitted(said, (SMALL, SMALL - 1), INNER, high.pt - PAD[1])
+    _text(slide, words, (SOURCE, high), size, LIGHT.faded)
+    _notes(slide, f"{plot.figure.title}. {plot.reading}\nWhere the numbers are from: {said}.")
 
 
 def _words(show: Any, block: Words) -> None:
     """Text, on as many slides as it takes."""
-    lines = [
-        piece
-        for paragraph in clean(block.text).split("\n")
-        for piece in (textwrap.wrap(paragraph, LETTERS) or [""])
-    ]
-    for part, first in _pages(lines, LINES):
-        slide = _slide(show, block.heading if first else f"{block.heading} (continued)")
-        _text(slide, "\n".join(part), Inches(1.4), 16, LIGHT.text)
+    lines = list(_lines(clean(block.text, 50_000)))
+    parts = list(_pages([one.height for one in lines], HEIGHT - PAD[1]))
+    for at, part in enumerate(parts):
+        slide = _slide(show, _heading(block.heading, at))
+        words = "\n".join(one.text for one in lines[part])
+        _text(slide, words, (BODY, Length(BOTTOM - BODY)), TEXT, LIGHT.text, after=AFTER)
+        _notes(slide, f"{block.heading}. {_place(at, len(parts))}")
+
+
+def _lines(text: str) -> Iterator[Line]:
+    """Paragraphs; one that is higher than a slide in several pieces."""
+    most = int((HEIGHT - PAD[1] - AFTER) / (TEXT * letters.LEADING))
+    for paragraph in text.split("\n"):
+        rows = letters.wrap(paragraph, TEXT, INNER) or [""]
+        for start in range(0, len(rows), most):
+            piece = rows[start : start + most]
+            words = paragraph if len(rows) <= most else " ".join(piece)
+            yield Line(words, len(piece) * TEXT * letters.LEADING + AFTER)
 
 
 def _grid(show: Any, block: Grid) -> None:
     """A native table, on as many slides as it takes; rows that differ have a tint."""
-    numbered = list(enumerate(block.rows))
-    for part, first in _pages(numbered, ROWS):
-        slide = _slide(show, block.heading if first else f"{block.heading} (continued)")
-        top = 1 if any(block.head) else 0
-        size = (
-            len(part) + top,
-            len(block.head),
-            EDGE,
-            Inches(1.35),
-            WIDE - 2 * EDGE,
-            Inches(0.4) * len(part),
-        )
-        made = slide.shapes.add_table(*size).table
-        made.first_row, made.horz_banding = bool(top), False
-        for at, words in enumerate(block.head if top else ()):
-            _cell(made.cell(0, at), words, bold=True, fill=LIGHT.panel)
-        for row, (number, words_of_row) in enumerate(part):
-            marked = number in block.marked
-            for at, words in enumerate(words_of_row):
-                _cell(
-                    made.cell(row + top, at),
-                    words,
-                    bold=marked,
-                    fill=LIGHT.panel if marked else LIGHT.background,
-                )
+    head = [block.head] if any(block.head) else []
+    rows = [tuple(clean(words, LONG) for words in row) for row in (*head, *block.rows)]
+    widths = letters.columns(rows or [block.head], TABLE, ROOM.pt, PAD[0])
+    cells = [_row(row, widths, at - len(head) in block.marked) for at, row in enumerate(rows)]
+    top = sum(one.height for one in cells[: len(head)])
+    body = cells[len(head) :]
+    parts = list(_pages([one.height for one in body], HEIGHT - top, even=True))
+    for at, part in enumerate(parts):
+        slide = _slide(show, _heading(block.heading, at))
+        _table(slide, [*cells[: len(head)], *body[part]], widths, headed=bool(head))
+        _notes(slide, f"{block.heading}. {_place(at, len(parts))}")
+
+
+def _row(words: Sequence[str], widths: Sequence[float], marked: bool) -> Row:
+    """A row whose words fit a slide, and its height."""
+    rooms = [wide - PAD[0] for wide in widths]
+    fitted = [
+        letters.fitted(text, (TABLE,), room, HEIGHT * 0.75, True)[0]
+        for text, room in zip(words, rooms, strict=True)
+    ]
+    tall = [letters.height(text, TABLE, room, True) for text, room in zip(fitted, rooms, strict=True)]
+    return Row(tuple(fitted), max(tall) + PAD[1], marked)
+
+
+def _table(slide: Any, rows: Sequence[Row], widths: Sequence[float], headed: bool) -> None:
+    high = Length(Pt(sum(one.height for one in rows)))
+    made = slide.shapes.add_table(max(len(rows), 1), len(widths), EDGE, BODY, ROOM, high).table
+    made.first_row, made.horz_banding = headed, False
+    for column, wide in zip(made.columns, widths, strict=True):
+        column.width = Pt(wide)
+    for at, row in enumerate(rows):
+        made.rows[at].height = Pt(row.height)
+        head = headed and at == 0
+        fill = LIGHT.panel if head or row.marked else LIGHT.background
+        for place, words in enumerate(row.words):
+            _cell(made.cell(at, place), words, bold=head or (row.marked and place == 0), fill=fill)
 
 
 def _cell(box: Any, words: str, *, bold: bool, fill: str) -> None:
     box.fill.solid()
-    box.fill.fore_color.rgb = _colour(fill)
-    box.text_frame.text = clean(words, 400)
+    box.fill.fore_color.rgb = colour(fill)
+    box.text_frame.text = words
     for paragraph in box.text_frame.paragraphs:
-        _style(paragraph, 11, LIGHT.text, bold)
+        _style(paragraph, TABLE, LIGHT.text, bold)
 
 
-def _slide(show: Any, title: str, size: int = 24, top: Any = EDGE) -> Any:
+def _pages(heights: Sequence[float], room: float, even: bool = False) -> Iterator[slice]:
+    """Which items stand on each slide; `even`: as many slides, filled alike."""
+    parts, limit = _filled(heights, room), room
+    if even and len(parts) > 1:
+        limit = max(sum(heights) / len(parts), *heights)
+        while len(_filled(heights, limit)) > len(parts):
+            limit += room / 50
+        parts = _filled(heights, min(limit, room))
+    yield from parts
+
+
+def _filled(heights: Sequence[float], room: float) -> list[slice]:
+    found, start, used = [], 0, 0.0
+    for at, high in enumerate(heights):
+        if at > start and used + high > room:
+            found.append(slice(start, at))
+            start, used = at, 0.0
+        used += high
+    return [*found, slice(start, len(heights))]
+
+
+def _heading(words: str, at: int) -> str:
+    return f"{words} (continued)" if at else words
+
+
+def _place(at: int, count: int) -> str:
+    return f"Slide {at + 1} of {count} with it." if count > 1 else ""
+
+
+# -- what every slide has --------------------------------------------------------------------------
+
+
+def _slide(show: Any, title: str) -> Any:
     """A slide with a title placeholder, so that outlines and screen readers find it."""
     slide = show.slides.add_slide(show.slide_layouts[5])
-    box = slide.shapes.title
-    box.left, box.top, box.width, box.height = EDGE, top, WIDE - 2 * EDGE, Inches(0.8)
-    box.text_frame.word_wrap = True
-    box.text_frame.text = clean(title, 240)
-    for paragraph in box.text_frame.paragraphs:
-        _style(paragraph, size if len(title) < 100 else size - 6, LIGHT.text, True)
+    high = Length(BODY - TITLE - Inches(0.05))
+    words, size = letters.fitted(line(title, 240), TITLES, INNER, high.pt - PAD[1], True)
+    _title(slide, words, (TITLE, high), size)
     return slide
 
 
-def _text(slide: Any, words: str, top: Any, size: int, colour: str, bold: bool = False) -> None:
-    if not words:
-        return
-    box = slide.shapes.add_textbox(EDGE, top, WIDE - 2 * EDGE, Inches(0.5))
+def _title(slide: Any, words: str, place: tuple[Length, Length], size: float) -> None:
+    box = slide.shapes.title
+    box.left, box.top, box.width, box.height = EDGE, place[0], ROOM, place[1]
+    _put(box, words, size, LIGHT.text, bold=True)
+    box.text_frame.vertical_anchor = MSO_ANCHOR.MIDDLE
+
+
+def _text(
+    slide: Any,
+    words: str,
+    place: tuple[Length, Length],
+    size: float,
+    hue: str,
+    *,
+    bold: bool = False,
+    after: float = 0,
+) -> None:
+    """A box of text at (top, height), as wide as the slide's room."""
+    if words.strip():
+        _put(
+            slide.shapes.add_textbox(EDGE, place[0], ROOM, place[1]), words, size, hue, bold=bold, after=after
+        )
+
+
+def _put(box: Any, words: str, size: float, hue: str, *, bold: bool = False, after: float = 0) -> None:
     box.text_frame.word_wrap = True
-    box.text_frame.text = clean(words)
+    box.text_frame.text = words
     for paragraph in box.text_frame.paragraphs:
-        _style(paragraph, size, colour, bold)
+        paragraph.space_after = Pt(after)
+        _style(paragraph, size, hue, bold)
 
 
-def _style(paragraph: Any, size: int, colour: str, bold: bool) -> None:
+def _style(paragraph: Any, size: float, hue: str, bold: bool) -> None:
     properties = paragraph._p.get_or_add_pPr()
     rtl = is_rtl(paragraph.text)
     properties.set("algn", "r" if rtl else "l")
     properties.set("rtl", "1" if rtl else "0")
+    if not paragraph.runs:  # else an empty line is as high as the largest letters
+        paragraph._p.get_or_add_endParaRPr().set("sz", str(int(size * 100)))
     for run in paragraph.runs:
-        run.font.size, run.font.bold, run.font.color.rgb = Pt(size), bold, _colour(colour)
+        run.font.size, run.font.bold, run.font.color.rgb = Pt(size), bold, colour(hue)
 
 
-def _pages(items: Sequence[Any], most: int) -> Iterator[tuple[Sequence[Any], bool]]:
-    for start in range(0, max(len(items), 1), most):
-        yield items[start : start + most], start == 0
+def _notes(slide: Any, words: str) -> None:
+    """What a speaker says, in words."""
+    slide.notes_slide.notes_text_frame.text = clean(words).strip()
 
 
-def _how(manifest: Manifest) -> tuple[str, ...]:
-    count = len(manifest.numbers)
-    return (f"{count} numbers are in this file: python -m moe_core reproduce FILE makes them again.",)
+def _feet(show: Any, story: Story) -> None:
+    """Under every slide whose it is and what made it, and its number, which follows it when it is moved."""
+    made = f"{line(story.title, 60)}; {story.manifest.lines[-1]}"
+    for at, slide in enumerate(show.slides):
+        left = slide.shapes.add_textbox(EDGE, FOOT, Length(ROOM - NUMBER), HIGH - FOOT - Inches(0.1))
+        _put(left, letters.fitted(made, (SMALL,), INNER - NUMBER.pt, SMALL * 1.5)[0], SMALL, LIGHT.faded)
+        right = slide.shapes.add_textbox(WIDE - EDGE - NUMBER, FOOT, NUMBER, HIGH - FOOT - Inches(0.1))
+        right.name = "Slide number"
+        _number(right.text_frame.paragraphs[0], at + 1)
+
+
+def _number(paragraph: Any, number: int) -> None:
+    paragraph._p.get_or_add_pPr().set("algn", "r")
+    fill = f'<a:solidFill><a:srgbClr val="{LIGHT.faded[1:]}"/></a:solidFill>'
+    field = (
+        f'<a:fld {nsdecls("a")} id="{_FIELD}" type="slidenum">'
+        f'<a:rPr lang="en-US" sz="{SMALL * 100}">{fill}</a:rPr><a:t>{number}</a:t></a:fld>'
+    )
+    paragraph._p.append(parse_xml(field))
+
+
+def _how(manifest: Manifest) -> str:
+    count = many(len(manifest.numbers), "numbers")
+    verb = "is" if len(manifest.numbers) == 1 else "are"
+    return f"{count} {verb} in this file: python -m moe_core reproduce FILE makes them again."
 
 
 def _attach(show: Any, manifest: Manifest) -> None:
     """The manifest as a custom XML part, which every reader of the format keeps or ignores."""
     part = Part(PackURI(f"/{embed.PART}"), CONTENT_TYPE.XML, show.part.package, embed.xml(manifest))
     show.part.relate_to(part, RELATIONSHIP_TYPE.CUSTOM_XML)
-
-
-def _label(name: str) -> str:
-    """A label in a chart's workbook: never a formula, never empty."""
-    return str(cell(clean(name, 120))) or " "
-
-
-def _colour(value: str) -> RGBColor:
-    return RGBColor.from_string(value.removeprefix("#"))

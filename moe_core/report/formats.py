@@ -21,13 +21,12 @@ import vl_convert
 
 from moe_core.report import embed
 from moe_core.report.figure import Figure, standalone
+from moe_core.report.letters import FONTS
 from moe_core.report.manifest import NAME, Manifest
 from moe_core.report.markup import page, text
 from moe_core.report.palette import PALETTES
 from moe_core.report.text import cell, clean, line, short
-from moe_core.settings import DATA
 
-FONTS = DATA / "fonts"
 SCALE = 2.0  # of a PNG, over the screen's resolution
 
 

@@ -13,7 +13,7 @@ from moe_core.report.story import Story
 
 def html(story: Story, theme: str = "light") -> bytes:
     """The whole story as one document."""
-    lead = f'<p class="lead">{text(story.lead)}</p>' if story.lead else ""
+    lead = f'<p class="lead">{text(story.answer)}</p>' if story.answer else ""
     question = f"<p>{text(story.question)}</p>" if story.question else ""
     blocks = "".join(_block(block, story, theme) for block in story.blocks)
     title = f'<h1 dir="auto">{text(story.title)}</h1>'
@@ -24,11 +24,12 @@ def html(story: Story, theme: str = "light") -> bytes:
 def _block(block: Block, story: Story, theme: str) -> str:
     if isinstance(block, Plot):
         rows = table(block.figure.data)
-        drawn = picture(block.figure, story.manifest, theme)
-        return f"{drawn}<details><summary>Data ({text(block.unit)})</summary>{rows}</details>"
+        drawn = picture(block.figure, story.manifest.of(block.origins), theme)
+        return f"{drawn}<details><summary>Data: {text(block.unit)}</summary>{rows}</details>"
     heading = f'<h2 dir="auto">{text(block.heading)}</h2>'
     if isinstance(block, Words):
-        return f'{heading}<p dir="auto">{text(block.text)}</p>'
+        parts = (part for part in block.text.split("\n") if part.strip())
+        return heading + "".join(f'<p dir="auto">{text(part)}</p>' for part in parts)
     return heading + _grid(block)
 
 

@@ -87,7 +87,9 @@ def _split(case: Resolved, find: Callable[..., int]) -> int:
 KINDS: dict[str, Kind] = {
     "params.total": Kind("parameters", lambda case, _: case.model.parameters.total, "Parameters"),
     "params.active": Kind(
-        "parameters", lambda case, _: case.model.parameters.active.incl_embeddings, "Active parameters"
+        "parameters",
+        lambda case, _: case.model.parameters.active.incl_embeddings,
+        "Active parameters, with embedding",
     ),
     "memory.weights": Kind("B", lambda case, _: _whole(case).weights_total, "Weights"),
     "memory.cache": Kind(

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from moe_core.report.text import clean, line
+from moe_core.report.text import clean, line, plain
 from moe_core.specs import Spec
 from moe_core.version import __version__, code_version, commit
 
@@ -84,6 +84,10 @@ class Manifest(Spec):
     machine: str = ""
     review: dict[str, Any] | None = None
 
+    def of(self, sources: tuple[Origin, ...]) -> Manifest:
+        """The same for a part of the file, which has fewer sources than the whole."""
+        return self.model_copy(update={"sources": sources or self.sources})
+
     def to_json(self) -> str:
         """JSON in pure ASCII, so that it fits into any container. `<` is escaped: HTML may hold it."""
         values = self.model_dump(by_alias=True, mode="json")
@@ -113,9 +117,9 @@ def make(
     return Manifest(
         schema=1,
         what=what,
-        title=line(title),
+        title=line(plain(title)),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        sources=tuple(Origin(kind=item.kind, detail=clean(item.detail)) for item in sources),
+        sources=tuple(Origin(kind=item.kind, detail=clean(plain(item.detail))) for item in sources),
         scenarios=_plain(scenarios or {}),
         decisions=_plain(decisions or {}),
         runs=tuple(runs),

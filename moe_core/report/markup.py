@@ -47,6 +47,7 @@ figure {{ margin: 1rem 0 2rem; }}
 figure svg, #chart svg {{ max-width: 100%; height: auto; }}
 .faded, figcaption, summary {{ color: {palette.faded}; font-size: .87rem; }}
 .lead {{ font-size: 1.1rem; border-left: 4px solid {palette.primary}; padding: .25rem 0 .25rem 1rem; }}
+th {{ overflow-wrap: break-word; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: start; min-width: 4.5rem; padding: .3rem .9rem .3rem 0;

@@ -129,9 +129,16 @@ def vega_config(palette: Palette) -> dict[str, Any]:
     text = {"labelColor": palette.text, "titleColor": palette.text, "labelFontSize": 12, "titleFontSize": 12}
     return {
         "background": palette.background,
-        "font": "sans-serif",
+        "font": "DejaVu Sans, Verdana, sans-serif",  # the widest first: no other outgrows its place
         "title": {"color": palette.text, "anchor": "start", "fontSize": 15, "offset": 16},
-        "axis": {**text, "gridColor": palette.grid, "domain": False, "ticks": False, "titlePadding": 10},
+        "axis": {
+            **text,
+            "gridColor": palette.grid,
+            "domain": False,
+            "ticks": False,
+            "titlePadding": 10,
+            "labelPadding": 5,
+        },
         "legend": text,
         "header": text,
         "view": {"stroke": "transparent"},

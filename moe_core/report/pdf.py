@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import vl_convert
-from PIL import ImageFont
 
 from moe_core.report import embed, formats
 from moe_core.report.blocks import Grid, Words
 from moe_core.report.figure import Figure
+from moe_core.report.letters import columns, wrap
 from moe_core.report.manifest import Manifest
 from moe_core.report.palette import LIGHT
 from moe_core.report.plots import Plot
@@ -28,15 +27,19 @@ WIDE, HIGH, EDGE = 595.0, 842.0, 48.0
 ROOM = WIDE - 2 * EDGE
 BOTTOM = HIGH - 60
 FAMILY = "DejaVu Sans"
-_FILES = {False: "DejaVuSans.ttf", True: "DejaVuSans-Bold.ttf"}
+CELL, BESIDE = 8.0, 8.0  # points: letters of a table, and the room between its columns
 
 
 class Piece(NamedTuple):
-    """Something of a height that stands on a page: markup around the origin."""
+    """Something of a height that stands on a page: markup around the origin.
+
+    keep: with what follows. head: what stands above it where a page begins with it.
+    """
 
     markup: str
     height: float
-    keep: bool = False  # with what follows
+    keep: bool = False
+    head: Piece | None = None
 
 
 def pdf(story: Story) -> bytes:
@@ -50,10 +53,10 @@ def pdf(story: Story) -> bytes:
 def _pieces(story: Story) -> Iterator[Piece]:
     yield from _text(story.title, 20, bold=True)
     yield from _text(story.question, 11, LIGHT.faded, after=6)
-    yield from _text(story.lead, 12, LIGHT.primary, bold=True, after=8)
+    yield from _text(story.answer, 12, LIGHT.primary, bold=True, after=8)
     for block in story.blocks:
         if isinstance(block, Plot):
-            yield _picture(block.figure, story.manifest)
+            yield _picture(block.figure, story.manifest.of(block.origins))
             continue
         yield Piece("", 14, keep=True)
         yield from _text(block.heading, 13, bold=True, after=4, keep=True)
@@ -92,31 +95,31 @@ def _text(
 
 
 def _grid(block: Grid) -> Iterator[Piece]:
-    """A table, row by row; the first column takes a quarter, rows that differ have a tint."""
-    columns = len(block.head)
-    first = ROOM * (0.26 if columns > 2 else 0.34)
-    widths = [first] + [(ROOM - first) / (columns - 1)] * (columns - 1)
-    if any(block.head):
-        yield _row(block.head, widths, bold=True, tint=LIGHT.panel, head=True)
+    """A table, row by row, its head again on every page; rows that differ have a tint."""
+    head = [block.head] if any(block.head) else []
+    widths = columns([*head, *block.rows] or [block.head], CELL, ROOM, BESIDE)
+    top = _row(block.head, widths, bold=True, tint=LIGHT.panel, head=True) if head else None
+    if top is not None:
+        yield top._replace(keep=True)
     for at, row in enumerate(block.rows):
         marked = at in block.marked
-        yield _row(row, widths, bold=marked, tint=LIGHT.panel if marked else None)
+        yield _row(row, widths, bold=marked, tint=LIGHT.panel if marked else None)._replace(head=top)
 
 
 def _row(
     cells: Sequence[str], widths: Sequence[float], bold: bool, tint: str | None, head: bool = False
 ) -> Piece:
-    size, x, markup, tallest = 8.0, EDGE, [], 1
+    x, markup, tallest = EDGE, [], 1
     for words, width in zip(cells, widths, strict=True):
         rtl = is_rtl(words)
         heavy = head or (bold and x == EDGE)
-        lines = [one for part in words.split("\n") for one in wrap(part, size, width - 8, heavy)][:40] or [""]
-        tallest = max(tallest, len(lines))
-        for at, one in enumerate(lines):
-            drawn = _line(one, x + (width - 6 if rtl else 2), size, LIGHT.text, heavy, rtl)
-            markup.append(f'<g transform="translate(0 {2.5 + at * size * 1.35:.2f})">{drawn}</g>')
+        lines = [one for part in words.split("\n") for one in wrap(part, CELL, width - BESIDE, heavy)]
+        tallest = max(tallest, len(lines[:40]))
+        for at, one in enumerate(lines[:40]):
+            drawn = _line(one, x + (width - 6 if rtl else 2), CELL, LIGHT.text, heavy, rtl)
+            markup.append(f'<g transform="translate(0 {2.5 + at * CELL * 1.35:.2f})">{drawn}</g>')
         x += width
-    height = tallest * size * 1.35 + 6
+    height = tallest * CELL * 1.35 + 6
     back = f'<rect x="{EDGE}" width="{ROOM}" height="{height:.2f}" fill="{tint}"/>' if tint else ""
     rule = f'<path d="M{EDGE} {height:.2f}H{WIDE - EDGE}" stroke="{LIGHT.grid}" stroke-width=".6"/>'
     return Piece(back + "".join(markup) + rule, height)
@@ -155,6 +158,9 @@ def _paginate(pieces: list[Piece]) -> Iterator[list[tuple[float, Piece]]]:
         if page and y + min(need, BOTTOM - EDGE) > BOTTOM:
             yield page
             page, y = [], EDGE
+            if piece.head is not None:
+                page.append((y, piece.head))
+                y += piece.head.height
         page.append((y, piece))
         y += piece.height
     yield page
@@ -179,38 +185,3 @@ def _line(words: str, x: float, size: float, colour: str, bold: bool, rtl: bool,
         f'<text x="{x:.2f}" y="{size:.2f}" font-family="{FAMILY}" font-size="{size}" fill="{colour}"'
         f"{weight}{anchor}>{html.escape(words)}</text>"
     )
-
-
-def wrap(words: str, size: float, room: float, bold: bool = False) -> list[str]:
-    """Lines no wider than `room`; a word that is wider than a line is cut."""
-    lines, now = [], ""
-    for word in clean(words).split():
-        for part in _cut(word, size, room, bold):
-            longer = f"{now} {part}" if now else part
-            if now and width(longer, size, bold) > room:
-                lines.append(now)
-                now = part
-            else:
-                now = longer
-    return [*lines, now] if now else lines
-
-
-def _cut(word: str, size: float, room: float, bold: bool) -> Iterator[str]:
-    while width(word, size, bold) > room and len(word) > 1:
-        fits = max(1, int(len(word) * room / width(word, size, bold)))
-        while fits > 1 and width(word[:fits], size, bold) > room:
-            fits -= 1
-        yield word[:fits]
-        word = word[fits:]
-    yield word
-
-
-def width(words: str, size: float, bold: bool = False) -> float:
-    """Points a line takes in the font that is shipped."""
-    found: float = _font(bold).getlength(words)
-    return found * size / 100
-
-
-@cache
-def _font(bold: bool) -> Any:
-    return ImageFont.truetype(str(formats.FONTS / _FILES[bold]), 100, layout_engine=ImageFont.Layout.BASIC)

@@ -18,6 +18,7 @@ from moe_core.report.kinds import KINDS, Value, compute
 from moe_core.report.manifest import Manifest, Number, Ran
 from moe_core.report.measured import FACTS, Measured, fact
 from moe_core.report.resolved import Resolved
+from moe_core.report.text import many
 from moe_core.runs.bundle import Bundle
 from moe_core.units import quantity, significant
 
@@ -39,9 +40,11 @@ class Check(NamedTuple):
 
     def line(self) -> str:
         """`equal  Memory of A: 93.4 GB`."""
-        said = f"{self.outcome:<10}{self.of}: {self.name} {show(self.was, self.unit)}"
+        digits = 6 if self.outcome == "different" else 3
+        said = f"{self.outcome:<10}{self.of}: {self.name} {show(self.was, self.unit, digits)}"
         if self.outcome == "different":
-            return f"{said}, now {show(self.now, self.unit)}" + (f" ({self.why})" if self.why else "")
+            now = show(self.now, self.unit, digits)
+            return f"{said}, now {now}" + (f" ({self.why})" if self.why else "")
         return f"{said} ({self.why})" if self.why else said
 
 
@@ -65,13 +68,13 @@ def reproduce(manifest: Manifest, find: Find, fresh: bool = False) -> list[Check
     return [_check(number, rules) for number in manifest.numbers]
 
 
-def show(value: Value, unit: str) -> str:
+def show(value: Value, unit: str, digits: int = 3) -> str:
     """A number as people read it; a sentence as it is."""
     if value is None or isinstance(value, str):
         return value or "none"
     if isinstance(value, int) and unit != "B":
-        return f"{value:,} {unit}"
-    return quantity(value, unit) if unit in ("B", "s") else f"{significant(value, 6)} {unit}"
+        return many(value, unit)
+    return quantity(value, unit, digits) if unit in ("B", "s") else f"{significant(value, digits)} {unit}"
 
 
 def _check(number: Number, rules: Mapping[str, Rule]) -> Check:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError
@@ -33,6 +34,7 @@ DEFAULTS = {  # of the sidebar, which leaves them out of its links
 SCALE = ("model", "experts", "top_k", "shared", "seq")  # what the scale model is asked
 SPOKEN = ("architecture", "hardware")
 _MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "price": "", "capacity": "", "own": "", "name": ""}
+_LINK = re.compile(r"(?<!\S)(?:https?://[^\s?]+|/[a-z]*)?\?[a-z_]+=\S+")
 _MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
 
 
@@ -54,6 +56,36 @@ def labels(sides: Sequence[Side]) -> dict[str, Resolved]:
     """The scenarios by letter and name: `A Chat`, or what tells it apart: `B Mixtral-8x7B, A100 80GB`."""
     known = zip(LETTERS, sides, strict=False)
     return {f"{letter} {_short(side, sides)}": side.case for letter, side in known}
+
+
+def called(cases: Mapping[str, Resolved]) -> dict[str, Resolved]:
+    """The scenarios of a report: who was given no name is called by the model, and by what tells it apart.
+
+    Where that would be one name for two, each keeps the longer one it had.
+    """
+    sides = [of_case(_default(name, case), case) for name, case in cases.items()]
+    short = [_short(side, sides) for side in sides]
+    names = short if len(set(short)) == len(short) else list(cases)
+    return dict(zip(names, cases.values(), strict=True))
+
+
+def _default(name: str, case: Resolved) -> str:
+    """The other name that a scenario has unless somebody says otherwise: model and device."""
+    return default_name(case) if name == line(f"{subject(case)} on {case.hardware}", 80) else name
+
+
+def spoken(text: str) -> str:
+    """Words in which every link of the dashboard is what it is a link to; other addresses stay."""
+    return _LINK.sub(_spoken, text)
+
+
+def _spoken(found: re.Match[str]) -> str:
+    link, end = found[0].rstrip(".,;)"), found[0][len(found[0].rstrip(".,;)")) :]
+    try:
+        said = "; ".join(side.name for side in read(link))
+    except ConfigError:
+        said = link if "://" in link else unquote_plus(unquote_plus(link))
+    return said + end
 
 
 def _short(side: Side, sides: Sequence[Side]) -> str:

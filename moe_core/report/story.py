@@ -7,36 +7,35 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moe_core.errors import ConfigError
-from moe_core.report import argument, kinds, tables
+from moe_core.report import answer, argument, kinds, tables
 from moe_core.report.blocks import Block, Grid, Words
+from moe_core.report.candidates import completed
 from moe_core.report.decided import Decided, of_decided, read
 from moe_core.report.formats import digest
-from moe_core.report.manifest import Manifest, Origin, make
+from moe_core.report.manifest import Manifest, make
+from moe_core.report.origins import MODELLED as MODELLED
+from moe_core.report.origins import PREDICTED as PREDICTED
+from moe_core.report.origins import SOURCES as SOURCES
 from moe_core.report.plots import Plot, plots
 from moe_core.report.resolved import Resolved
-from moe_core.report.text import clean, line
-from moe_core.review import Saved
+from moe_core.report.side import called, spoken
+from moe_core.report.text import clean, line, unescaped
+from moe_core.review import Review, Saved
 
-MODELLED = Origin(
-    kind="modelled",
-    detail="parameters counted from the architecture, memory in closed form (moe_core/perf), "
-    "a tenth of each device left to framework and fragmentation",
-)
-PREDICTED = Origin(
-    kind="modelled",
-    detail="times from published kernel measurements where a table holds the shape, else from models fitted "
-    "to them, with their 80 % interval; on as many devices as it takes (moe_core/silicon)",
-)
-SOURCES = (MODELLED, PREDICTED)
 VERDICT = "verdict"
 
 
 class Story(NamedTuple):
-    """A review, told. `lead` is its verdict in one sentence, empty before there is one."""
+    """A review, told.
+
+    lead    its verdict in one sentence, empty before there is one.
+    answer  what stands first in every file: the verdict, else what the scenarios themselves say.
+    """
 
     title: str
     question: str
     lead: str
+    answer: str
     blocks: tuple[Block, ...]
     manifest: Manifest
 
@@ -44,33 +43,61 @@ class Story(NamedTuple):
 def tell(saved: Saved) -> Story:
     """The story of one version of a review. Raises ConfigError for a scenario it cannot read."""
     review, cases, found = saved.review, resolve(saved), read(saved.review.verdict)
-    drawn = plots(cases) if cases else []
-    blocks: list[Block] = argument.blocks(found) if found else []
-    if cases:
-        blocks.append(_side_by_side(cases))
-    blocks += drawn
-    blocks += [] if found else _verdict(review.verdict)
-    blocks += [Words(f"Scenario {case.name}", case.note) for case in review.scenarios if case.note]
-    blocks += [Words("Notes", review.notes)] if review.notes else []
-    blocks += [_log(saved)] if saved.log else []
+    blocks = [*_decided(review, found), *_compared(cases), *_said(saved)]
+    lead = _words(sentence(review.verdict))
     return Story(
-        line(review.title),
-        line(review.question, 1_000),
-        sentence(review.verdict),
-        tuple(blocks),
+        _words(line(review.title)),
+        _words(line(review.question, 1_000)),
+        lead,
+        lead or (answer.sentence(cases, named=True) if cases else ""),
+        tuple(_plain(block) for block in blocks),
         _manifest(saved, cases, found, [block for block in blocks if isinstance(block, Plot)]),
     )
 
 
 def resolve(saved: Saved) -> dict[str, Resolved]:
-    """The scenarios by name. Raises ConfigError naming the one that cannot be read."""
-    found = {}
+    """The scenarios by name, with both candidates of the verdict among them.
+
+    Raises ConfigError naming the one that cannot be read.
+    """
+    cases, found = {}, read(saved.review.verdict)
     for case in saved.review.scenarios:
         try:
-            found[case.name] = Resolved.of(case.resolved)
+            cases[case.name] = Resolved.of(case.resolved)
         except ConfigError as error:
             raise ConfigError(f"scenario ({line(case.name, 40)}): {error}") from error
-    return found
+    return called(cases if found is None else completed(cases, found))
+
+
+def _decided(review: Review, found: Decided | None) -> list[Block]:
+    return _verdict(review.verdict) if found is None else argument.blocks(found)
+
+
+def _compared(cases: Mapping[str, Resolved]) -> list[Block]:
+    return [_side_by_side(cases), *plots(cases)] if cases else []
+
+
+def _said(saved: Saved) -> list[Block]:
+    """What people wrote: on each scenario, on all of them, and what they decided."""
+    review = saved.review
+    notes = [review.notes] if review.notes else []
+    notes += [f"{case.name}: {case.note}" for case in review.scenarios if case.note]
+    found: list[Block] = [Words("Notes", "\n\n".join(notes))] if notes else []
+    return found + ([_log(saved)] if saved.log else [])
+
+
+def _words(text: str) -> str:
+    """As people say it: no link of ours, no escape of Markdown."""
+    return spoken(unescaped(text))
+
+
+def _plain(block: Block) -> Block:
+    if isinstance(block, Words):
+        return Words(_words(block.heading), _words(block.text))
+    if isinstance(block, Grid):
+        rows = tuple(tuple(_words(cell) for cell in row) for row in block.rows)
+        return block._replace(head=tuple(_words(cell) for cell in block.head), rows=rows)
+    return block
 
 
 def sentence(verdict: Mapping[str, Any] | None) -> str:
@@ -81,13 +108,20 @@ def sentence(verdict: Mapping[str, Any] | None) -> str:
 
 def _side_by_side(cases: Mapping[str, Resolved]) -> Grid:
     rows = tables.comparison(cases)
-    marked = frozenset(at for at, row in enumerate(rows) if row.differs and len(cases) > 1)
+    several = len(cases) > 1
+    marked = frozenset(at for at, row in enumerate(rows) if row.differs and several)
     return Grid(
-        "The scenarios side by side",
+        _heading(several, bool(marked)),
         ("", *cases),
         tuple((row.name, *row.values) for row in rows),
         marked,
     )
+
+
+def _heading(several: bool, differ: bool) -> str:
+    if not several:
+        return "The scenario"
+    return "The scenarios side by side" + ("; shaded rows differ" if differ else "")
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> list[Block]:

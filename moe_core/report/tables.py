@@ -14,9 +14,10 @@ import pandas as pd
 from moe_core.errors import InfeasibleError
 from moe_core.perf import fit, memory
 from moe_core.report import times
-from moe_core.report.kinds import HEADLINES, KINDS, compute
+from moe_core.report.kinds import HEADLINES, KINDS, Value, compute
 from moe_core.report.reproduce import show
 from moe_core.report.resolved import Resolved
+from moe_core.report.text import many
 from moe_core.units import GIGA, KILO, count, quantity, significant
 
 # Components that are drawn together, at the place of their colour in the theme: what only dense models
@@ -76,19 +77,30 @@ def part_of(component: str) -> str:
 def comparison(cases: Cases) -> list[Row]:
     """The scenarios side by side: what was chosen, then what follows from it."""
     rows = [_row(name, [read(case) for case in cases.values()]) for name, read in _CHOSEN.items()]
-    return rows + [_row(KINDS[how].title, [_said(how, case) for case in cases.values()]) for how in HEADLINES]
+    alone = all(case.parallel.devices == 1 for case in cases.values())
+    return rows + [
+        _row(_title(how, alone), [_said(how, case) for case in cases.values()]) for how in HEADLINES
+    ]
+
+
+def models(cases: Cases) -> dict[str, str]:
+    """`mixture` or `dense`, each scenario: its colour everywhere."""
+    return {name: "mixture" if case.model.routing else "dense" for name, case in cases.items()}
+
+
+def usable(case: Resolved) -> str:
+    """What a device of this scenario can give."""
+    return quantity(fit.usable(case.capacity), "B")
 
 
 def parameters(cases: Cases) -> pd.DataFrame:
-    """scenario, kind (total, active), billions."""
-    rows = []
+    """scenario, model (dense, mixture), kind (total, active), billions."""
+    rows, kinds = [], models(cases)
     for name, case in cases.items():
         counted = case.model.parameters
-        rows += [
-            {"scenario": name, "kind": "total", "billions": counted.total / GIGA},
-            {"scenario": name, "kind": "active", "billions": counted.active.incl_embeddings / GIGA},
-        ]
-    return pd.DataFrame(rows, columns=["scenario", "kind", "billions"])
+        for kind, size in (("total", counted.total), ("active", counted.active.incl_embeddings)):
+            rows.append({"scenario": name, "model": kinds[name], "kind": kind, "billions": size / GIGA})
+    return pd.DataFrame(rows, columns=["scenario", "model", "kind", "billions"])
 
 
 def footprints(cases: Cases) -> pd.DataFrame:
@@ -107,20 +119,25 @@ def footprints(cases: Cases) -> pd.DataFrame:
 
 
 def growth(cases: Cases) -> pd.DataFrame:
-    """scenario, context (tokens), GB of the fullest device: what a longer context costs."""
-    rows = []
+    """scenario, model, context (tokens), GB of the fullest device: what a longer context costs.
+
+    No context is longer than the model is made for.
+    """
+    rows, kinds = [], models(cases)
     for name, case in cases.items():
+        longest = case.architecture.max_positions if case.architecture else CONTEXTS[-1]
         with suppress(InfeasibleError):
             fixed = fit.fit(case.setting, case.work, case.capacity, case.parallel).footprint.weights_total
             held, batch = case.model, case.batch
-            for context in CONTEXTS:
+            for context in [one for one in CONTEXTS if one <= longest]:
                 size = fixed + sum(memory.working(held, case.work_of(batch, context), case.kv))
-                rows.append({"scenario": name, "context": context, "GB": size / GIGA})
-    return pd.DataFrame(rows, columns=["scenario", "context", "GB"])
+                row = {"scenario": name, "model": kinds[name], "context": context}
+                rows.append({**row, "GB": size / GIGA})
+    return pd.DataFrame(rows, columns=["scenario", "model", "context", "GB"])
 
 
 def distinct(cases: Cases) -> pd.DataFrame:
-    """scenario, batch, share of one layer's experts that a decoding step reads, percent; mixtures only."""
+    """scenario, model, batch, percent of one layer's experts that a decoding step reads; mixtures only."""
     rows = []
     for name, case in cases.items():
         routing = case.model.routing
@@ -128,21 +145,22 @@ def distinct(cases: Cases) -> pd.DataFrame:
             assert routing is not None
             experts = compute("experts.distinct", case.model_copy(update={"batch": batch}), {})
             assert isinstance(experts, int | float)
-            rows.append({"scenario": name, "batch": batch, "percent": 100 * experts / routing[1]})
-    return pd.DataFrame(rows, columns=["scenario", "batch", "percent"])
+            row = {"scenario": name, "model": "mixture", "batch": batch}
+            rows.append({**row, "percent": 100 * experts / routing[1]})
+    return pd.DataFrame(rows, columns=["scenario", "model", "batch", "percent"])
 
 
 def decode(cases: Cases) -> pd.DataFrame:
-    """scenario, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
-    rows = []
+    """scenario, model, batch, ms of one decoding step, low and high (80 %), source; only what fits."""
+    rows, kinds = [], models(cases)
     for name, case in cases.items():
         for batch in BATCHES if times.applies(case) else ():
             with suppress(InfeasibleError):
                 found = times.predicted(case, "decode", batch)
                 spread = {"low": found.lower * KILO, "high": found.upper * KILO}
-                row = {"scenario": name, "batch": batch, "ms": found.seconds * KILO}
+                row = {"scenario": name, "model": kinds[name], "batch": batch, "ms": found.seconds * KILO}
                 rows.append(row | spread | {"source": found.source})
-    return pd.DataFrame(rows, columns=["scenario", "batch", "ms", "low", "high", "source"])
+    return pd.DataFrame(rows, columns=["scenario", "model", "batch", "ms", "low", "high", "source"])
 
 
 def fits(cases: Cases) -> dict[str, bool]:
@@ -159,8 +177,8 @@ _CHOSEN: dict[str, Callable[[Resolved], str]] = {
     "Architecture": lambda case: case.label,
     "Routed experts, top-k": lambda case: _routing(case),
     "Hardware": lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}",
-    "Batch": lambda case: f"{case.batch:,} sequences",
-    "Context": lambda case: f"{case.context:,} tokens",
+    "Batch": lambda case: many(case.batch, "sequences"),
+    "Context": lambda case: many(case.context, "tokens"),
     "Weights": lambda case: case.precision.default,
     "KV cache in": lambda case: case.kv,
 }
@@ -171,18 +189,29 @@ def _routing(case: Resolved) -> str:
     return f"{routing[1]}, top-{routing[0]}" if routing else "dense"
 
 
+def _title(how: str, alone: bool) -> str:
+    """Of a row; where every scenario asks for one device, it says what holds of one only."""
+    one = alone and how in ("memory.total", "fit.context", "fit.batch")
+    return KINDS[how].title + (" on one device" if one else "")
+
+
 def _said(how: str, case: Resolved) -> str:
     if not KINDS[how].applies(case):
         return "dense" if how == "experts.distinct" else "not known here"
-    value, unit = compute(how, case, {}), KINDS[how].unit
-    if isinstance(value, str):
-        return f"none: {value}"
-    if unit == "parameters" and value is not None:
-        return count(value)
+    value = compute(how, case, {})
+    return f"none: {value}" if isinstance(value, str) else written(value, KINDS[how].unit)
+
+
+def written(value: Value, unit: str) -> str:
+    """A result as people read it, three significant figures."""
+    if isinstance(value, str) or value is None:
+        return show(value, unit)
     if unit == "$":
-        return f"${significant(float(value or 0))}"
+        return f"${significant(value)}"
+    if unit == "parameters":
+        return count(value)
     if unit in ("devices", "experts"):  # the row says so
-        return significant(float(value or 0)) if isinstance(value, float) else f"{value:,}"
+        return f"{value:,}" if isinstance(value, int) else significant(value)
     return show(value, unit)
 
 

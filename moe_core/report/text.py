@@ -11,6 +11,12 @@ import unicodedata
 
 _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\U000e0000-\U000e0fff]")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they turn the text that follows around
+_ESCAPED = re.compile(r"\\([`*_{}\[\]()<>#+\-.!|$~:^&\"'=@/])")
+_ICON = re.compile(r":material/\w+:\s?")
+_COLOURED = re.compile(r":[a-z]+(?:-[a-z]+)*\[([^\[\]]*)\]")
+_STARS = re.compile(r"\*\*(.+?)\*\*")
+_AREA = 0xE000  # of private use, where what was escaped waits
+_KEPT = re.compile("[\ue021-\ue07e]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\N{FULLWIDTH EQUALS SIGN}", "|", "%")
 
 
@@ -36,6 +42,26 @@ def cell(value: object) -> object:
         return value
     text = clean(value)
     return "'" + text if text.lstrip(" \n").startswith(_FORMULA) else text
+
+
+def many(count: int, nouns: str) -> str:
+    """`1 device`, `1,024 tokens`: a count with its plural, which loses its last letter after one."""
+    one = count == 1 and nouns.endswith("s") and "/" not in nouns
+    return f"{count:,} {nouns[:-1] if one else nouns}".rstrip()
+
+
+def plain(text: str) -> str:
+    """Markdown of a page as plain words: escapes, icons, colours and stars are taken off."""
+    kept = _ESCAPED.sub(lambda found: chr(_AREA + ord(found[1])), text.replace("\N{WORD JOINER}", ""))
+    kept = _STARS.sub(r"\1", _ICON.sub("", kept))
+    while (less := _COLOURED.sub(r"\1", kept)) != kept:
+        kept = less
+    return _KEPT.sub(lambda found: chr(ord(found[0]) - _AREA), kept)
+
+
+def unescaped(text: str) -> str:
+    """Other people's words without the backslashes that Markdown wants; their own stars and brackets stay."""
+    return _ESCAPED.sub(r"\1", text)
 
 
 def slug(text: str, limit: int = 48) -> str:

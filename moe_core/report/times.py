@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from moe_core import hardware
 from moe_core.errors import ConfigError
 from moe_core.perf import fit
-from moe_core.perf.ops import Step
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step
 from moe_core.report.resolved import Resolved
 
 if TYPE_CHECKING:

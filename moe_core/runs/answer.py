@@ -8,8 +8,8 @@ from typing import Any
 
 from moe_core.errors import StoreError
 from moe_core.runs import bundle, provenance
-from moe_core.runs.context import Context
-from moe_core.runs.layout import Manifest
+from moe_core.runs.context import RunContext
+from moe_core.runs.layout import BundleManifest
 from moe_core.runs.question import Question
 from moe_core.settings import Settings
 from moe_core.version import question_id, run_id
@@ -17,7 +17,7 @@ from moe_core.version import question_id, run_id
 
 def publish(
     question: Question,
-    context: Context,
+    context: RunContext,
     tables: Mapping[str, Mapping[str, Any]],
     summary: Mapping[str, Any],
     rules: Mapping[str, Any],
@@ -32,7 +32,7 @@ def publish(
     complete: False for a part, of which `earlier` is then the directory when the rest is published.
     """
     identity = question_id(question.spec)
-    manifest = Manifest(
+    manifest = BundleManifest(
         run_id=run_id(identity, question.info.key),
         question_id=identity,
         spec=question.spec.model_dump(mode="json"),

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_core.errors import ConfigError, StoreError
-from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, FileEntry, Manifest, checksum
+from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, BundleManifest, FileEntry, checksum
 from moe_core.units import quantity
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -38,7 +38,7 @@ class Bundle(NamedTuple):
     """A published run: where it lies, its manifest, and the manifest's own SHA-256."""
 
     path: Path
-    manifest: Manifest
+    manifest: BundleManifest
     sha256: str
 
     def table(self, name: str) -> pa.Table:
@@ -64,7 +64,7 @@ def check_run_id(run_id: str) -> str:
 
 def publish(
     runs_dir: Path,
-    manifest: Manifest,
+    manifest: BundleManifest,
     tables: Mapping[str, Mapping[str, Any] | pa.Table],
     earlier: Bundle | None = None,
 ) -> Path:
@@ -249,7 +249,7 @@ def read(path: Path) -> Bundle:
     data = _read_bytes(file)
     _look(file, data)
     try:
-        manifest = Manifest.parse_json(data)
+        manifest = BundleManifest.parse_json(data)
     except ConfigError as error:
         raise CorruptError(f"{file} is corrupt ({error}): {_AGAIN}") from error
     foreign = sorted(set(manifest.files) - {f"{name}.parquet" for name in TABLES})

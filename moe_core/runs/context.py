@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 from moe_core import pressure
 from moe_core.errors import CancelledError
-from moe_core.pressure import Busy, Look
+from moe_core.pressure import Busy, Counters
 
 REPORT_EVERY_S = 0.1  # at most ten reports a second, and one at every new stage
 CHECK_EVERY_S = 0.05  # a look at the cancel flag costs about 50 us
 
 
-class Context:
-    """Reports progress, and stops the run between two steps. `Context()` does neither.
+class RunContext:
+    """Reports progress, and stops the run between two steps. `RunContext()` does neither.
 
     time_limit_s  seconds from now after which `step` raises.
     report        called as report(stage, fraction, eta_s): eta_s in seconds, None when unknown.
@@ -36,12 +36,12 @@ class Context:
         settle: Callable[[], str] = lambda: "as the library does",
         published: Callable[[str], None] = lambda run_id: None,
         clock: Callable[[], float] = time.monotonic,
-        look: Callable[[], Look] = pressure.look,
+        look: Callable[[], Counters] = pressure.look,
     ) -> None:
         self._limit, self._report, self._check, self._clock = time_limit_s, report, check, clock
         self._settle, self._look, self.published = settle, look, published
         self._start = clock()
-        self._looks: dict[str, Look] = {"": look()}  # at the start, and at the start of each stage
+        self._looks: dict[str, Counters] = {"": look()}  # at the start, and at the start of each stage
         self._waits: dict[str, None] = {}  # how threads waited, in the order it was seen
         self._stage, self._stage_start = "", self._start
         self._reported = self._checked = -math.inf

@@ -14,7 +14,7 @@ from moe_core.errors import InfeasibleError
 from moe_core.nn.model import Decoder
 from moe_core.runs import admission, allocator, answer, footprint, models, quality, text, timing, tuning
 from moe_core.runs import question as questions
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.runs.question import Question
 from moe_core.runs.record import Decisions, Recorder
 from moe_core.settings import Settings
@@ -25,7 +25,7 @@ QUALITY_ENDS = 0.4  # of the time limit: no reference is begun later, so that me
 TIMING_ENDS = 0.9  # of the time limit: no repeat begins that would end later
 
 
-class Pair(NamedTuple):
+class ModelPair(NamedTuple):
     """The two models that are compared."""
 
     dense: Decoder
@@ -47,7 +47,7 @@ def warm() -> None:
     synchronise(device)
 
 
-def execute(spec: RunSpec, context: Context) -> Path:
+def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle that answers `spec`.
 
     Raises ConfigError, InfeasibleError (before anything is allocated), CancelledError, StoreError.
@@ -81,7 +81,7 @@ def execute(spec: RunSpec, context: Context) -> Path:
 
 
 def _publish_routing(
-    question: Question, context: Context, tables: dict[str, dict[str, Any]], summary: dict[str, Any]
+    question: Question, context: RunContext, tables: dict[str, dict[str, Any]], summary: dict[str, Any]
 ) -> Path | None:
     """The routing, to be seen while the rest is measured; None where the whole answer lies there already."""
     if answer.known(question):
@@ -91,7 +91,7 @@ def _publish_routing(
     return path
 
 
-def prepare(question: Question, context: Context) -> Pair:
+def prepare(question: Question, context: RunContext) -> ModelPair:
     """Both models, ready to run. The same question gets the same weights."""
     torch.manual_seed(question.spec.seed)
     context.step("load", 0.01)
@@ -99,11 +99,11 @@ def prepare(question: Question, context: Context) -> Pair:
     context.step("carve", 0.02)
     moe = models.mixture(question.spec, question.device, question.dtype)
     synchronise(question.device)
-    return Pair(dense, moe)
+    return ModelPair(dense, moe)
 
 
 def _measure(
-    question: Question, pair: Pair, bits_B: np.ndarray, context: Context
+    question: Question, pair: ModelPair, bits_B: np.ndarray, context: RunContext
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """Tables, summary and rules of what follows the routing."""
     bits = _judge(question, pair, bits_B, context)
@@ -131,7 +131,7 @@ def overall(bits: dict[str, np.ndarray], question: Question) -> dict[str, float]
     return {name: float(bits_B.sum() / question.tokens) for name, bits_B in bits.items()}
 
 
-def _record(question: Question, pair: Pair, context: Context) -> tuple[np.ndarray, Decisions]:
+def _record(question: Question, pair: ModelPair, context: RunContext) -> tuple[np.ndarray, Decisions]:
     """What the mixture's router decided, and the bits that the mixture needed for every sequence."""
     sample = question.sample
     names = sample.domains
@@ -146,7 +146,9 @@ def _record(question: Question, pair: Pair, context: Context) -> tuple[np.ndarra
     return bits_B, recorder.decisions()
 
 
-def _judge(question: Question, pair: Pair, bits_B: np.ndarray, context: Context) -> dict[str, np.ndarray]:
+def _judge(
+    question: Question, pair: ModelPair, bits_B: np.ndarray, context: RunContext
+) -> dict[str, np.ndarray]:
     """Bits of every sequence by model. `bits_B`: the mixture's, which are known."""
     judged = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
     found = {}
@@ -159,7 +161,9 @@ def _judge(question: Question, pair: Pair, bits_B: np.ndarray, context: Context)
     return found
 
 
-def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+def _weigh(
+    question: Question, pair: ModelPair, context: RunContext
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """The table `memory`, and the peak of device or process while each model ran."""
     work = question.work()
     predicted, measured, peaks = {}, {}, {}
@@ -174,7 +178,9 @@ def _weigh(question: Question, pair: Pair, context: Context) -> tuple[dict[str, 
     return footprint.columns(predicted, measured), peaks | {"what": peak.what}
 
 
-def _time(question: Question, pair: Pair, context: Context) -> tuple[list[timing.Row], dict[str, Any]]:
+def _time(
+    question: Question, pair: ModelPair, context: RunContext
+) -> tuple[list[timing.TimingRow], dict[str, Any]]:
     """Every timing, and how weights were rotated."""
     context.step("time", 0.4)
     work, rotations, rule = question.work(), {}, {}

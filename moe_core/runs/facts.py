@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from moe_core.errors import ConfigError
 from moe_core.pressure import Busy
-from moe_core.runs.layout import Manifest
+from moe_core.runs.layout import BundleManifest
 
 ROUTING = ("decisions", "tokens", "probabilities")  # published first: the rest of a run may follow
 TABLES_OF = {
@@ -130,7 +130,7 @@ SUMMARIES: dict[str, type[_Part]] = {
 }
 
 
-def check(manifest: Manifest) -> None:
+def check(manifest: BundleManifest) -> None:
     """Raises ConfigError, naming the field, when a page or a query could not use this run."""
     _read("spec", _Asked, manifest.spec)
     _read("provenance", _Provenance, manifest.provenance)
@@ -148,13 +148,13 @@ def check(manifest: Manifest) -> None:
     _whole(manifest, lab)
 
 
-def experts(manifest: Manifest) -> int:
+def experts(manifest: BundleManifest) -> int:
     """Experts of the mixture that ran, of a checked manifest: a trained model brings its own number."""
     mixture = manifest.architectures.get("moe")
     return int(mixture["experts"]["count"] if mixture else manifest.spec["experts"])
 
 
-def _whole(manifest: Manifest, lab: str) -> None:
+def _whole(manifest: BundleManifest, lab: str) -> None:
     """The tables of the lab are there, with rows, and so is what it measured. A run that is still under
     way (`complete` is false) has its routing."""
     partial = not manifest.complete

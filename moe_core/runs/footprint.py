@@ -20,7 +20,7 @@ from moe_core.nn.model import Decoder
 from moe_core.perf import memory
 from moe_core.perf.precision import Format, Precision, size
 from moe_core.runs.live import LiveBytes
-from moe_core.runs.timing import Work
+from moe_core.runs.timing import TimedWork
 from moe_core.specs import GQA, Architecture
 
 COMPONENTS = (
@@ -48,7 +48,7 @@ def predict(arch: Architecture, shape: Shape, form: Format) -> dict[str, int]:
     return parts
 
 
-def measure(model: Decoder, work: Work) -> dict[str, int]:
+def measure(model: Decoder, work: TimedWork) -> dict[str, int]:
     """Bytes by component as allocated, over one prefill of `work`."""
     parts = Counter(weight_bytes(model))
     with torch.inference_mode():

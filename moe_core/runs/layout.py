@@ -54,7 +54,7 @@ class FileEntry(Spec):
     sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
 
-class Manifest(Spec):
+class BundleManifest(Spec):
     """Everything about a run that is not a table. `files` is filled in by `publish`.
 
     complete: False while only the routing is there; the rest follows under the same run.

@@ -13,7 +13,7 @@ from moe_core.perf.precision import Format
 from moe_core.runs import admission, models, text, tuning
 from moe_core.runs.footprint import Shape
 from moe_core.runs.text import Sample
-from moe_core.runs.timing import Teams, Work
+from moe_core.runs.timing import Teams, TimedWork
 from moe_core.specs import Architecture, RunSpec
 
 
@@ -64,11 +64,11 @@ class Question(NamedTuple):
         """The memory that has to be free."""
         return admission.need(self.dense, self.moe, self.shape, self.form, self.kernels.prefill)
 
-    def work(self) -> Work:
+    def work(self) -> TimedWork:
         """Prompt and answer, on the device."""
         window_BW = torch.from_numpy(self.sample.window_BW).to(self.device, torch.int64)
         answer_BK = window_BW[:, self.start : self.start + self.spec.decode_steps]
-        return Work(
+        return TimedWork(
             window_BW[:, : self.spec.seq].contiguous(), answer_BK.contiguous(), self.start, self.teams
         )
 

@@ -34,7 +34,7 @@ LEAST_REPEATS = 3
 BUDGET_S = 2.5  # of repeats beyond the third
 
 
-class Row(NamedTuple):
+class TimingRow(NamedTuple):
     """One row of the table `timings`."""
 
     model: str
@@ -71,7 +71,7 @@ class Teams(NamedTuple):
     decode: int | None = None
 
 
-class Work(NamedTuple):
+class TimedWork(NamedTuple):
     """What is timed: reading a prompt, then K tokens fed one at a time from position `start` on.
 
     `start` is S, or less where prompt and answer together would pass the last position.
@@ -91,7 +91,7 @@ class Work(NamedTuple):
     def device(self) -> torch.device:
         return self.prompt_BS.device
 
-    def first(self, steps: int) -> Work:
+    def first(self, steps: int) -> TimedWork:
         """The same with at most so many decode steps."""
         return self._replace(answer_BK=self.answer_BK[:, :steps])
 
@@ -115,7 +115,7 @@ class Work(NamedTuple):
 class Rotation:
     """A model and copies of it, taken in turn; one KV cache, which fits them all."""
 
-    def __init__(self, model: Decoder, copies: int, work: Work) -> None:
+    def __init__(self, model: Decoder, copies: int, work: TimedWork) -> None:
         self._turn = cycle([model] + [copy.deepcopy(model) for _ in range(copies - 1)])
         self.cache: KVCache = model.new_cache(work.prompt_BS.shape[0], work.positions)
 
@@ -145,25 +145,25 @@ class Patience(NamedTuple):
 
 @torch.inference_mode()
 def measure(
-    rotations: Mapping[str, Rotation], work: Work, patience: Patience, step: Callable[[float], None]
-) -> list[Row]:
+    rotations: Mapping[str, Rotation], work: TimedWork, patience: Patience, step: Callable[[float], None]
+) -> list[TimingRow]:
     """Every row of the table `timings`. `step(share done)` is called between passes, never inside one.
 
     Models alternate within a repeat: what disturbs the machine for a while disturbs both.
     """
     step(0.0)
     warm_up(rotations, work)
-    rows: list[Row] = []
+    rows: list[TimingRow] = []
     start, repeat = time.monotonic(), 0
     while not patience.enough(repeat, time.monotonic() - start):
         for number, name in enumerate(rotations):
             step(min(0.99, (repeat + number / len(rotations)) / patience.wish))
-            rows += [Row(name, *row) for row in _one(rotations[name], work, repeat)]
+            rows += [TimingRow(name, *row) for row in _one(rotations[name], work, repeat)]
         repeat += 1
     return rows
 
 
-def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
+def warm_up(rotations: Mapping[str, Rotation], work: TimedWork) -> None:
     """Untimed decode steps, of each model in turn. Prompts of this shape were read a moment ago."""
     for rotation in rotations.values():
         rotation.cache.advance(work.start)  # zeros stand for the prompt: nobody reads these logits
@@ -172,7 +172,7 @@ def warm_up(rotations: Mapping[str, Rotation], work: Work) -> None:
         spent += sum(work.first(1).decode(rotation, NULL) for rotation in rotations.values())
 
 
-def _one(rotation: Rotation, work: Work, repeat: int) -> Iterator[tuple[str, str, int, float]]:
+def _one(rotation: Rotation, work: TimedWork, repeat: int) -> Iterator[tuple[str, str, int, float]]:
     """Both phases of one repeat. Prefill comes first: it fills the cache that decode reads."""
     spans = Spans(work.device)
     watched_s = work.prefill(rotation, spans)
@@ -186,12 +186,12 @@ def _one(rotation: Rotation, work: Work, repeat: int) -> Iterator[tuple[str, str
     yield from (("decode", part, repeat, seconds / steps) for part, seconds in spans.seconds().items())
 
 
-def columns(rows: list[Row]) -> dict[str, list[Any]]:
+def columns(rows: list[TimingRow]) -> dict[str, list[Any]]:
     """The table `timings`."""
-    return {name: [getattr(row, name) for row in rows] for name in Row._fields}
+    return {name: [getattr(row, name) for row in rows] for name in TimingRow._fields}
 
 
-def median_total(rows: list[Row], model: str, phase: str) -> float:
+def median_total(rows: list[TimingRow], model: str, phase: str) -> float:
     """Median seconds of the plain passes."""
     seconds = [
         row.seconds for row in rows if (row.model, row.phase, row.component) == (model, phase, "total")

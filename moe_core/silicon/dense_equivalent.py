@@ -17,17 +17,16 @@ import numpy as np
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf import dense_curve
 from moe_core.perf.benchmark_load import benchmark_load
-from moe_core.perf.dense_curve import Point
+from moe_core.perf.dense_equivalent import CurvePoint, point
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.moe_layer import LayerCase, seconds, work
 from moe_core.perf.precision import BITS
 from moe_core.perf.step_time import Product
-from moe_core.silicon import constants, layer, layer_accuracy, layer_constants, layer_tables, systems, tables
+from moe_core.silicon import constants, layer, systems, tables
+from moe_core.silicon.kernels import product
 from moe_core.silicon.layer import TABLED, Popularity
 from moe_core.silicon.place import Place, dtype
-from moe_core.silicon.product_time import product
 from moe_core.silicon.tables import Curve, Where
 
 TOKENS = tuple(2**i for i in range(15))
@@ -38,7 +37,7 @@ _MODEL_WIDTHS = tuple(2**i for i in range(6, 21))
 Source = Literal["measured elsewhere", "modelled"]
 
 
-class Dense(NamedTuple):
+class DenseTimes(NamedTuple):
     """Seconds of dense networks of `widths` at some tokens. `held`: this hidden size was timed."""
 
     widths: tuple[float, ...]
@@ -49,7 +48,7 @@ class Dense(NamedTuple):
 class Series(NamedTuple):
     """One curve of the chart: where it comes from, under which load, in words."""
 
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     source: Source
     note: str
 
@@ -63,7 +62,9 @@ def of(bank_layer: Mixture, tokens: int) -> LayerCase:
 # -- the dense side --------------------------------------------------------------------------------
 
 
-def dense(hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str = "vllm") -> Dense:
+def dense(
+    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str = "vllm"
+) -> DenseTimes:
     """Seconds over width: measured products between measured hidden sizes, else the products' model.
 
     Raises ConfigError for a format that is not one of ours.
@@ -77,10 +78,10 @@ def dense(hardware: Hardware, form: str, mixture: Mixture, tokens: int, framewor
     widths, times = found or _modelled(place, form, mixture.hidden, gates, tokens)
     between = [small + 2 * (gates + 1) * width * tokens / hardware.bandwidth for width in widths]
     held = found is not None and mixture.hidden in tables.gemm_sizes(_tables(place, dtype(form)), "k")
-    return Dense(widths, tuple(a + b for a, b in zip(times, between, strict=True)), held)
+    return DenseTimes(widths, tuple(a + b for a, b in zip(times, between, strict=True)), held)
 
 
-def width_seconds(known: Dense, width: float) -> float:
+def width_seconds(known: DenseTimes, width: float) -> float:
     """Seconds of one width; beyond the known ones in proportion."""
     if width <= known.widths[0]:
         return known.seconds[0]
@@ -207,13 +208,15 @@ def predicted(
     return Series(tuple(points), "modelled", note)
 
 
-def _point(tokens: int, time: float, lower: float, upper: float, beside: float, known: Dense) -> Point:
+def _point(
+    tokens: int, time: float, lower: float, upper: float, beside: float, known: DenseTimes
+) -> CurvePoint:
     interval = (lower + beside, upper + beside)
-    return dense_curve.point(tokens, time + beside, known.widths, known.seconds, interval)
+    return point(tokens, time + beside, known.widths, known.seconds, interval)
 
 
 def _beside(
-    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str, known: Dense
+    hardware: Hardware, form: str, mixture: Mixture, tokens: int, framework: str, known: DenseTimes
 ) -> float:
     """Router, scores and top-k, and the shared experts as the dense network they are."""
     router = product(Product(tokens, mixture.experts, mixture.hidden, "bf16"), _place(hardware, framework))
@@ -227,18 +230,18 @@ def _held_out(
     """Seconds and interval by the fold without this architecture; None where there is no such fold."""
     system = systems.of(hardware)
     group = (system.name, framework, form)
-    if not system.own or load not in TABLED or group not in layer_constants.groups():
+    if not system.own or load not in TABLED or group not in constants.layer_groups():
         return None
     shape = "/".join(str(n) for n in (mixture.hidden, mixture.width, mixture.experts, mixture.top_k))
-    fitted = layer_constants.kernels(*group)[layer_constants.serving(*group, 1, 1)]
+    fitted = constants.layer_kernels(*group)[constants.layer_serving(*group, 1, 1)]
     if shape not in fitted.folds:
         return None
     own, scale = fitted.folds[shape]
     assert isinstance(load, str), "a table's load has a name"
-    mend = layer_tables.mend(system.name, framework)
+    mend = layer.mend(system.name, framework)
     drawn = benchmark_load(load, tokens, mixture.experts, mixture.top_k, 1, mend)
-    asked = work(of(mixture, tokens), drawn, layer_tables.machine(system.name, form))
+    asked = work(of(mixture, tokens), drawn, layer.machine(system.name, form))
     guess = float(seconds(asked, own, cached=True)) * scale
-    which = int(layer_accuracy.bucket(*(np.asarray([n]) for n in (tokens, 1, 1)))[0])
-    low, high = layer_accuracy.intervals(*group)[which]
+    which = int(constants.bucket(*(np.asarray([n]) for n in (tokens, 1, 1)))[0])
+    low, high = constants.layer_intervals(*group)[which]
     return guess, guess * low, guess * high

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Literal, NamedTuple
 
+from moe_core import hardware as devices
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
+from moe_core.perf.benchmark_load import Mend
+from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.expert_load import Load, expected
-from moe_core.perf.moe_layer import LayerCase, Machine, Work, overhead, roof, seconds, work
-from moe_core.silicon import layer_accuracy, layer_constants, layer_tables, systems, tables
-from moe_core.silicon.layer_constants import Fitted
-from moe_core.silicon.systems import CACHES
+from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, overhead, roof, seconds, work
+from moe_core.perf.precision import BITS
+from moe_core.perf.step_time import Bank
+from moe_core.silicon import constants, systems, tables
+from moe_core.silicon.constants import LayerFit
+from moe_core.silicon.loads import timed_load
+from moe_core.silicon.place import KernelTime, Place, timed
+from moe_core.silicon.systems import CACHES, SYSTEMS
 
 TABLED = ("balanced", "power_law_1.01", "power_law_1.2")
 DEFAULT = "power_law_1.01"  # the load whose measurement is scaled to loads that no table has
@@ -30,6 +38,15 @@ _NEAREST = {
     "nvfp4": "mxfp4",
     "mxfp4": "int4",
     "fp8_block": "fp8",
+}
+# Stages of formats that run the same weights; within a stage the fastest. vLLM's kernel for one 8-bit scale a
+# tensor is four times slower than 16 bits on Hopper; 4-bit weights meet 8-bit activations where they can.
+_ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "fp8": (("fp8", "fp8_block"),),
+    "fp8_block": (("fp8_block",), ("fp8",)),
+    "mxfp4": (("mxfp4_a8",), ("mxfp4",)),
+    "fp16": (("bf16",),),
+    "fp32": (("bf16",),),
 }
 
 Bound = Literal["memory", "compute", "overhead"]
@@ -50,7 +67,7 @@ class LayerEstimate(NamedTuple):
     note: str
 
 
-class _Place(NamedTuple):
+class _Group(NamedTuple):
     """Whose constants serve: a group of the tables, on its own device or on another."""
 
     system: str
@@ -60,11 +77,11 @@ class _Place(NamedTuple):
     machine: Machine
 
 
-class _Asked(NamedTuple):
+class _Modelled(NamedTuple):
     """A case on a machine under one load: its work and its modelled seconds."""
 
     load: Load
-    work: Work
+    work: LayerWork
     modelled: float
 
 
@@ -118,19 +135,19 @@ def _check(case: LayerCase) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _place(hardware: Hardware, dtype: str, framework: str) -> _Place:
+def _place(hardware: Hardware, dtype: str, framework: str) -> _Group:
     """The group to take constants from: the format asked for, else the nearest that was fitted."""
     system = systems.of(hardware)
     form = _form(system.name, framework, dtype)
-    peak = hardware.peak(layer_tables.multiplied(dtype))
-    of = Machine(hardware.bandwidth, peak, CACHES[system.name], layer_tables.weight_bytes(dtype))
-    return _Place(system.name, framework, form, system.own, of)
+    peak = hardware.peak(multiplied(dtype))
+    of = Machine(hardware.bandwidth, peak, CACHES[system.name], weight_bytes(dtype))
+    return _Group(system.name, framework, form, system.own, of)
 
 
 @lru_cache(maxsize=1024)
 def _form(system: str, framework: str, dtype: str) -> str:
     """The fitted format nearest to `dtype`. Raises ConfigError."""
-    fitted = set(layer_constants.groups())
+    fitted = set(constants.layer_groups())
     if framework not in {group[1] for group in fitted}:
         raise ConfigError(
             f"framework ({framework}): must be one of {', '.join(sorted({g[1] for g in fitted}))}"
@@ -143,44 +160,43 @@ def _form(system: str, framework: str, dtype: str) -> str:
     return form
 
 
-def _load(case: LayerCase, load: Popularity, place: _Place) -> Load:
+def _load(case: LayerCase, load: Popularity, place: _Group) -> Load:
     tokens, experts = int(case.tokens), int(case.experts)
     top_k, ranks = int(case.top_k), int(case.ep)
     if isinstance(load, str):
         if load not in TABLED:
             raise ConfigError(f"distribution ({load}): must be uniform or one of {', '.join(TABLED)}")
-        mend = layer_tables.mend(place.system, place.framework)
-        return layer_tables.timed_load(load, tokens, experts, top_k, ranks, mend)
+        return timed_load(load, tokens, experts, top_k, ranks, mend(place.system, place.framework))
     return expected(experts, top_k, tokens, ranks, load)
 
 
-def _fitted(place: _Place, case: LayerCase) -> Fitted:
+def _fitted(place: _Group, case: LayerCase) -> LayerFit:
     group = (place.system, place.framework, place.dtype)
-    return layer_constants.kernels(*group)[layer_constants.serving(*group, int(case.tp), int(case.ep))]
+    return constants.layer_kernels(*group)[constants.layer_serving(*group, int(case.tp), int(case.ep))]
 
 
-def _asked(place: _Place, case: LayerCase, load: Popularity) -> _Asked:
+def _asked(place: _Group, case: LayerCase, load: Popularity) -> _Modelled:
     """Modelled with weights in memory, as they are when other layers ran in between."""
     found = _load(case, load, place)
     of, fitted = work(case, found, place.machine), _fitted(place, case)
-    return _Asked(found, of, max(float(seconds(of, fitted.constants)) * fitted.scale, float(roof(of))))
+    return _Modelled(found, of, max(float(seconds(of, fitted.constants)) * fitted.scale, float(roof(of))))
 
 
-def _measured(place: _Place, case: LayerCase, load: str) -> float | None:
+def _measured(place: _Group, case: LayerCase, load: str) -> float | None:
     """The table's seconds."""
     where = tables.Where(place.system, place.framework, place.dtype)
     shape = {name: int(getattr(case, name)) for name in ("hidden", "inter", "experts", "top_k", "tp", "ep")}
     return tables.moe(where, float(case.tokens), distribution=load, **shape)
 
 
-def _interval(place: _Place, case: LayerCase) -> tuple[float, float]:
-    held = layer_accuracy.intervals(place.system, place.framework, place.dtype)
-    low, high = held[int(layer_accuracy.bucket(case.tokens, case.tp, case.ep))]
+def _interval(place: _Group, case: LayerCase) -> tuple[float, float]:
+    held = constants.layer_intervals(place.system, place.framework, place.dtype)
+    low, high = held[int(constants.bucket(case.tokens, case.tp, case.ep))]
     return (min(low, 1.0), max(high, 1.0)) if place.own else (min(low, 1.0) / FAR, max(high, 1.0) * FAR)
 
 
 def _answer(
-    asked: _Asked, fitted: Fitted, place: _Place, found: float, interval: tuple[float, float], note: str
+    asked: _Modelled, fitted: LayerFit, place: _Group, found: float, interval: tuple[float, float], note: str
 ) -> LayerEstimate:
     memory, compute = float(asked.work.memory), float(asked.work.flops)
     least = max(memory, compute)
@@ -200,12 +216,112 @@ def _answer(
     )
 
 
-def _where(place: _Place) -> str:
+def _where(place: _Group) -> str:
     return f"{place.framework} on {place.system}, {place.dtype}"
 
 
-def _how(place: _Place, dtype: str) -> str:
+def _how(place: _Group, dtype: str) -> str:
     how = f"constants fitted to {_where(place)}"
     if place.dtype != dtype:
         how += f", the nearest format measured to {dtype}"
     return how if place.own else how + ", scaled by the data sheets to this device"
+
+
+# -- the data sheet --------------------------------------------------------------------------------
+
+
+def machine(system: str, dtype: str) -> Machine:
+    """Data sheet of a measured system for weights stored in `dtype`."""
+    device = devices.get(SYSTEMS[system])
+    return Machine(device.bandwidth, device.peak(multiplied(dtype)), CACHES[system], weight_bytes(dtype))
+
+
+def weight_bytes(dtype: str) -> float:
+    """Bytes of a stored weight, scales included."""
+    stored = {"mxfp4_a8": "mxfp4"}.get(dtype, dtype)  # 8-bit activations, the same weights
+    return float({str(form): bits for form, bits in BITS.items()}[stored]) / 8
+
+
+def multiplied(dtype: str) -> str:
+    """The format of the products: 4-bit weights alone are widened to 16 bits first."""
+    return {"mxfp4": "bf16", "int4": "bf16", "mxfp4_a8": "fp8"}.get(dtype, dtype)
+
+
+def mend(system: str, framework: str) -> Mend:
+    """How the collector of a table mended its random loads: only vLLM on the A100 is of the older kind."""
+    return "index" if (system, framework) == ("a100_sxm", "vllm") else "rank"
+
+
+# -- one bank of a step ----------------------------------------------------------------------------
+
+
+def bank(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> KernelTime:
+    """One layer's experts; `distinct` are those hit on all ranks, bytes those of the busiest rank's."""
+    asked, popularity = _local(kernel, load) if kernel.exchanged and kernel.ep > 1 else (kernel, load)
+    found = _best(asked, place, popularity)
+    hit = uniform(kernel.experts, kernel.top_k, kernel.tokens)
+    if load is not None:
+        hit = popular(load, kernel.top_k, kernel.tokens)
+    measured = _is_measured(found)
+    spread = max(found.upper / found.seconds, found.seconds / found.lower) - 1
+    answer = timed(place, kernel.form, found.seconds, found.flops, found.bytes, measured, spread)
+    return answer._replace(distinct=hit)
+
+
+def _local(kernel: Bank, load: tuple[float, ...] | None) -> tuple[Bank, tuple[float, ...] | None]:
+    """What the busiest rank runs after a dispatch: its own experts, each row sent to one of them."""
+    held, share, own = ceil(kernel.experts / kernel.ep), 1 / kernel.ep, None
+    if load is not None:
+        slices = [load[at : at + held] for at in range(0, len(load), held)]
+        own = max(slices, key=sum)
+        share = sum(own) / sum(load)
+    rows = max(1, round(kernel.tokens * kernel.top_k * share))
+    return kernel._replace(tokens=rows, experts=held, top_k=1, ep=1), own
+
+
+def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEstimate:
+    """Measured in this framework or another, in the order of formats; else this framework's fastest model."""
+    modelled: LayerEstimate | None = None
+    for forms in _ALTERNATIVES.get(kernel.form, ((kernel.form,),)):
+        for name in place.frameworks:
+            tried = forms if modelled is None else [f for f in forms if _tabled(kernel, place, name, f)]
+            found = [one for form in tried if (one := _estimate(kernel, place, name, form, load))]
+            known = [one for one in found if _is_measured(one)]
+            if known:
+                return min(known, key=lambda one: one.seconds)
+            modelled = modelled or min(found, key=lambda one: one.seconds, default=None)
+    if modelled is None:
+        raise ConfigError(f"experts ({kernel.form}): no kernel was measured for it on {place.system}")
+    return modelled
+
+
+def _estimate(
+    kernel: Bank, place: Place, framework: str, form: str, load: tuple[float, ...] | None
+) -> LayerEstimate | None:
+    """None where this framework was not measured with this format."""
+    case = _case(kernel)
+    if load is not None:
+        load = (*load, *(0.0,) * (int(case.experts) - kernel.experts))
+    try:
+        return estimate(place.device, form, case, framework=framework, load=load)
+    except ConfigError:
+        return None
+
+
+def _tabled(kernel: Bank, place: Place, framework: str, form: str) -> bool:
+    """Whether a table of this framework holds the shape: its model is not asked once another has answered."""
+    try:
+        return held(place.device, form, _case(kernel), framework)
+    except ConfigError:
+        return False
+
+
+def _case(kernel: Bank) -> LayerCase:
+    experts = ceil(kernel.experts / kernel.ep) * kernel.ep  # ranks hold whole experts: the last may have room
+    sizes = (kernel.tokens, kernel.hidden, kernel.inter, experts, kernel.top_k)
+    return LayerCase(*sizes, tp=kernel.tp, ep=kernel.ep, gated=kernel.gated)
+
+
+def _is_measured(found: LayerEstimate) -> bool:
+    """A table holds the shape; its load may have been scaled to ours."""
+    return found.source == "measured elsewhere" or found.note.startswith("measured")

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf.gemm import Machine
-from moe_core.perf.precision import BITS, Format
+from moe_core.perf.gemm import DataSheet
 
 MEASURED = 0.06  # log error of a look-up: repeats and neighbouring kernels differ by so much
 BETWEEN = 0.12  # of a product between measured shapes
@@ -29,7 +28,7 @@ class Place(NamedTuple):
         return ("sglang", "vllm") if self.framework == "sglang" else ("vllm", "sglang")
 
 
-class Timed(NamedTuple):
+class KernelTime(NamedTuple):
     """Seconds of one run, what it multiplies and moves, the least time the data sheet allows for both."""
 
     seconds: float
@@ -42,21 +41,9 @@ class Timed(NamedTuple):
     distinct: float | None = None
     network: bool = False
 
-    def scaled(self, factor: float) -> Timed:
+    def scaled(self, factor: float) -> KernelTime:
         """Another framework's kernel, never below the roof."""
-        return Timed(max(self.seconds * factor, self.compute_s, self.memory_s), *self[1:])
-
-
-_WIDTHS = {form: float(bits) / 8 for form, bits in BITS.items()}
-
-
-def width(form: str) -> float:
-    """Bytes of one stored element, scales included."""
-    return _WIDTHS[_weights(form)]
-
-
-def _weights(form: str) -> Format:
-    return form  # type: ignore[return-value]
+        return KernelTime(max(self.seconds * factor, self.compute_s, self.memory_s), *self[1:])
 
 
 def dtype(form: str) -> str:
@@ -64,12 +51,12 @@ def dtype(form: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def machine(place: Place, form: str) -> Machine:
+def machine(place: Place, form: str) -> DataSheet:
     """The data sheet for products in `form`; a format it has no peak for is widened to 16 bits."""
     try:
-        return Machine(place.device.peak(form), place.device.bandwidth)
+        return DataSheet(place.device.peak(form), place.device.bandwidth)
     except ConfigError:
-        return Machine(place.device.peak("bf16"), place.device.bandwidth)
+        return DataSheet(place.device.peak("bf16"), place.device.bandwidth)
 
 
 def far(place: Place) -> float:
@@ -79,14 +66,14 @@ def far(place: Place) -> float:
 
 def timed(
     place: Place, form: str, seconds: float, flops: float, moved: float, measured: bool, spread: float
-) -> Timed:
+) -> KernelTime:
     """A kernel on the device's memory and multipliers, never below their roof."""
     sheet = machine(place, form)
     compute, memory = flops / sheet.peak, moved / sheet.bandwidth
-    return Timed(max(seconds, compute, memory), flops, moved, compute, memory, measured, spread)
+    return KernelTime(max(seconds, compute, memory), flops, moved, compute, memory, measured, spread)
 
 
-def sent(place: Place, seconds: float, nbytes: float, measured: bool, spread: float) -> Timed:
+def sent(place: Place, seconds: float, nbytes: float, measured: bool, spread: float) -> KernelTime:
     """A collective: its bytes cross the link, inside a node never faster than the data sheet's."""
     least = nbytes / place.device.link if place.device.link else 0.0
-    return Timed(max(seconds, least), 0.0, 0.0, 0.0, 0.0, measured, spread, network=True)
+    return KernelTime(max(seconds, least), 0.0, 0.0, 0.0, 0.0, measured, spread, network=True)

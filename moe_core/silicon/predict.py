@@ -2,7 +2,7 @@
 
 Every kernel the busiest device runs (`perf.step_time`) is looked up in a measured table or modelled
 (`silicon.kernels`), and a framework's constants for what no table holds are added: small kernels a
-layer, the host a step. Both were fitted to served models end to end (`silicon.endtoend`).
+layer, the host a step. Both were fitted to served models end to end (`silicon.workshop.served`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Literal, NamedTuple
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.ops import Step
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.perf.step_time import Work, block_products, small_kernels, works
+from moe_core.perf.step_time import Op, Step, block_products, ops, small_kernels
 from moe_core.silicon import constants, systems
 from moe_core.silicon.kernels import time
-from moe_core.silicon.place import Place, Timed
+from moe_core.silicon.place import KernelTime, Place
 from moe_core.specs import Architecture
 
 Bound = Literal["memory", "compute", "overhead", "network"]
@@ -92,9 +91,9 @@ def predict(
     system = systems.of(hardware)
     place = Place(hardware, system.name, system.own, framework)
     shares = None if load is None or arch.experts is None else resampled(load, arch.experts.count)
-    listed = works(arch, step, precision, kv, parallel)
+    listed = ops(arch, step, precision, kv, parallel)
     factor = constants.served(framework)["kernels"]
-    found = [(work, time(work.kernel, place, shares).scaled(factor)) for work in listed]
+    found = [(op, time(op.kernel, place, shares).scaled(factor)) for op in listed]
     sums = [*_parts(found), _host(arch, listed, framework)]
     return _prediction(sums, constants.served(framework)["spread"], system.own)
 
@@ -127,21 +126,21 @@ def _mean(values: Sequence[float], low: float, high: float) -> float:
     return total / (high - low)
 
 
-def _parts(found: Iterable[tuple[Work, Timed]]) -> list[_Sum]:
-    """Works of one name together."""
-    groups: dict[str, list[tuple[Work, Timed]]] = {}
-    for work, timed in found:
-        groups.setdefault(work.name, []).append((work, timed))
+def _parts(found: Iterable[tuple[Op, KernelTime]]) -> list[_Sum]:
+    """Ops of one name together."""
+    groups: dict[str, list[tuple[Op, KernelTime]]] = {}
+    for op, timed in found:
+        groups.setdefault(op.name, []).append((op, timed))
     return [_together(name, group) for name, group in groups.items()]
 
 
-def _together(name: str, group: list[tuple[Work, Timed]]) -> _Sum:
+def _together(name: str, group: list[tuple[Op, KernelTime]]) -> _Sum:
     seconds = moved = flops = spread = measured = 0.0
-    for work, timed in group:
-        spent = work.times * timed.seconds
+    for op, timed in group:
+        spent = op.times * timed.seconds
         seconds += spent
-        flops += work.times * timed.flops
-        moved += work.times * timed.bytes
+        flops += op.times * timed.flops
+        moved += op.times * timed.bytes
         spread += spent * timed.spread
         measured += spent if timed.measured else 0.0
     source: Source = "measured elsewhere" if measured > (1 - MAIN) * seconds else "modelled"
@@ -149,21 +148,21 @@ def _together(name: str, group: list[tuple[Work, Timed]]) -> _Sum:
     return _Sum(part, spread / seconds, next((t.distinct for _, t in group if t.distinct is not None), None))
 
 
-def _bound(group: list[tuple[Work, Timed]]) -> Bound:
+def _bound(group: list[tuple[Op, KernelTime]]) -> Bound:
     """Where the time goes: overhead if the roof explains less than half of it."""
     if group[0][1].network:
         return "network"
     total = compute = memory = 0.0
-    for work, timed in group:
-        total += work.times * timed.seconds
-        compute += work.times * timed.compute_s
-        memory += work.times * timed.memory_s
+    for op, timed in group:
+        total += op.times * timed.seconds
+        compute += op.times * timed.compute_s
+        memory += op.times * timed.memory_s
     if max(compute, memory) < 0.4 * total:
         return "overhead"
     return "compute" if compute > memory else "memory"
 
 
-def _host(arch: Architecture, listed: list[Work], framework: str) -> _Sum:
+def _host(arch: Architecture, listed: list[Op], framework: str) -> _Sum:
     """Small kernels (norms, rotary, gates, top-k, scaling of blocks) and the host between two steps."""
     served = constants.served(framework)
     small = served["small"] * small_kernels(arch) + served["block"] * block_products(listed)

@@ -8,8 +8,8 @@ prefilled in between, so every token carries its share of that:
 
 decode(n) is kernels + small kernels + host (`silicon.predict`); n is what the memory holds, if that is less
 than what was asked: the rest waits. Few constants per framework, fitted to served benchmarks
-(`silicon.endtoend`). Benchmarks whose prompts run in step meet and wait differently; the others begin with a
-burst too, whose share of the mean is `burst`. `busy` is the share of time spent on prompts.
+(`silicon.workshop.served`). Benchmarks whose prompts run in step meet and wait differently; the others begin
+with a burst too, whose share of the mean is `burst`. `busy` is the share of time spent on prompts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import NamedTuple
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.ops import Step
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.perf.step_time import block_products, small_kernels, works
+from moe_core.perf.step_time import Step, block_products, ops, small_kernels
 from moe_core.silicon import systems
 from moe_core.silicon.kernels import time
 from moe_core.silicon.place import Place
@@ -120,5 +119,5 @@ def _kernels(
     arch: Architecture, step: Step, precision: Precision, kv: Format, parallel: Parallel, place: Place
 ) -> tuple[float, int]:
     """Seconds of all kernels of a step, and its products that scale by blocks."""
-    found = works(arch, step, precision, kv, parallel)
-    return sum(work.times * time(work.kernel, place).seconds for work in found), block_products(found)
+    found = ops(arch, step, precision, kv, parallel)
+    return sum(op.times * time(op.kernel, place).seconds for op in found), block_products(found)

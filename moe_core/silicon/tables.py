@@ -55,7 +55,7 @@ class Curve(NamedTuple):
         return exp(self.y[right - 1] + share * (self.y[right] - self.y[right - 1]))
 
 
-class Grid(NamedTuple):
+class CurveGrid(NamedTuple):
     """Curves side by side along a second axis; a point needs both neighbours."""
 
     x: tuple[float, ...]
@@ -272,11 +272,11 @@ def _curve(table: str, shape: _Shape, axis: str, value: str = "seconds") -> Curv
 
 
 @lru_cache(maxsize=_SHAPES)
-def _grid(table: str, shape: _Shape, first: str, second: str) -> Grid:
+def _grid(table: str, shape: _Shape, first: str, second: str) -> CurveGrid:
     rows = _points(table, shape, (first, second), "seconds")
     firsts = sorted({row[0] for row in rows})
     curves = tuple(_as_curve([row[1:] for row in rows if row[0] == value]) for value in firsts)
-    return Grid(tuple(log(value) for value in firsts), curves)
+    return CurveGrid(tuple(log(value) for value in firsts), curves)
 
 
 def _points(table: str, shape: _Shape, axes: tuple[str, ...], value: str) -> Sequence[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from moe_core.errors import ConfigError
 from moe_core.review import Decision, Review, Saved
 from moe_core.store import kept, shelf
 from moe_core.store.db import Store
-from moe_core.store.shelf import Line, ReviewCopy, ReviewVersion
+from moe_core.store.shelf import LogLine, ReviewCopy, ReviewVersion
 
 
 def create(store: Store, review: Review, author: str = "") -> str:
@@ -98,7 +98,7 @@ def copy(store: Store, review_id: str) -> ReviewCopy:
             for number, when, who, content in versions
         ),
         log=tuple(
-            Line(
+            LogLine(
                 entry=entry,
                 version=version,
                 created=when.isoformat(),

@@ -49,7 +49,7 @@ class CaseVersion(Version):
     content: Case = Field(alias="case")
 
 
-class Line(Spec):
+class LogLine(Spec):
     """One line of the decision log."""
 
     entry: Number
@@ -63,7 +63,7 @@ class ReviewCopy(Spec):
 
     identity: str = Field(alias="review_id")
     versions: Annotated[tuple[ReviewVersion, ...], Field(min_length=1)]
-    log: tuple[Line, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
     def saved(self, version: int | None = None) -> Saved:
         """One version with the whole log, the newest unless one is named. Raises ConfigError."""

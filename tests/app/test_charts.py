@@ -12,31 +12,20 @@ import pandas as pd
 import pytest
 from altair.utils import schemapi
 
-from app import anatomy, subjects
-from app import capacity as room
-from app.charts import (
-    block,
-    capacity,
-    coactivation,
-    compare,
-    components,
-    distinct,
-    landscape,
-    load,
-    memory,
-    quality,
-    raster,
-    sankey,
-    times,
-    twins,
-    wanted,
-)
-from app.charts.figure import Figure, around_one, draw, layers, powers_of_two
-from app.theme import ROLES
-from moe_core.perf import dense_equivalent
+from app.architectures import anatomy, tables
+from app.architectures import charts as architectures_charts
+from app.figure import Figure, around_one, draw, layers, powers_of_two
+from app.memory import charts as memory_charts
+from app.routing import charts as routing_charts
+from app.routing import flow, quality
+from app.runs import charts as runs_charts
+from app.speed import charts as speed_charts
+from moe_core.perf import twins as dense
 from moe_core.report import formats
 from moe_core.report.manifest import Origin, make
+from moe_core.report.palette import ROLES
 from moe_core.scenario import devices as machines
+from moe_core.scenario import memory, subjects
 from moe_core.scenario.spec import Scenario
 from moe_core.store import queries, routing, text
 from tests.app.conftest import Filled
@@ -47,7 +36,7 @@ Make = Callable[[Filled], Figure]
 def _raster(filled: Filled) -> Figure:
     pairs = filled.frame(text.raster, layer=1, first=256, count=64)
     letters = filled.frame(text.text, layer=1, first=256, count=64)
-    return raster.raster(pairs.merge(letters[["token", "position", "byte"]], on="token"), 1, 16)
+    return routing_charts.raster(pairs.merge(letters[["token", "position", "byte"]], on="token"), 1, 16)
 
 
 def _by_domain(filled: Filled) -> pd.DataFrame:
@@ -56,17 +45,17 @@ def _by_domain(filled: Filled) -> pd.DataFrame:
 
 def _lift(filled: Filled) -> Figure:
     frame = filled.frame(routing.lift)
-    return load.lift(frame[(frame["layer"] == 1) & (frame["expert"] == 3)], 1, 3)
+    return routing_charts.lift(frame[(frame["layer"] == 1) & (frame["expert"] == 3)], 1, 3)
 
 
 def _distinct(filled: Filled) -> Figure:
-    frames = [filled.frame(routing.distinct, grouping=g).assign(grouping=g) for g in distinct.GROUPINGS]
-    return distinct.distinct(pd.concat(frames), 16)
+    frames = [filled.frame(routing.distinct, grouping=g).assign(grouping=g) for g in routing_charts.GROUPINGS]
+    return routing_charts.distinct(pd.concat(frames), 16)
 
 
 def _against_batch(_filled: Filled) -> Figure:
     rows = [(1, "dense", 0.01), (1, "moe", 0.02), (8, "dense", 0.03), (8, "moe", 0.02)]
-    return times.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), 8)
+    return speed_charts.against_batch(pd.DataFrame(rows, columns=["batch", "model", "seconds"]), 8)
 
 
 def _sizes() -> pd.DataFrame:
@@ -77,67 +66,71 @@ def _sizes() -> pd.DataFrame:
 
 
 V3 = subjects.published("DeepSeek-V3")
-CASE = room.case(Scenario("Mixtral-8x7B", "H100"), room.Plan())
+CASE = memory.case(Scenario("Mixtral-8x7B", "H100"), memory.Plan())
 
 
 def _landscape() -> pd.DataFrame:
-    return subjects.table([subjects.published(name) for name in subjects.names(rumours=True)])
+    return tables.table([subjects.published(name) for name in subjects.names(rumours=True)])
 
 
 def _block(name: str) -> Figure:
     one = subjects.published(name)
     assert one.architecture is not None
     parts = one.parameters.breakdown
-    return block.block(*anatomy.boxes(one.architecture, parts), anatomy.title(one.architecture, parts))
+    return architectures_charts.block(
+        *anatomy.boxes(one.architecture, parts), anatomy.title(one.architecture, parts)
+    )
 
 
 def _twins() -> Figure:
     assert V3.architecture is not None
-    found = [subjects.twin(one) for one in dense_equivalent.twins(V3.architecture)]
-    return twins.twins(subjects.parts([V3, *found]), V3.name)
+    found = [subjects.twin(one) for one in dense.twins(V3.architecture)]
+    return architectures_charts.twins(tables.parts([V3, *found]), V3.name)
 
 
 FIGURES: dict[str, Make] = {
-    "scatter": lambda _: landscape.scatter(_landscape(), "DeepSeek-V3", "embeddings included"),
-    "experts over years": lambda _: landscape.over_years(_landscape(), "experts"),
-    "top-k over years": lambda _: landscape.over_years(_landscape(), "top_k"),
-    "parameters": lambda _: components.one(subjects.parts([V3])),
-    "models side by side": lambda _: components.several(
-        subjects.parts([V3, subjects.published("Llama-3.1-70B")])
+    "scatter": lambda _: architectures_charts.scatter(_landscape(), "DeepSeek-V3", "embeddings included"),
+    "experts over years": lambda _: architectures_charts.over_years(_landscape(), "experts"),
+    "top-k over years": lambda _: architectures_charts.over_years(_landscape(), "top_k"),
+    "parameters": lambda _: architectures_charts.one(tables.parts([V3])),
+    "models side by side": lambda _: architectures_charts.several(
+        tables.parts([V3, subjects.published("Llama-3.1-70B")])
     ),
     "block": lambda _: _block("DeepSeek-V3"),
     "dense block": lambda _: _block("Llama-3.1-8B"),
     "twins": lambda _: _twins(),
-    "devices": lambda _: capacity.devices(
-        room.on_every(CASE, machines.devices(), room.listed_prices()), "Mixtral-8x7B"
+    "devices": lambda _: memory_charts.devices(
+        memory.on_every(CASE, machines.devices(), memory.listed_prices()), "Mixtral-8x7B"
     ),
-    "contexts": lambda _: capacity.contexts(room.by_context(CASE), 4096, "bf16"),
-    "offload": lambda _: capacity.offload(room.offloaded(CASE, 64e9), 72e9, "H100", 8),
-    "waiting": lambda _: capacity.waiting(room.offloaded(CASE, 64e9), 8),
-    "formats": lambda _: memory.budget(room.by_format(CASE), 72e9, "H100"),
-    "load": lambda f: load.heatmap(f.frame(routing.load), click=True),
-    "load of one domain": lambda f: load.heatmap(
+    "contexts": lambda _: memory_charts.contexts(memory.by_context(CASE), 4096, "bf16"),
+    "offload": lambda _: memory_charts.offload(memory.offloaded(CASE, 64e9), 72e9, "H100", 8),
+    "waiting": lambda _: memory_charts.waiting(memory.offloaded(CASE, 64e9), 8),
+    "formats": lambda _: memory_charts.budget(memory.by_format(CASE), 72e9, "H100"),
+    "load": lambda f: routing_charts.heatmap(f.frame(routing.load), click=True),
+    "load of one domain": lambda f: routing_charts.heatmap(
         _by_domain(f).query("domain == 'german'"), domain="german", compact=True
     ),
-    "wanted": lambda f: wanted.wanted(f.frame(routing.probabilities), f.frame(routing.load)),
-    "load curve": lambda f: load.curve(f.frame(routing.load_curve)),
-    "balance": lambda f: load.balance(f.frame(routing.balance)),
-    "domains": lambda f: load.domains(_by_domain(f).query("layer == 2"), 2),
+    "wanted": lambda f: routing_charts.wanted(f.frame(routing.probabilities), f.frame(routing.load)),
+    "load curve": lambda f: routing_charts.curve(f.frame(routing.load_curve)),
+    "balance": lambda f: routing_charts.balance(f.frame(routing.balance)),
+    "domains": lambda f: routing_charts.domains(_by_domain(f).query("layer == 2"), 2),
     "lift": _lift,
     "raster": _raster,
-    "coactivation": lambda f: coactivation.coactivation(f.frame(routing.coactivation, layer=1), 1),
+    "coactivation": lambda f: routing_charts.coactivation(f.frame(routing.coactivation, layer=1), 1),
     "distinct": _distinct,
-    "sankey": lambda f: sankey.sankey(f.frame(routing.flow).query("layer < 3")),
-    "phases": lambda f: times.phases(f.frame(queries.timings)),
-    "components": lambda f: times.components(f.frame(queries.timings), "decode"),
+    "sankey": lambda f: flow.sankey(f.frame(routing.flow).query("layer < 3")),
+    "phases": lambda f: speed_charts.phases(f.frame(queries.timings)),
+    "components": lambda f: speed_charts.components(f.frame(queries.timings), "decode"),
     "against batch": _against_batch,
-    "memory": lambda f: memory.predicted(f.frame(queries.memory), "moe"),
-    "budget": lambda _: memory.budget(_sizes(), 72e9, "H100"),
-    "small": lambda _: memory.small(pd.DataFrame({"model": ["dense", "moe"], "bytes": [1e7, 2e7]}), 4e7),
+    "memory": lambda f: memory_charts.predicted(f.frame(queries.memory), "moe"),
+    "budget": lambda _: memory_charts.budget(_sizes(), 72e9, "H100"),
+    "small": lambda _: memory_charts.small(
+        pd.DataFrame({"model": ["dense", "moe"], "bytes": [1e7, 2e7]}), 4e7
+    ),
     "against k": lambda f: quality.against_k(queries.quality(f.store, f.sweep), 4),
     "by domain": lambda f: quality.by_domain(f.frame(queries.quality)),
     "bits": lambda _: quality.summary({"dense": 1.9, "oracle": 2.2, "moe": 2.4, "random": 3.5}),
-    "compare": lambda f: compare.ratios(queries.diff(f.store, f.bench, f.other)),
+    "compare": lambda f: runs_charts.ratios(queries.diff(f.store, f.bench, f.other)),
 }
 
 
@@ -173,7 +166,12 @@ def test_every_layer_has_data(figure: Figure) -> None:
 def test_nominal_colours_are_roles_or_groups(figure: Figure) -> None:
     for scale in _scales(figure.spec):
         if scale.get("type", "") != "log" and "domain" in scale and isinstance(scale["domain"][0], str):
-            known = {*ROLES, *memory.GROUPS, *quality.SERIES.values(), *distinct.GROUPINGS.values()}
+            known = {
+                *ROLES,
+                *memory_charts.GROUPS,
+                *quality.SERIES.values(),
+                *routing_charts.GROUPINGS.values(),
+            }
             assert set(scale["domain"]) <= known
 
 
@@ -237,7 +235,7 @@ def test_the_heatmap_reports_the_clicked_cell(filled: Filled) -> None:
 
 def test_a_dead_expert_is_drawn_and_counted() -> None:
     frame = pd.DataFrame({"layer": 0, "expert": [0, 1], "pairs": [10, 0], "ratio": [2.0, 0.0]})
-    figure = load.heatmap(frame)
+    figure = routing_charts.heatmap(frame)
     assert "1 of 2 experts receive nothing" in figure.alt
     assert min(next(iter(figure.spec["datasets"].values()))["log_ratio"]) == -1.0
 
@@ -253,14 +251,14 @@ def test_nothing_measured_is_said() -> None:
         {"model": ["moe"], "component": ["experts"], "predicted_bytes": [10], "measured_bytes": [None]}
     )
     assert (
-        memory.predicted(frame, "moe").title
+        memory_charts.predicted(frame, "moe").title
         == "Nothing of the mixture model could be measured on this device"
     )
 
 
 @pytest.mark.parametrize(("room", "words"), [(70e9, "fits"), (60e9, "too much")])
 def test_the_budget_says_whether_it_fits(room: float, words: str) -> None:
-    assert words in memory.budget(_sizes(), room, "H100").alt
+    assert words in memory_charts.budget(_sizes(), room, "H100").alt
 
 
 def test_the_sankey_loses_no_bytes(filled: Filled) -> None:
@@ -279,13 +277,13 @@ def test_gap_closed_is_the_share_of_the_gap() -> None:
 
 
 def test_two_equal_runs_agree(filled: Filled) -> None:
-    same = compare.ratios(queries.diff(filled.store, filled.bench, filled.bench))
+    same = runs_charts.ratios(queries.diff(filled.store, filled.bench, filled.bench))
     assert same.title == "The two runs agree within one per cent"
 
 
 def test_two_runs_with_nothing_in_common_are_said_so(filled: Filled) -> None:
     rows = queries.diff(filled.store, filled.bench, filled.bench).assign(ratio=float("nan"))
-    assert compare.ratios(rows).title == "The two runs have no measurement in common"
+    assert runs_charts.ratios(rows).title == "The two runs have no measurement in common"
 
 
 def test_powers_of_two_cover_the_values() -> None:
@@ -297,7 +295,7 @@ def test_a_large_frame_compiles() -> None:
     """128 experts in 64 layers are beyond Altair's default of 5,000 rows."""
     rows = [(layer, expert, 1.0, 5) for layer in range(64) for expert in range(128)]
     frame = pd.DataFrame(rows, columns=["layer", "expert", "ratio", "pairs"])
-    assert len(next(iter(load.heatmap(frame).spec["datasets"].values()))) == 8192
+    assert len(next(iter(routing_charts.heatmap(frame).spec["datasets"].values()))) == 8192
 
 
 def test_a_drawn_figure_keeps_its_rows_out_of_the_spec() -> None:

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from app import exports
-from app.charts import quality, times
-from app.charts.figure import Figure
 from app.exports import Context
+from app.figure import Figure
+from app.routing import quality
+from app.speed import charts as speed_charts
 from moe_core.report import embed, formats
 from moe_core.report.archive import Page
 from moe_core.report.decided import DECIDED
@@ -80,7 +81,7 @@ def test_exporting_leaves_the_figure_alone() -> None:
     """A figure is shared between sessions, its views nested."""
     rows = [(m, p, "total", 0.1, 0.1, 0.2) for m in ("dense", "moe") for p in ("prefill", "decode")]
     names = ["model", "phase", "component", "median_s", "p10_s", "p90_s"]
-    figure = times.phases(pd.DataFrame(rows, columns=names))
+    figure = speed_charts.phases(pd.DataFrame(rows, columns=names))
     before = json.dumps({key: value for key, value in figure.spec.items() if key != "datasets"})
     exports.file("png", {"x": figure}, Context(None, ()), "light")
     after = json.dumps({key: value for key, value in figure.spec.items() if key != "datasets"})

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
-from tests.app.test_subjects import CONFIG
 from tests.browser.conftest import Server, settle
+from tests.scenario.test_subjects import CONFIG
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 
-from app.theme import PALETTES
+from moe_core.report.palette import PALETTES
 from tests.browser.conftest import ARGUMENTS, Server, settle
 from tests.install_browser import find
 

@@ -35,6 +35,14 @@ def test_what_does_not_fit_is_refused_with_the_numbers(capsys):
     assert "needs 93.8 GB, the device has 80.0 GB" in found["error"]["message"]
 
 
+def test_the_work_of_a_token_says_its_state(capsys):
+    words = ["predict", "--model", "deepseek-v3", "--hardware", "H200", "--context", "4096", "--dtype", "fp8"]
+    _, found = ask(capsys, *words)
+    assert found["devices"] > 1
+    assert found["token_flops"] == 142_858_076_160
+    assert found["token_state"] == "latent attention absorbed, at a context of 4,096"
+
+
 def test_prefill_is_the_whole_prompt(capsys):
     words = ["predict", "--model", "llama-3.1-8b", "--hardware", "H100", "--context", "2048"]
     _, prompt = ask(capsys, *words, "--phase", "prefill")

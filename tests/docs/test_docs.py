@@ -15,7 +15,7 @@ from moe_core.settings import ROOT
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path for path in (*PAGES, ROOT / "README.md")}
 EXAMPLES = {  # files that a reader of extending.md makes
-    *("pages/ridge.py", "app/ridge.py", "moe_core/labs/dense_quality.py"),
+    *("pages/ridge.py", "app/ridge/view.py", "moe_core/labs/dense_quality.py"),
     "data/architectures/example-0.9b-a0.2b.json",
 }
 
@@ -61,7 +61,7 @@ def test_every_module_with_an_equation_is_in_the_account() -> None:
     """A number that has a file of its own in `perf` has its place in the document."""
     text = (ROOT / "docs" / "how-each-number-is-computed.md").read_text(encoding="utf-8")
     wanted = ("params", "memory", "fit", "cache", "distinct", "moe_layer", "expert_load", "gemm", "comm")
-    more = ("attention_time", "step_time", "dense_equivalent", "dense_curve", "economics", "device_model")
+    more = ("attention_time", "step_time", "dense_equivalent", "twins", "economics", "device_model")
     assert not [name for name in (*wanted, *more) if f"moe_core/perf/{name}.py" not in text]
 
 

@@ -76,6 +76,7 @@ def test_the_steps_work(section: str, copy: Path) -> None:
 def write(path: Path, how: str, line: str | None, body: str) -> None:
     if how == "new":
         assert not path.exists(), path
+        path.parent.mkdir(exist_ok=True)
         path.write_text(body, encoding="utf-8")
         return
     text = path.read_text(encoding="utf-8")

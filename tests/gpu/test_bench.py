@@ -13,7 +13,7 @@ from moe_core.errors import ConfigError
 from moe_core.labs import device_probe, layer_sweep, subjects, topk_sweep
 from moe_core.nn import calibration, checkpoint
 from moe_core.runs import admission, bundle, execute, models, question, timing
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import Architecture, Experts, RunSpec
 from tests.gpu.conftest import Pretend
@@ -48,7 +48,7 @@ def test_a_run_is_made_and_published(
     pretended: Pretend, tiny: None, model: str, capability: tuple[int, int]
 ) -> None:
     with pretended(capability=capability) as device:
-        path = execute.execute(SPEC.model_copy(update={"model": model}), Context())
+        path = execute.execute(SPEC.model_copy(update={"model": model}), RunContext())
     done = bundle.verify(path).manifest
     expected = "bf16" if capability >= (8, 0) else "fp32"
     assert (done.provenance["device_kind"], done.provenance["dtype"]) == ("cuda", expected)
@@ -61,13 +61,13 @@ def test_a_run_is_made_and_published(
 def test_a_run_on_an_apple_device(pretended: Pretend, tiny: None) -> None:
     spec = SPEC.model_copy(update={"device": "mps"})
     with pretended("mps"):
-        done = bundle.verify(execute.execute(spec, Context())).manifest
+        done = bundle.verify(execute.execute(spec, RunContext())).manifest
     assert (done.provenance["device_kind"], done.provenance["dtype"]) == ("mps", "fp32")
 
 
 def test_a_top_k_sweep(pretended: Pretend, tiny: None) -> None:
     with pretended():
-        path = topk_sweep.execute(SPEC.model_copy(update={"lab": "topk_sweep"}), Context())
+        path = topk_sweep.execute(SPEC.model_copy(update={"lab": "topk_sweep"}), RunContext())
     assert bundle.verify(path).manifest.summary["bits_per_byte"].keys() == {
         "dense",
         "moe",
@@ -83,7 +83,7 @@ def test_sorted_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(models, "shipped", lambda *_: pytest.fail("loaded"))
     spec = SPEC.model_copy(update={"kernel": "sorted"})
     with pretended(), pytest.raises(ConfigError, match=r"^kernel \(sorted\) computes on a CPU only: device"):
-        lab(spec, Context())  # type: ignore[operator]
+        lab(spec, RunContext())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
@@ -133,6 +133,6 @@ def test_layers_are_swept(pretended: Pretend, tiny: None, lab: str, monkeypatch:
     monkeypatch.setattr(subjects, "_architecture", {"tiny": published}.__getitem__)
     run = layer_sweep.execute if lab == "layer_sweep" else layer_sweep.execute_real
     with pretended():
-        path = run(SPEC.model_copy(update={"lab": lab, "time_limit_s": 600.0}), Context())
+        path = run(SPEC.model_copy(update={"lab": lab, "time_limit_s": 600.0}), RunContext())
     found = bundle.verify(path).table("layers").to_pandas()
     assert set(found.series) == {"auto", "dense", "grouped", "loop", "same_work"}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from moe_core.errors import InfeasibleError, StoreError
 from moe_core.jobs.worker import Labs, Worker
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from tests import synthetic
@@ -39,7 +39,7 @@ def question(
     return RunSpec.parse({"text": text, "batch": 1, "seq": 16, **fields})
 
 
-def lab(spec: RunSpec, context: Context) -> Path:
+def lab(spec: RunSpec, context: RunContext) -> Path:
     """Do what the text says, then publish a small synthetic bundle."""
     plan = json.loads(spec.text or "{}")
     steps = plan.get("steps", 1)

@@ -15,7 +15,7 @@ from moe_core.perf.calibrate import Calibration
 from moe_core.perf.device_model import Mixture
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from moe_core.units import GIB, MIB
@@ -42,7 +42,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def done(settings: Settings, small: None) -> Bundle:
-    return bundle.verify(device_probe.execute(SPEC, Context()))
+    return bundle.verify(device_probe.execute(SPEC, RunContext()))
 
 
 def test_the_bundle_holds_a_calibration_that_predicts(done: Bundle):
@@ -68,14 +68,14 @@ def test_it_reports_and_stops_when_cancelled(settings: Settings, small: None):
         raise CancelledError("cancelled on request")
 
     with pytest.raises(CancelledError):
-        device_probe.execute(SPEC, Context(check=cancel))
+        device_probe.execute(SPEC, RunContext(check=cancel))
     assert bundle.published(settings.runs_dir) == []
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("moe_core.runs.admission.free_memory", lambda device: 10**8)
     with pytest.raises(InfeasibleError, match=r"needs .*B .* has 100 MB free"):
-        device_probe.execute(SPEC, Context())
+        device_probe.execute(SPEC, RunContext())
 
 
 def test_no_probe_has_the_shape_of_a_layer_of_the_benchmark_grid(monkeypatch: pytest.MonkeyPatch):
@@ -136,7 +136,7 @@ def test_probes_fit_their_pool_and_the_budget_on_any_machine(
     probing = Probing(CPU)
     pool = probing.pool(torch.float32).nbytes
     assert pool <= max(memory / 3, 2.5 * cache)
-    samples, passes = probing.run(Context(), 40.0)
+    samples, passes = probing.run(RunContext(), 40.0)
     assert machine.now <= 40.0 + device_probe.LONG_S
     assert passes >= 1
     ladders = {probe.ladder for probe in probing.probes()}
@@ -151,7 +151,7 @@ def test_more_time_is_more_rows_and_never_a_longer_call_than_allowed(monkeypatch
     counts = []
     for budget in (8.0, 40.0, 1000.0):
         machine = Machine(monkeypatch, 32 * MIB, 20 * GIB, 1e11, "emulated")
-        samples, _ = Probing(CPU).run(Context(), budget)
+        samples, _ = Probing(CPU).run(RunContext(), budget)
         counts.append(len(samples))
         assert machine.longest <= device_probe.LONGEST_S
     assert counts == sorted(counts)
@@ -161,7 +161,7 @@ def test_more_time_is_more_rows_and_never_a_longer_call_than_allowed(monkeypatch
 def test_what_is_left_out_is_the_end_of_its_ladder(monkeypatch: pytest.MonkeyPatch):
     Machine(monkeypatch, 32 * MIB, 20 * GIB, 1e11, "emulated")
     probing = Probing(CPU)
-    samples, _ = probing.run(Context(), 10.0)
+    samples, _ = probing.run(RunContext(), 10.0)
     for ladder in {probe.ladder for probe in samples}:
         timed = {probe.rows for probe in samples if probe.ladder == ladder}
         left_out = {probe.rows for probe in probing.probes() if probe.ladder == ladder} - timed

@@ -12,7 +12,7 @@ from moe_core.labs import layer_sweep, subjects
 from moe_core.labs.subjects import Size
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import GQA, Architecture, Experts, RunSpec
 
@@ -47,7 +47,7 @@ def quick() -> Iterator[None]:
 def done(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOE_DATA_DIR", str(tmp_path_factory.mktemp("state")))
-        return bundle.verify(layer_sweep.execute(SPEC, Context()))
+        return bundle.verify(layer_sweep.execute(SPEC, RunContext()))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_the_manifest_says_where_and_what(done: Bundle):
 
 
 def test_real_layers_name_what_does_not_fit(quick: None, settings: Settings):
-    found = bundle.verify(layer_sweep.execute_real(REAL, Context()))
+    found = bundle.verify(layer_sweep.execute_real(REAL, RunContext()))
     summary = found.manifest.summary
     assert [one["label"] for one in summary["subjects"]] == ["Tiny"]
     assert "Huge needs" in summary["missing"]["huge"]
@@ -99,7 +99,7 @@ def test_nothing_that_fits_is_an_answer_with_numbers(
 ):
     monkeypatch.setattr(subjects, "REAL", ("huge",))
     with pytest.raises(InfeasibleError, match=r"Huge needs .*B .* the device can give .*B"):
-        layer_sweep.execute_real(REAL, Context())
+        layer_sweep.execute_real(REAL, RunContext())
 
 
 def test_cancelling_leaves_nothing_behind(quick: None, settings: Settings):
@@ -107,7 +107,7 @@ def test_cancelling_leaves_nothing_behind(quick: None, settings: Settings):
         raise CancelledError("cancelled on request")
 
     with pytest.raises(CancelledError):
-        layer_sweep.execute(SPEC, Context(check=cancel))
+        layer_sweep.execute(SPEC, RunContext(check=cancel))
     assert bundle.published(settings.runs_dir) == []
 
 
@@ -140,7 +140,7 @@ def test_what_would_take_too_long_is_left_out_and_said(monkeypatch: pytest.Monke
     monkeypatch.setattr(layer_sweep, "time", SimpleNamespace(monotonic=lambda: 0.0))
     monkeypatch.setattr(layer_sweep, "TOKENS", tuple(2**i for i in range(13)))
     found = layer_sweep.sweep(
-        [lambda: Slow(clock)], REAL.model_copy(update={"time_limit_s": 20.0}), Context()
+        [lambda: Slow(clock)], REAL.model_copy(update={"time_limit_s": 20.0}), RunContext()
     )
     longest = max(row.tokens for row in found.rows if row.series == "auto")
     assert longest * 0.1 <= layer_sweep.DEAR * layer_sweep.SHARE * 20.0 < 2 * longest * 0.1

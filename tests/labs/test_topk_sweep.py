@@ -6,7 +6,7 @@ import pytest
 from moe_core.labs import topk_sweep
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 
@@ -17,7 +17,7 @@ SPEC = RunSpec(lab="topk_sweep", experts=4, top_k=2, shared=1, batch=2, seq=32, 
 def done(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOE_DATA_DIR", str(tmp_path_factory.mktemp("state")))
-        return bundle.verify(topk_sweep.execute(SPEC, Context()))
+        return bundle.verify(topk_sweep.execute(SPEC, RunContext()))
 
 
 @pytest.fixture(scope="module")
@@ -66,4 +66,4 @@ def test_the_sweep_reads_few_tokens_and_says_so(batch: int, seq: int):
 
 def test_one_expert_can_be_swept(settings: Settings):
     spec = SPEC.model_copy(update={"experts": 1, "top_k": 1, "shared": 0})
-    assert bundle.verify(topk_sweep.execute(spec, Context())).manifest.summary["tokens"] == 64
+    assert bundle.verify(topk_sweep.execute(spec, RunContext())).manifest.summary["tokens"] == 64

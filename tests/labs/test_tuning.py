@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moe_core.labs import tuning
-from moe_core.labs.tuning import Bench, Place
+from moe_core.labs.tuning import Bench, TuningPlace
 from moe_core.nn.experts import KERNELS
 from moe_core.nn.tuning import NEUTRAL
 from moe_core.threads import smaller_teams
@@ -21,11 +21,11 @@ WAYS = ("right", "left", "widened")
 class Machine(Bench):
     """A processor with a clock of its own: seconds of a candidate by a rule, nothing computed."""
 
-    def __init__(self, budget_s: float, seconds: Callable[[Place, str], float]) -> None:
+    def __init__(self, budget_s: float, seconds: Callable[[TuningPlace, str], float]) -> None:
         self.now, self.seconds, self.calls = 0.0, seconds, 0
         super().__init__(budget_s, lambda: self.now)
 
-    def _calls(self, place: Place) -> dict[str, Callable[[], object]]:
+    def _calls(self, place: TuningPlace) -> dict[str, Callable[[], object]]:
         teams = tuple(map(str, self._numbers))
         names = {"threads": teams, "linear": ("linear",), "expert": WAYS}.get(place.what)
         names = names or tuning.CANDIDATES[place.what]
@@ -45,14 +45,14 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "MEMORY", 2**16)
 
 
-def amx(place: Place, name: str) -> float:
+def amx(place: TuningPlace, name: str) -> float:
     """bf16 five times as fast; `sorted` ahead in it, `grouped` in fp32."""
     half = place.dtype == "bf16"
     ahead = {"sorted": 0.5 if half else 1.0, "grouped": 1.0 if half else 0.7}.get(name, 1.2)
     return 1e-6 + ahead * place.work * (0.2 if half else 1.0) / 1e12
 
 
-def emulated(place: Place, name: str) -> float:
+def emulated(place: TuningPlace, name: str) -> float:
     """bf16 thirty times as slow with many rows, unless its weights are widened."""
     slow = 1.0 if place.dtype == "fp32" or name in ("each", "widened") else min(30.0, 1 + place.rows)
     return 1e-6 + slow * place.work / 1e11
@@ -81,7 +81,7 @@ def test_where_bf16_is_emulated_that_is_found_and_its_weights_are_widened():
 
 @pytest.mark.parametrize("speed", [0.01, 0.1, 1.0, 100.0])
 @pytest.mark.parametrize("rule", [amx, emulated])
-def test_the_budget_holds_on_any_machine(speed: float, rule: Callable[[Place, str], float]):
+def test_the_budget_holds_on_any_machine(speed: float, rule: Callable[[TuningPlace, str], float]):
     machine = Machine(0.9, lambda place, name: rule(place, name) / speed)
     found = machine.run()
     assert machine.now <= 1.0
@@ -94,7 +94,7 @@ def test_the_budget_holds_on_any_machine(speed: float, rule: Callable[[Place, st
 def test_one_disturbed_call_does_not_lose_a_candidate():
     hit: list[str] = []
 
-    def disturbed(place: Place, name: str) -> float:
+    def disturbed(place: TuningPlace, name: str) -> float:
         if name == "sorted" and len(hit) < 1 and place.what == "bank":
             hit.append(name)
             return 0.004
@@ -105,7 +105,7 @@ def test_one_disturbed_call_does_not_lose_a_candidate():
     assert {t.best for t in found.timings if (t.what, t.dtype) == ("bank", "bf16")} == {"sorted"}
 
 
-def many_cores(place: Place, name: str) -> float:
+def many_cores(place: TuningPlace, name: str) -> float:
     """A team gathers in a microsecond a thread, and then shares the work."""
     return int(name) * 1e-6 + place.work / 1e9 / int(name) if place.what == "threads" else amx(place, name)
 

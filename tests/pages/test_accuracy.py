@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import accuracy_data
+from app.accuracy import frames
 from moe_core.settings import Settings
-from moe_core.silicon import error_tables
-from moe_core.silicon.error_tables import TABLES
+from moe_core.silicon.workshop import errors
+from moe_core.silicon.workshop.errors import TABLES
 from tests.pages.conftest import open_page, words
 
 TABS = ("By hardware", "By case", "Distribution", "Served models", "Worst cases")
@@ -21,7 +21,7 @@ TABS = ("By hardware", "By case", "Distribution", "Served models", "Worst cases"
 @pytest.fixture(scope="module")
 def computed() -> dict[str, pd.DataFrame]:
     """Two real groups, and served samples of two made-up models."""
-    groups = [error_tables.of_group("h100_sxm", "vllm", form) for form in ("bf16", "fp8_block")]
+    groups = [errors.of_group("h100_sxm", "vllm", form) for form in ("bf16", "fp8_block")]
     found = {name: pd.concat([one[name] for one in groups], ignore_index=True) for name in TABLES[:5]}
     rows = [(i, kind) for i in range(12) for kind in ("dense", "mixture")]
     found["served"] = pd.DataFrame(
@@ -45,7 +45,7 @@ def computed() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture
 def ready(filled: AppTest, settings: Settings, computed: dict[str, pd.DataFrame]) -> AppTest:
-    target = Path(settings.data_dir) / "accuracy" / error_tables.fingerprint()
+    target = Path(settings.data_dir) / "accuracy" / errors.fingerprint()
     target.mkdir(parents=True)
     for name, frame in computed.items():
         frame.to_parquet(target / f"{name}.parquet", index=False)
@@ -103,8 +103,8 @@ def test_another_table(ready: AppTest) -> None:
 def test_while_it_is_computed_there_is_progress_in_words(
     filled: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = accuracy_data.State(0.25, "layers of h100_sxm, vllm, bf16", None)
-    monkeypatch.setattr(accuracy_data, "state", lambda: state)
+    state = frames.State(0.25, "layers of h100_sxm, vllm, bf16", None)
+    monkeypatch.setattr(frames, "state", lambda: state)
     open_page(filled, "accuracy")
     assert "being computed" in filled.title[0].value
     assert not filled.metric
@@ -112,8 +112,8 @@ def test_while_it_is_computed_there_is_progress_in_words(
 
 
 def test_a_failed_computation_can_be_started_again(filled: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = accuracy_data.State(0.0, "", "The computation ended with code 1")
-    monkeypatch.setattr(accuracy_data, "state", lambda: state)
+    state = frames.State(0.0, "", "The computation ended with code 1")
+    monkeypatch.setattr(frames, "state", lambda: state)
     open_page(filled, "accuracy")
     assert "code 1" in filled.error[0].value
     assert any("again" in button.label for button in filled.button)

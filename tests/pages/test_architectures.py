@@ -11,11 +11,13 @@ import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
-from app import catalogue, subjects
+from app import models
+from app.architectures import frames
 from moe_core.errors import ConfigError
-from tests.app.test_subjects import CONFIG
+from moe_core.scenario import subjects
 from tests.hf.test_checkpoint import write
 from tests.pages.conftest import open_page, words
+from tests.scenario.test_subjects import CONFIG
 
 TABS = ("This model", "Edit", "Dense twins", "Compare", "Catalogue", "Over the years", "Import")
 
@@ -210,7 +212,7 @@ def test_an_unknown_family_is_counted_apart_and_only_when_asked(
         asked.append(folder.name)
         return subjects.published("Jamba-1.5-Large").parameters
 
-    monkeypatch.setattr(catalogue.apart, "exact_apart", count)
+    monkeypatch.setattr(frames.apart, "exact_apart", count)
     paste(app, json.dumps({**CONFIG, "model_type": "jamba"}), "hybrid")
     assert "has no closed form here" in plain(app.warning[0].value)
     assert not asked
@@ -224,7 +226,7 @@ def test_what_cannot_be_counted_apart_is_said(app: AppTest, monkeypatch: pytest.
     def refuse(*_: Any, **__: Any) -> Any:
         raise ConfigError("model_type (never): is not known to transformers")
 
-    monkeypatch.setattr(catalogue.apart, "exact_apart", refuse)
+    monkeypatch.setattr(frames.apart, "exact_apart", refuse)
     paste(app, json.dumps({**CONFIG, "model_type": "never"}))
     app.button(key="import_count").click().run()
     assert plain(app.error[0].value) == "model_type (never): is not known to transformers"
@@ -233,14 +235,14 @@ def test_what_cannot_be_counted_apart_is_said(app: AppTest, monkeypatch: pytest.
 
 def test_a_session_keeps_a_dozen_models(app: AppTest) -> None:
     look(app, "Import")
-    for number in range(catalogue.MOST_OWN + 2):
+    for number in range(models.MOST_OWN + 2):
         app.text_input(key="import_name").set_value(f"model {number}")
         app.text_area(key="import_text").set_value(json.dumps({**CONFIG, "vocab_size": 32000 + number}))
         app.button(key="import_go").click().run()
         assert not app.exception, app.exception
     kept = list(app.session_state["own_models"])
-    assert len(kept) == catalogue.MOST_OWN
-    assert kept[-1] == f"model {catalogue.MOST_OWN + 1}"
+    assert len(kept) == models.MOST_OWN
+    assert kept[-1] == f"model {models.MOST_OWN + 1}"
 
 
 def folder(app: AppTest, path: str) -> AppTest:

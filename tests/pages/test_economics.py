@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from moe_core import hardware
 from tests.asked import asked
 from tests.pages.conftest import open_page, words
 
@@ -36,14 +37,15 @@ def number(app: AppTest, label: str) -> str:
 def test_it_answers_first(filled: AppTest) -> None:
     economics(filled, batch="32")
     assert re.fullmatch(
-        r"At batch 32 the expert layers of Qwen3-30B-A3B cost as much as dense ones 0\.\d+× their total "
-        r"width; even one token costs 1\.\d+× the active width",
+        r"No\. At batch 32 Qwen3-30B-A3B takes 2\.\d× the time of a dense model of its active size for a "
+        r"token: its tokens wake \d+ of 128 experts, and all of those must be read\. Only at batch 1, and "
+        r"again in long prompts, does it come near \(1\.\d×( and 1\.\d×)?\)",
         title(filled),
     )
     assert [metric.label.split(",")[0] for metric in filled.metric] == [
+        "Time per token",
+        "Cost of a million tokens",
         "One expert layer",
-        "Time per output token",
-        "A million tokens",
         "Ridge batch",
     ]
     assert all("full size" in metric.label for metric in filled.metric)
@@ -62,18 +64,18 @@ def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str)
 
 def test_the_batch_moves_the_answer(filled: AppTest) -> None:
     economics(filled)
-    before = title(filled), number(filled, "Time per output")
+    before = title(filled), number(filled, "Time per token")
     filled.select_slider(key="batch").set_value(64).run()
     assert not filled.exception
     assert "At batch 64" in title(filled)
-    assert (title(filled), number(filled, "Time per output")) != before
+    assert (title(filled), number(filled, "Time per token")) != before
 
 
 def test_the_price_is_the_users(filled: AppTest) -> None:
     economics(filled)
-    listed = float(number(filled, "A million").lstrip("$"))
+    listed = float(number(filled, "Cost of").lstrip("$"))
     filled.number_input(key="price").set_value(5.0).run()
-    assert float(number(filled, "A million").lstrip("$")) == pytest.approx(2 * listed, rel=0.01)
+    assert float(number(filled, "Cost of").lstrip("$")) == pytest.approx(2 * listed, rel=0.01)
 
 
 def test_the_ridge_is_the_data_sheets(filled: AppTest) -> None:
@@ -102,9 +104,21 @@ def test_this_machine_cannot_be_priced_and_that_is_said(filled: AppTest) -> None
 
 
 def test_what_does_not_fit_is_an_answer_with_numbers(filled: AppTest) -> None:
-    economics(filled, architecture="DeepSeek-V3", tensor="2")
-    assert re.search(r"does not fit\. It needs [\d.]+ GB, the device has 80\.0 GB", title(filled))
-    assert filled.selectbox(key="tensor")  # the way on is still there
+    economics(filled, architecture="DeepSeek-V3", many="2")
+    assert re.search(
+        r"no price for what does not fit: DeepSeek-V3 needs .*B of 72\.0 GB .* \d+ devices would do",
+        title(filled),
+    )
+    assert filled.selectbox(key="many")  # the way on is there
+
+
+def test_a_device_without_a_price_has_none(filled: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says: then there is no price, and no dollar either."""
+    free = hardware.get("H100").model_copy(update={"usd_per_hour": 0.0})
+    monkeypatch.setattr("moe_core.decide.spec._device", lambda name: free)
+    economics(filled, "Dollars")
+    assert number(filled, "Cost of") == "no price"
+    assert "has no price" in words(filled)
 
 
 def test_a_format_that_hopper_multiplies(filled: AppTest) -> None:

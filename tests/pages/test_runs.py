@@ -41,11 +41,11 @@ def test_one_run_can_be_opened(filled: AppTest) -> None:
 
 
 def test_a_bundle_can_be_exported(filled: AppTest) -> None:
-    from app import history
+    from app.runs import view
 
     open_page(filled, "runs")
     run_id = str(filled.session_state.get("live_last_bench") or _first(filled))
-    names = zipfile.ZipFile(io.BytesIO(history.archive(run_id))).namelist()
+    names = zipfile.ZipFile(io.BytesIO(view.archive(run_id))).namelist()
     assert f"{run_id}/manifest.json" in names
     assert f"{run_id}/decisions.parquet" in names
 

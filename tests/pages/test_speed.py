@@ -80,10 +80,10 @@ def test_the_answer_comes_first(filled: AppTest) -> None:
 
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_of_a_filled_store(filled: AppTest, bundle_dir: Callable[..., Path], tab: str) -> None:
-    from app import speed
+    from app.speed import view
     from moe_core.scenario.spec import Scenario
 
-    bundle_dir(speed.real_spec(Scenario()))
+    bundle_dir(view.real_spec(Scenario()))
     show(filled, tab)
     assert charts(filled) >= 2
     assert all(len(chart.proto.alt) > 20 for chart in filled.get("vega_lite_chart"))
@@ -145,10 +145,10 @@ def test_real_sizes_that_do_not_fit_are_a_designed_state(filled: AppTest, queue:
 def test_a_layer_that_did_not_fit_is_named_beside_those_that_did(
     filled: AppTest, bundle_dir: Callable[..., Path]
 ) -> None:
-    from app import speed
+    from app.speed import view
     from moe_core.scenario.spec import Scenario
 
-    bundle_dir(speed.real_spec(Scenario()))
+    bundle_dir(view.real_spec(Scenario()))
     show(filled, "Real sizes")
     assert "DeepSeek-V3 needs 25.8 GB" in filled.warning[0].value.replace("\\", "")
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core.perf.attention_time import Heads, decode, prefill
-from moe_core.perf.gemm import GemmConstants, Machine
+from moe_core.perf.gemm import DataSheet, GemmConstants
 
-H100 = Machine(peak=989.5e12, bandwidth=3.35e12)
+H100 = DataSheet(peak=989.5e12, bandwidth=3.35e12)
 CONSTANTS = GemmConstants(launch=1e-5, depth=1e-12, bandwidth=0.8, compute=0.6, blend=1.5)
 GROUPED = Heads(32, 8, 128, 128)
 LATENT = Heads(128, 1, 576, 512, True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_core.perf.calibrate import Calibration, Curve, Probe, assemble, interpolate
+from moe_core.perf.calibrate import Calibration, Probe, RateCurve, assemble, interpolate
 from tests import synthetic_layers
 
 SIZES, ROWS = (10.0, 100.0, 1000.0), (1.0, 8.0, 64.0, 512.0)
@@ -17,7 +17,7 @@ def law(size: float, rows: float) -> float:
     return 3.0 + 0.02 * size + 0.01 * rows + 0.005 * size * rows
 
 
-SURFACE = tuple(Curve(size=s, rows=ROWS, seconds=tuple(law(s, r) for r in ROWS)) for s in SIZES)
+SURFACE = tuple(RateCurve(size=s, rows=ROWS, seconds=tuple(law(s, r) for r in ROWS)) for s in SIZES)
 
 
 @given(st.floats(10, 1000), st.floats(1, 4096))
@@ -36,7 +36,7 @@ def test_beyond_the_largest_weights_time_is_in_proportion():
 
 
 def test_a_falling_end_is_not_drawn_on_downwards():
-    noisy = Curve(size=1.0, rows=(1.0, 2.0), seconds=(5.0, 4.0))
+    noisy = RateCurve(size=1.0, rows=(1.0, 2.0), seconds=(5.0, 4.0))
     assert noisy.at(100.0) == 4.0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moe_core.perf.comm import Line, collective, exchange, exchange_bytes, sent, visited
+from moe_core.perf.comm import Link, collective, exchange, exchange_bytes, sent, visited
 
-LINES = (Line(2, 5e-6, 250e9), Line(4, 7e-6, 300e9), Line(8, 1e-5, 350e9))
+LINES = (Link(2, 5e-6, 250e9), Link(4, 7e-6, 300e9), Link(8, 1e-5, 350e9))
 
 
 def test_a_ring_all_reduce_sends_almost_twice_the_buffer():

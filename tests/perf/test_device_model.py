@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from moe_core.errors import ConfigError
 from moe_core.perf import device_model
-from moe_core.perf.calibrate import Curve
+from moe_core.perf.calibrate import RateCurve
 from moe_core.perf.device_model import Mixture
 from tests import synthetic_layers
 
@@ -99,7 +99,7 @@ def test_widths_of_the_dense_counterparts():
 
 def test_a_width_that_vectors_do_not_divide_takes_longer():
     rates = KNOWN.rates["bf16"]
-    slower = Curve(size=1e5, rows=(1.0, 64.0), seconds=(1.0, 3.0))
+    slower = RateCurve(size=1e5, rows=(1.0, 64.0), seconds=(1.0, 3.0))
     odd = rates.model_copy(update={"ragged_experts": slower, "ragged_ffn": slower})
     device = KNOWN.model_copy(update={"rates": {"bf16": odd}})
     for width, factor in ((64, 1.0), (61, 3.0)):

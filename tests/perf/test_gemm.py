@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_core.perf.gemm import GemmConstants, Machine, blend, moved, padded, seconds
+from moe_core.perf.gemm import DataSheet, GemmConstants, blend, moved, padded, seconds
 
-H100 = Machine(peak=989.5e12, bandwidth=3.35e12)
+H100 = DataSheet(peak=989.5e12, bandwidth=3.35e12)
 CONSTANTS = GemmConstants(launch=3e-6, depth=2e-10, bandwidth=0.9, compute=0.8, blend=2.5)
 SIZES = st.integers(1, 65_536)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core.errors import CancelledError
-from moe_core.runs.context import REPORT_EVERY_S, Context, remaining
+from moe_core.runs.context import REPORT_EVERY_S, RunContext, remaining
 
 
 class Clock:
@@ -15,15 +15,15 @@ class Clock:
         return self.now
 
 
-def recorder() -> tuple[list[tuple[str, float, float | None]], Clock, Context]:
+def recorder() -> tuple[list[tuple[str, float, float | None]], Clock, RunContext]:
     reports: list[tuple[str, float, float | None]] = []
     clock = Clock()
-    context = Context(time_limit_s=10, report=lambda *report: reports.append(report), clock=clock)
+    context = RunContext(time_limit_s=10, report=lambda *report: reports.append(report), clock=clock)
     return reports, clock, context
 
 
 def test_a_bare_context_lets_a_run_be():
-    Context().step("anything", 0.5)
+    RunContext().step("anything", 0.5)
 
 
 def test_time_left_follows_the_pace_so_far():
@@ -60,7 +60,7 @@ def test_cancel_is_seen_at_the_next_step():
             raise CancelledError("cancelled")
 
     clock = Clock()
-    context = Context(check=check, clock=clock)
+    context = RunContext(check=check, clock=clock)
     context.step("measure", 0.1)
     flag.append(True)
     clock.now += 0.06

@@ -13,7 +13,7 @@ from moe_core.jobs.worker import Worker, load_labs
 from moe_core.pressure import Busy
 from moe_core.runs import admission, bundle, execute, models
 from moe_core.runs.bundle import Bundle
-from moe_core.runs.context import Context
+from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
 from moe_core.store import ingest, routing
@@ -27,8 +27,8 @@ SMALL = RunSpec(
 LAYERS = 8
 
 
-def ask(spec: RunSpec, context: Context | None = None) -> Bundle:
-    return bundle.verify(execute.execute(spec, context or Context()))
+def ask(spec: RunSpec, context: RunContext | None = None) -> Bundle:
+    return bundle.verify(execute.execute(spec, context or RunContext()))
 
 
 def small(**fields: object) -> RunSpec:
@@ -123,7 +123,7 @@ def test_the_routing_can_be_seen_before_the_rest(settings: Settings, monkeypatch
     def published(run_id: str) -> None:
         parts.append(bundle.verify(settings.runs_dir / run_id))
 
-    context = Context(published=published, report=lambda stage, share, left: stages.append(stage))
+    context = RunContext(published=published, report=lambda stage, share, left: stages.append(stage))
     monkeypatch.setattr(execute, "_measure", _measuring(stages, execute._measure))
     whole = ask(SMALL, context)
     (part,) = parts
@@ -157,7 +157,7 @@ def test_a_whole_answer_is_not_replaced_by_a_part(settings: Settings):
         raise CancelledError("cancelled on request")
 
     with pytest.raises(CancelledError):
-        execute.execute(SMALL, Context(check=cancel))
+        execute.execute(SMALL, RunContext(check=cancel))
     assert bundle.verify(whole.path).manifest.complete
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_ends_early_leaves_its_routing(settings: Settings):
             raise CancelledError("cancelled on request")
 
     with pytest.raises(CancelledError):
-        execute.execute(SMALL, Context(check=check, published=stopped.append))
+        execute.execute(SMALL, RunContext(check=check, published=stopped.append))
     (left,) = bundle.published(settings.runs_dir)
     assert not bundle.verify(left).manifest.complete
     assert ask(SMALL).manifest.complete  # and asked again it is whole
@@ -179,7 +179,7 @@ def test_references_are_left_out_where_there_is_no_time_for_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(execute, "QUALITY_ENDS", 0.0)
-    found = ask(SMALL, Context(time_limit_s=10_000))
+    found = ask(SMALL, RunContext(time_limit_s=10_000))
     assert set(frame(found, "quality").model) == {"dense", "moe"}
     assert set(found.manifest.summary["bits_per_byte"]) == {"dense", "moe"}
     assert found.manifest.complete
@@ -252,7 +252,7 @@ def stop_at(wanted: str) -> Callable[[str, float, float | None], None]:
 @pytest.mark.parametrize("stage", ["load", "carve", "record", "quality", "memory", "time", "write"])
 def test_a_cancelled_run_publishes_its_routing_at_most(settings: Settings, stage: str):
     with pytest.raises(CancelledError):
-        ask(SMALL, Context(report=stop_at(stage)))
+        ask(SMALL, RunContext(report=stop_at(stage)))
     left = [bundle.verify(path) for path in settings.runs_dir.iterdir()]
     assert len(left) == (stage not in ("load", "carve", "record"))
     assert all(not part.manifest.complete and "timings" not in part.tables for part in left)
@@ -260,7 +260,7 @@ def test_a_cancelled_run_publishes_its_routing_at_most(settings: Settings, stage
 
 def test_progress_only_grows(settings: Settings):
     seen: list[float] = []
-    ask(SMALL, Context(report=lambda stage, fraction, eta_s: seen.append(fraction)))
+    ask(SMALL, RunContext(report=lambda stage, fraction, eta_s: seen.append(fraction)))
     assert seen == sorted(seen)
     assert 0.9 < seen[-1] < 1.0
 

@@ -12,7 +12,7 @@ import pytest
 from moe_core.errors import ConfigError
 from moe_core.perf import calibrate
 from moe_core.runs import bundle, facts
-from moe_core.runs.layout import Manifest
+from moe_core.runs.layout import BundleManifest
 from moe_core.settings import REFERENCE
 from moe_core.specs import RunSpec
 
@@ -22,7 +22,7 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def manifest(bundle_dir: Write) -> Manifest:
+def manifest(bundle_dir: Write) -> BundleManifest:
     return bundle.read(bundle_dir(SMALL)).manifest
 
 
@@ -53,7 +53,9 @@ def test_every_shipped_run_is_usable(path: Path) -> None:
         ({"files": None}, r"files \(decisions\.parquet\)"),
     ],
 )
-def test_what_a_page_could_not_use_is_named(manifest: Manifest, changes: dict[str, Any], said: str) -> None:
+def test_what_a_page_could_not_use_is_named(
+    manifest: BundleManifest, changes: dict[str, Any], said: str
+) -> None:
     parts = {
         name: {**getattr(manifest, name), **value} if isinstance(value, dict) else value if value else {}
         for name, value in changes.items()
@@ -62,7 +64,7 @@ def test_what_a_page_could_not_use_is_named(manifest: Manifest, changes: dict[st
         facts.check(manifest.model_copy(update=parts))
 
 
-def test_what_another_version_adds_is_let_through(manifest: Manifest) -> None:
+def test_what_another_version_adds_is_let_through(manifest: BundleManifest) -> None:
     more = {"spec": manifest.spec | {"new": [1]}, "summary": manifest.summary | {"new": {"a": None}}}
     facts.check(manifest.model_copy(update=more))
     assert facts.experts(manifest) == 4

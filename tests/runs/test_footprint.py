@@ -6,7 +6,7 @@ import torch
 from moe_core.nn.model import Decoder, initialise
 from moe_core.runs import footprint, models
 from moe_core.runs.footprint import Shape
-from moe_core.runs.timing import Work
+from moe_core.runs.timing import TimedWork
 from moe_core.specs import GQA, Architecture, Experts
 
 COMMON = {
@@ -34,7 +34,7 @@ def measured(arch: Architecture, form: str) -> dict[str, int]:
     model = Decoder(arch).eval()
     initialise(model, 0)
     ids_BS = torch.zeros(2, 16, dtype=torch.int64)
-    return footprint.measure(models.cast(model, DTYPES[form]), Work(ids_BS, ids_BS[:, :4], 16))
+    return footprint.measure(models.cast(model, DTYPES[form]), TimedWork(ids_BS, ids_BS[:, :4], 16))
 
 
 @pytest.mark.parametrize("form", DTYPES)

@@ -9,7 +9,7 @@ from moe_core.errors import CancelledError
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.observe import NULL
 from moe_core.runs import timing
-from moe_core.runs.timing import BUDGET_S, LEAST_REPEATS, Patience, Rotation, Teams, Work
+from moe_core.runs.timing import BUDGET_S, LEAST_REPEATS, Patience, Rotation, Teams, TimedWork
 from moe_core.specs import GQA, Architecture, Experts
 
 COMMON = {"hidden": 16, "layers": 2, "vocab": 64, "attention": GQA(heads=2, kv_heads=1, head_dim=8)}
@@ -29,18 +29,18 @@ def pair() -> dict[str, Decoder]:
 
 
 @pytest.fixture(scope="module")
-def work() -> Work:
+def work() -> TimedWork:
     ids_BS = torch.randint(0, 64, (2, 19), generator=torch.Generator().manual_seed(0))
-    return Work(ids_BS[:, :16], ids_BS[:, 16:], 16)
+    return TimedWork(ids_BS[:, :16], ids_BS[:, 16:], 16)
 
 
 @pytest.fixture(scope="module")
-def rows(pair: dict[str, Decoder], work: Work) -> list[timing.Row]:
+def rows(pair: dict[str, Decoder], work: TimedWork) -> list[timing.TimingRow]:
     rotations = {name: Rotation(model, 2, work) for name, model in pair.items()}
     return timing.measure(rotations, work, Patience(REPEATS), lambda share: None)
 
 
-def test_every_model_and_phase_has_one_row_a_repeat_for_each_component(rows: list[timing.Row]):
+def test_every_model_and_phase_has_one_row_a_repeat_for_each_component(rows: list[timing.TimingRow]):
     found = Counter((row.model, row.phase, row.component) for row in rows)
     assert set(found.values()) == {REPEATS}
     for phase in ("prefill", "decode"):
@@ -50,7 +50,7 @@ def test_every_model_and_phase_has_one_row_a_repeat_for_each_component(rows: lis
         assert "ffn" not in parts["moe"]
 
 
-def test_seconds_are_positive_and_parts_stay_near_the_total(rows: list[timing.Row]):
+def test_seconds_are_positive_and_parts_stay_near_the_total(rows: list[timing.TimingRow]):
     assert all(row.seconds > 0 for row in rows)
     for model in ("dense", "moe"):
         parts = sum(row.seconds for row in rows if row.model == model and row.component != "total")
@@ -58,7 +58,7 @@ def test_seconds_are_positive_and_parts_stay_near_the_total(rows: list[timing.Ro
         assert parts < 10 * total  # a decode step that forgot to divide by its steps would show
 
 
-def test_no_copy_runs_twice_before_all_have_run(pair: dict[str, Decoder], work: Work):
+def test_no_copy_runs_twice_before_all_have_run(pair: dict[str, Decoder], work: TimedWork):
     rotation = Rotation(pair["dense"], 3, work)
     turn = [rotation.next() for _ in range(6)]
     assert len({id(model) for model in turn[:3]}) == 3
@@ -69,7 +69,7 @@ def test_no_copy_runs_twice_before_all_have_run(pair: dict[str, Decoder], work: 
         assert weight.data_ptr() != pair["dense"].get_parameter(name).data_ptr()
 
 
-def test_decode_continues_the_prompt(pair: dict[str, Decoder], work: Work):
+def test_decode_continues_the_prompt(pair: dict[str, Decoder], work: TimedWork):
     """After prefill and decode the cache holds what one pass over all tokens would have left."""
     rotation = Rotation(pair["moe"], 2, work)
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def test_decode_continues_the_prompt(pair: dict[str, Decoder], work: Work):
 
 
 def test_each_kind_of_pass_has_its_own_number_of_threads(
-    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch
+    pair: dict[str, Decoder], work: TimedWork, monkeypatch: pytest.MonkeyPatch
 ):
     before, seen = torch.get_num_threads(), []
     rotation = Rotation(pair["dense"], 1, work)
@@ -102,7 +102,7 @@ def test_each_kind_of_pass_has_its_own_number_of_threads(
 
 def test_an_answer_that_would_pass_the_last_position_starts_inside_the_prompt(pair: dict[str, Decoder]):
     ids_BS = torch.zeros(1, 16, dtype=torch.int64)
-    work = Work(ids_BS, ids_BS[:, :4], start=12)
+    work = TimedWork(ids_BS, ids_BS[:, :4], start=12)
     assert work.positions == 16
     rotation = Rotation(pair["dense"], 1, work)
     with torch.inference_mode():
@@ -111,7 +111,7 @@ def test_an_answer_that_would_pass_the_last_position_starts_inside_the_prompt(pa
     assert rotation.cache.filled == 16
 
 
-def test_a_wish_to_stop_is_heard_between_passes(pair: dict[str, Decoder], work: Work):
+def test_a_wish_to_stop_is_heard_between_passes(pair: dict[str, Decoder], work: TimedWork):
     def step(share: float) -> None:
         if share > 0.5:
             raise CancelledError("stop")
@@ -140,7 +140,7 @@ def test_repeats_follow_the_time_there_is(each_s: float, left_s: float, repeats:
 
 @pytest.mark.parametrize(("long_s", "prompts"), [(0.0, 1), (float("inf"), 2)])
 def test_a_long_prompt_is_watched_and_timed_at_once(
-    pair: dict[str, Decoder], work: Work, monkeypatch: pytest.MonkeyPatch, long_s: float, prompts: int
+    pair: dict[str, Decoder], work: TimedWork, monkeypatch: pytest.MonkeyPatch, long_s: float, prompts: int
 ):
     monkeypatch.setattr(timing, "LONG_S", long_s)
     monkeypatch.setattr(timing, "WARM_UP_S", 0.0)
@@ -157,7 +157,7 @@ def test_a_long_prompt_is_watched_and_timed_at_once(
 
 
 def test_the_median_is_of_plain_totals_only():
-    rows = [timing.Row("moe", "prefill", "total", repeat, float(repeat)) for repeat in range(5)]
-    rows.append(timing.Row("moe", "prefill", "attention", 0, 100.0))
-    rows.append(timing.Row("dense", "prefill", "total", 0, 100.0))
+    rows = [timing.TimingRow("moe", "prefill", "total", repeat, float(repeat)) for repeat in range(5)]
+    rows.append(timing.TimingRow("moe", "prefill", "attention", 0, 100.0))
+    rows.append(timing.TimingRow("dense", "prefill", "total", 0, 100.0))
     assert timing.median_total(rows, "moe", "prefill") == 2.0

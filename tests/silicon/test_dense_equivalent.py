@@ -8,7 +8,7 @@ import pytest
 
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError
-from moe_core.perf import dense_curve
+from moe_core.perf.dense_equivalent import widest
 from moe_core.perf.device_model import Mixture
 from moe_core.silicon import dense_equivalent as curve
 from moe_core.silicon import tables
@@ -64,7 +64,7 @@ def test_a_mixture_costs_its_total_in_the_middle_and_less_at_both_ends(name: str
     measured, _ = both(name)
     assert measured is not None
     assert measured.source == "measured elsewhere"
-    top, total = dense_curve.widest(measured.points), KNOWN[name].total_width
+    top, total = widest(measured.points), KNOWN[name].total_width
     assert 8 <= top.tokens <= 512
     assert 0.75 < top.width / total < 1.3
     assert measured.points[0].width < 0.3 * total

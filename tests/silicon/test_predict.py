@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.ops import Step
 from moe_core.perf.precision import MIXES, Precision
 from moe_core.perf.shard import Parallel
+from moe_core.perf.step_time import Step, ops, token_flops
 from moe_core.silicon import systems
 from moe_core.silicon.predict import predict, resampled
 
@@ -164,3 +164,20 @@ def test_both_spellings_name_one_device_and_wrong_names_are_a_sentence():
         systems.device("h1000")
     with pytest.raises(ConfigError, match="framework"):
         predict(arch("llama-3.1-8b"), hardware.get("H100"), Step(new=1, past=1), framework="other")
+
+
+@pytest.mark.parametrize(
+    "name", ["mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-120b", "llama-3.1-8b", "deepseek-v2"]
+)
+def test_one_device_multiplies_what_the_walker_counts(name):
+    for step in (Step(batch=3, past=777), Step(batch=2, new=300)):
+        found = predict(arch(name), hardware.get("H200"), step, check_memory=False)
+        assert found.flops == sum(op.flops for op in ops(arch(name), step))
+
+
+def test_a_token_of_deepseek_v3_is_the_same_work_in_a_prediction():
+    """Once 93.7 GFLOP where latent attention was counted as written, 142.9 where it was absorbed."""
+    model, device = arch("deepseek-v3"), hardware.get("H100")
+    for batch in (1, 32):
+        found = predict(model, device, Step(batch=batch, past=4096), check_memory=False)
+        assert found.flops == batch * token_flops(model, 4096) == batch * 142_858_076_160

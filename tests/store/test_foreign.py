@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.charts import quality
+from app.routing import quality
 from app.words import measured_here
 from moe_core.errors import StoreError
 from moe_core.report.manifest import ran

@@ -1,0 +1,113 @@
+"""Summary: what a run says in sentences and numbers: the overview's evidence, the routing page's answer."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import streamlit as st
+
+from app import data, panels
+from app.figure import percent
+from app.figure import times as ratio
+from app.overview import frames
+from app.panels import Number, Source
+from app.routing import frames as routing_frames
+from app.speed import frames as speed_frames
+from moe_core.scenario.devices import Device
+from moe_core.store.queries import Run
+
+
+def recorded(run: Run) -> None:
+    """The load that the scale model recorded, in sight."""
+    panels.show(
+        data.figure(routing_frames.load, run, compact=True),
+        "load",
+        panels.recorded(run),
+        caveat="scale model",
+    )
+
+
+def measured(run: Run) -> None:
+    """What else the scale model measured, times, quality and memory, behind one click."""
+    here = panels.source_of(run)
+    opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
+    if opened.open:
+        with opened:
+            _more(run, here)
+
+
+def _more(run: Run, here: Source) -> None:
+    panels.show(data.figure(frames.phases, run), "phases", here, caveat="scale model, median of the repeats")
+    left, right = panels.pair()
+    with left:
+        panels.show(data.figure(frames.bits, run), "bits", here, caveat="scale model, held-out text")
+    with right:
+        panels.show(data.figure(frames.peak, run), "peak", here, caveat="scale model, peak of the process")
+    over_batch = frames.against_batch(run)
+    if over_batch:
+        panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
+    for phase in ("prefill", "decode"):
+        figure = data.figure(speed_frames.components, run, phase=phase)
+        panels.show(figure, phase, here, caveat="scale model, median")
+
+
+def onward() -> None:
+    """Everything else, one click away."""
+    with st.container(horizontal=True, gap="medium"):
+        panels.link("decide", "The whole argument, and what would flip it")
+        panels.link("routing", "Who does the work, and is it fair?")
+        panels.link("memory", "What fills the memory?")
+        panels.link("economics", "What does a token cost?")
+
+
+def routing(run: Run) -> tuple[str, Source]:
+    """The routing page's answer: is the work shared fairly, and who does most of it."""
+    stats, load = data.frame("balance", run), data.frame("load", run)
+    worst = stats.nlargest(1, "max_over_mean").to_dict("records")[0]
+    busy = load.assign(rank=load.groupby("layer")["pairs"].rank(ascending=False, method="first"))
+    quarter = busy[busy["rank"] <= (busy.groupby("layer")["expert"].transform("size") / 4).clip(lower=1)]
+    fair = len(quarter) / len(load)
+    share = float(quarter["pairs"].sum()) / float(load["pairs"].sum())
+    return (
+        f"The busiest quarter of the experts does {percent(share)} of the work, where an even load would "
+        f"give it {percent(fair)}; layer {int(worst['layer'])} has the busiest one"
+    ), panels.recorded(run)
+
+
+def routing_numbers(run: Run) -> tuple[Number, ...]:
+    """Entropy, variation, busiest over mean and dead experts, over all layers."""
+    stats, here = data.frame("balance", run), panels.recorded(run)
+    worst, dead = stats.nlargest(1, "max_over_mean").to_dict("records")[0], int(stats["dead"].sum())
+    many = int(stats["experts"].sum())
+    bits = float(stats["entropy_bits"].mean())
+    return (
+        Number(
+            "Entropy of the load, scale model",
+            f"{bits:.3g} bits",
+            f"even would be {_log2(stats):.3g} bits",
+            here,
+        ),
+        Number(
+            "Variation of the load, scale model",
+            f"{stats['cv'].mean():.3g}",
+            "mean of the layers; 0 is even",
+            here,
+        ),
+        Number(
+            "Busiest over mean, scale model",
+            ratio(worst["max_over_mean"]),
+            f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
+            here,
+        ),
+        Number("Dead experts, scale model", f"{dead} of {many}", "received nothing in this text", here),
+    )
+
+
+def _log2(stats: pd.DataFrame) -> float:
+    return math.log2(max(int(stats["experts"].max()), 1))
+
+
+def device_source(device: Device) -> Source:
+    """Where a device's capacity comes from."""
+    return Source("measured here" if device.kind == "measured here" else "published", device.source)

@@ -1,0 +1,202 @@
+"""Browse: the tabs of the routing page that have knobs of their own."""
+
+from __future__ import annotations
+
+import html
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from app import data, live, panels
+from app.live import Answer
+from app.panels import Source, pick
+from app.routing import charts, frames
+from app.routing.frames import experts, top_k
+from moe_core.scenario.spec import Scenario
+from moe_core.store.queries import Run
+
+# Background tints for coloured text: Okabe and Ito's set, see-through, so that either theme's text shows.
+TINTS = (
+    "230,159,0",
+    "86,180,233",
+    "0,158,115",
+    "240,228,66",
+    "0,114,178",
+    "213,94,0",
+    "204,121,167",
+    "128,128,128",
+)
+
+
+def layers(run: Run) -> list[int]:
+    """Layers that have experts."""
+    return [int(layer) for layer in sorted(data.frame("balance", run)["layer"])]
+
+
+# -- load ------------------------------------------------------------------------------------------
+
+
+def load(run: Run, here: Source) -> None:
+    """Layer x expert by kind of text; a click on a cell opens the expert below."""
+    names = ["all", *sorted(data.frame("load", run, by_domain=True)["domain"].unique())]
+    domain = st.segmented_control(
+        "Kind of text", names, default="all", required=True, key="domain", bind="query-params"
+    )
+    domain = domain if domain in names else "all"
+    figure = data.figure(frames.load, run, domain=domain, click=True)
+    panels.show(
+        figure,
+        "cell",
+        here,
+        caveat="scale model; click a cell to see its expert",
+        on_select=partial(_clicked, layers(run), experts(run)),
+    )
+    _expert(run, here)
+
+
+def _clicked(layers: list[int], experts: int) -> None:
+    """The clicked cell becomes the expert shown below the heatmap. What is no cell of it changes nothing."""
+    try:
+        cell = st.session_state["chart_cell"]["selection"]["cell"][0]
+        layer, expert = int(cell["layer"]), int(cell["expert"])
+    except (LookupError, TypeError, ValueError, OverflowError):  # nothing chosen; or a browser made it up
+        return
+    if layer in layers and 0 <= expert < experts:
+        st.session_state["layer"], st.session_state["expert"] = layer, expert
+
+
+def _expert(run: Run, here: Source) -> None:
+    """One expert: what it likes, and the text that went there."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        layer = pick("Layer", layers(run), "layer", width=120)
+        expert = pick("Expert", list(range(experts(run))), "expert", width=120)
+        by = st.segmented_control("By", ["domain", "kind"], default="domain", required=True, key="routing_by")
+    frame = data.frame("lift", run, by=by or "domain")
+    if frame[(frame["layer"] == layer) & (frame["expert"] == expert)].empty:
+        st.info(f"Expert {expert} of layer {layer} received nothing in this run: it is dead on this text.")
+        return
+    left, right = panels.pair()
+    with left:
+        panels.show(
+            data.figure(frames.lift, run, layer=layer, expert=expert, by=by),
+            "lift",
+            here,
+            caveat="scale model",
+        )
+        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="scale model")
+    with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
+        st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert, limit=12)))
+        st.caption(
+            "A sample of unbroken spans, longer ones more often; the marked bytes went to this expert."
+        )
+
+
+def snippets(frame: pd.DataFrame) -> str:
+    """Spans in their context, one a line, as HTML. The text is not ours: escaped."""
+    line = "margin-bottom:.45em;overflow-wrap:anywhere"
+    code = "white-space:pre-wrap;background:none;color:inherit;padding:0"
+    lines = []
+    for row in frame.to_dict("records"):
+        before, marked, after = (_visible(row[part]) for part in ("before", "text", "after"))
+        body = f'{before}<mark style="background:rgba(213,94,0,.3);color:inherit">{marked}</mark>{after}'
+        head = f"<small>{html.escape(row['domain'])}</small><br>"
+        lines.append(f'<div style="{line}">{head}<code style="{code}">{body}</code></div>')
+    return "".join(lines)
+
+
+def _visible(text: str) -> str:
+    """Escaped, long spans cut, line ends shown as a sign so that one span stays one line."""
+    short = text if len(text) <= 160 else text[:80] + " … " + text[-70:]
+    return html.escape(short).replace("\n", "⏎").replace("\t", "⇥")
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def text(run: Run, here: Source) -> None:
+    """The text itself, coloured by the expert that served each byte, above its raster."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        layer = pick("Layer", layers(run), "layer", width=120)
+        rows = data.frame("sequences", run).to_dict("records")
+        names = {f"{row['sequence']}: {row['domain']}": row for row in rows}
+        chosen = pick("Sequence", list(names), "sequence", width=220)
+    sequence, first = (int(names[chosen][field]) for field in ("sequence", "first"))
+    letters = data.frame("text", run, layer=layer, first=first, count=charts.SHOWN)
+    letters = letters[letters["sequence"] == sequence]
+    with panels.aside(f"First choice of every byte in layer {layer}, sequence {chosen}"):
+        st.html(coloured(letters))
+        st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
+    panels.show(
+        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="scale model"
+    )
+
+
+def coloured(letters: pd.DataFrame) -> str:
+    """The passage with a tint per expert, and a legend. Consecutive bytes of one expert are one span."""
+    letters = letters.sort_values("position")
+    counts = letters["expert"].dropna().astype(int).value_counts()
+    tints = {int(expert): tint for expert, tint in zip(counts.index, TINTS, strict=False)}
+    chips = " ".join(
+        f'<span style="background:rgba({tint},.45);padding:1px 6px;border-radius:4px">expert {expert}</span>'
+        for expert, tint in tints.items()
+    )
+    runs = (letters["expert"].fillna(-1) != letters["expert"].fillna(-1).shift()).cumsum()
+    body = "".join(_span(part, tints) for _, part in letters.groupby(runs))
+    style = "font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.9"
+    return f'<div style="margin-bottom:.6em;line-height:2">{chips}</div><div style="{style}">{body}</div>'
+
+
+def _span(part: pd.DataFrame, tints: dict[int, str]) -> str:
+    words = html.escape(bytes(part["byte"].astype(int)).decode("utf-8", errors="replace"))
+    expert = part["expert"].iloc[0]
+    if pd.isna(expert):
+        return words
+    tint = tints.get(int(expert))
+    style = f"background:rgba({tint},.45)" if tint else "border-bottom:1px dotted gray"
+    return f'<span style="{style}" title="expert {int(expert)}">{words}</span>'
+
+
+# -- together, flow, quality -----------------------------------------------------------------------
+
+
+def together(run: Run, here: Source) -> None:
+    """Which experts share bytes in one layer."""
+    if top_k(run) < 2:
+        st.info("With top-1 routing no two experts ever work on the same byte.")
+        return
+    layer = pick("Layer", layers(run), "layer", width=120)
+    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="scale model")
+
+
+def flow(run: Run, here: Source) -> None:
+    """First choices followed through a few layers."""
+    every = layers(run)
+    if len(every) < 2:
+        st.info("There is only one layer with experts: nothing flows from expert to expert.")
+        return
+    first = pick("From layer", every[:-1], "layer", width=140)
+    last = every[min(every.index(first) + 3, len(every) - 1)]
+    caveat = f"scale model; the {90} widest flows of each gap, first choices only"
+    panels.show(data.figure(frames.sankey, run, first=first, last=last), "flow", here, caveat=caveat)
+
+
+def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
+    """Bits per byte against k, from its own run, asked once the main answer is there."""
+    if not answer.current:
+        st.caption("The sweep over k starts when the main run has landed.")
+        return
+    sweep = live.follow(scenario.run_spec("topk_sweep"))
+    live.strip(sweep)
+    if sweep.run is None or answer.run is None:
+        panels.nothing_yet(sweep.problem is None)
+        return
+    k = int(sweep.run.spec["top_k"])
+    there = panels.source_of(sweep.run)
+    panels.show(
+        data.figure(frames.quality_against_k, sweep.run, k=k),
+        "against_k",
+        there,
+        caveat="scale model, not trained further",
+    )
+    panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="scale model")

@@ -1,0 +1,282 @@
+"""Speed: what the page says and shows of layer sweeps and calibrations of this device."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, live, panels
+from app.figure import percent
+from app.figure import times as ratio
+from app.live import Answer
+from app.panels import Number, Source
+from app.speed import frames, layers
+from app.speed.charts import ACTIVE, AUTO, LOOP, tokens_words
+from app.speed.frames import frame
+from app.speed.layers import Split
+from app.words import busy_words, escape, recorded_on, seconds
+from moe_core.errors import MoEScopeError
+from moe_core.perf.calibrate import question
+from moe_core.perf.roofline import ridge_tokens
+from moe_core.scenario.spec import Scenario
+from moe_core.specs import RunSpec
+from moe_core.store.queries import Run
+from moe_core.units import quantity
+
+MANY = 1024  # tokens: a batch beside which one token stands
+REAL_S = 240.0  # seconds that layers of real size may take
+
+
+def spec(scenario: Scenario) -> RunSpec:
+    """The sweep of the scenario's mixture. Batch and length play no part, so they keep their defaults."""
+    asked = scenario._replace(text=None).run_spec()
+    plain = RunSpec()
+    return asked.model_copy(update={"lab": "layer_sweep", "batch": plain.batch, "seq": plain.seq})
+
+
+def real_spec(scenario: Scenario) -> RunSpec:
+    """Layers of real size, in the scenario's dtype."""
+    return RunSpec(lab="real_layers", dtype=spec(scenario).dtype, time_limit_s=REAL_S)
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def sentence(run: Run) -> str:
+    """Mixture against dense at one token and at many, and how much of it is code."""
+    few, many = _ends(run)
+    where = "On this device" if run.reference is None else f"On {run.provenance['device']}"
+    return (
+        f"{where} the mixture's layer takes {ratio(few.total)} the dense layer of equal active size at "
+        f"{tokens_words(few.tokens)}, of which {ratio(few.code)} is our code, "
+        f"and {ratio(many.total)} at {tokens_words(many.tokens)}, of which {ratio(many.code)} is"
+    )
+
+
+def numbers(run: Run) -> tuple[Number, ...]:
+    """The ratio at both ends, the share of code, the naive loop."""
+    here, rows = panels.source_of(run), frame(run)
+    few, many = _ends(run)
+    auto, active, loop = (layers.seconds(rows, name) for name in (AUTO, ACTIVE, LOOP))
+    found = [
+        Number(
+            f"Layer, {tokens_words(end.tokens)}, scale model",
+            f"{ratio(end.total)} dense",
+            f"{seconds(auto[end.tokens])} against {seconds(active[end.tokens])}",
+            here,
+        )
+        for end in (few, many)
+    ]
+    share = f"the experts' own work is {ratio(many.work)} the dense layer"
+    found.append(
+        Number(
+            f"Our code, {tokens_words(many.tokens)}, scale model",
+            percent(many.code / many.total),
+            share,
+            here,
+        )
+    )
+    if many.tokens in loop:
+        slow = loop[many.tokens] / auto[many.tokens]
+        note = f"{seconds(loop[many.tokens])} against {seconds(auto[many.tokens])}: not economics"
+        found.append(
+            Number(f"Naive loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
+        )
+    return tuple(found)
+
+
+def _ends(run: Run) -> tuple[Split, Split]:
+    found = layers.splits(frame(run))
+    return found[0], next((one for one in found if one.tokens == MANY), found[-1])
+
+
+# -- tabs ------------------------------------------------------------------------------------------
+
+
+def main(run: Run) -> None:
+    """Layer time over tokens; under the device's limits once it is calibrated."""
+    _disturbed(run, "This sweep")
+    by = _calibrated(run)
+    options = {"by": by.run_id} if by else {}
+    caveat = f"scale model, one layer on held-out text, {run.provenance['dtype']}"
+    if by:
+        caveat += (
+            f"; dashed: the least time that the device allows, calibrated ({by.created:%Y-%m-%d}), modelled"
+        )
+    panels.show(
+        data.figure(frames.over_tokens, run, **options), "speed_layer", panels.source_of(run), caveat=caveat
+    )
+
+
+def code(run: Run, here: Source) -> None:
+    """Architecture or code, and the dense width that takes as long."""
+    left, right = panels.pair()
+    with left:
+        caveat = "own work: the weights that were hit, read once, as one dense product of as many rows"
+        panels.show(data.figure(frames.split, run), "speed_split", here, caveat=caveat)
+    with right:
+        caveat = "scale model; widths past the measured ones are drawn on in proportion"
+        panels.show(data.figure(frames.equivalent, run), "speed_equivalent", here, caveat=caveat)
+
+
+def beside(run: Run, here: Source) -> None:
+    """Measured beside predicted, and the button that makes it this device's own."""
+    own = on_demand(
+        question(),
+        "Calibrate this device",
+        "Measures products, memory and overheads for a minute at most, two where the machine is busy.",
+    )
+    by = _calibrated(run)
+    if by is None:
+        st.info(
+            "Nothing is predicted yet: the device of this sweep has no calibration.",
+            icon=":material/straighten:",
+        )
+        return
+    _disturbed(by, "The calibration")
+    if own is None:
+        st.caption(f"Predicted from the calibration {recorded_on(by)}.")
+    modelled = Source("modelled", _error_words(run, by))
+    caveat = "scale model; points measured, dashed predicted from primitive operations"
+    panels.show(data.figure(frames.beside, run, by=by.run_id), "speed_predicted", modelled, caveat=caveat)
+
+
+def roof(run: Run, here: Source) -> None:
+    """Layers under the calibrated roof."""
+    by = _calibrated(run)
+    if by is None:
+        st.info("The roof needs a calibration: start one under Predicted.", icon=":material/straighten:")
+        return
+    facts = layers.facts(run)[0]
+    limits = layers.limits(facts, layers.calibration(by), run.provenance["dtype"])
+    panels.show(
+        data.figure(frames.roofline, run, by=by.run_id),
+        "speed_roofline",
+        here,
+        caveat="scale model; hollow: modelled",
+    )
+    size = 2 if run.provenance["dtype"] == "bf16" else 4
+    layer = facts.layer
+    st.caption(
+        f"Roof: {quantity(limits.flops, 'FLOP/s')} and {quantity(limits.bytes, 'B/s')}, the best of all "
+        f"probes ({recorded_on(by)}). A dense layer is bound by multiplying from about "
+        f"{ridge_tokens(limits, size):,.0f} tokens on, this mixture from "
+        f"{ridge_tokens(limits, size, layer.experts, layer.top_k):,.0f}."
+    )
+
+
+def real(scenario: Scenario) -> None:
+    """Layers of published sizes with random weights: asked by a button, for they take minutes."""
+    found = on_demand(
+        real_spec(scenario),
+        "Time layers of real size here",
+        "Mixtral, Qwen3-30B-A3B and DeepSeek-V3, one layer each with random weights; up to four minutes.",
+    )
+    run = found or _stand_in(real_spec(scenario))
+    if run is None:
+        return
+    _disturbed(run, "This")
+    here, sizes = panels.source_of(run), layers.facts(run)
+    for reason in run.summary["missing"].values():
+        st.warning(escape(reason), icon=":material/block:")
+    names = [facts.label for facts in sizes]
+    chosen = (
+        st.segmented_control("Layer", names, default=names[0], key="real", bind="query-params") or names[0]
+    )
+    number = names.index(chosen)
+    by = _calibrated(run)
+    options = {"by": by.run_id} if by else {}
+    caveat = "full size, one layer, random weights and near-even routing: for timing only"
+    panels.show(
+        data.figure(frames.over_tokens, run, subject=number, **options), "speed_real", here, caveat=caveat
+    )
+    left, right = panels.pair()
+    with left:
+        panels.show(
+            data.figure(frames.equivalent, run, subject=number), "real_equivalent", here, caveat=caveat
+        )
+    with right:
+        if by:
+            modelled = Source("modelled", _error_words(run, by))
+            figure = data.figure(frames.beside, run, by=by.run_id, subject=number)
+            panels.show(figure, "real_predicted", modelled, caveat="full size, one layer")
+    for name, reason in run.summary["skipped"].items():
+        st.caption(escape(f"{name}: {reason}"))
+
+
+def components(scenario: Scenario) -> None:
+    """Where the time of a whole pass goes, from the bench run."""
+    asked = scenario.run_spec()
+    found = data.answer(asked) or data.same_question(asked) or data.nearest(asked)
+    if found is None:
+        st.info("The bench has not run yet: open Overview, and it starts.", icon=":material/balance:")
+        return
+    run = data.run(found)
+    if run.spec != asked.model_dump(mode="json"):
+        st.caption(f"The nearest bench run, {recorded_on(run)}; Overview runs this scenario's own.")
+    left, right = panels.pair()
+    for place, phase in ((left, "prefill"), (right, "decode")):
+        with place:
+            figure = data.figure(frames.components, run, phase=phase)
+            panels.show(figure, f"speed_{phase}", panels.source_of(run), caveat="scale model, median")
+
+
+def _disturbed(run: Run, what: str) -> None:
+    """A busy machine makes times long and uneven: that is said where it was so."""
+    if run.busy and not run.busy.quiet:
+        st.warning(
+            f"{what} was measured while {busy_words(run.busy)}: "
+            "times are too long and uneven. Measure again when it is idle.",
+            icon=":material/traffic:",
+        )
+
+
+def _calibrated(run: Run) -> Run | None:
+    """The calibration of the device a run was made on, if it knows the run's dtype."""
+    by = data.calibration_of(run.provenance["device_key"])
+    return by if by and run.provenance["dtype"] in by.summary["calibration"]["rates"] else None
+
+
+def _error_words(run: Run, by: Run) -> str:
+    return (
+        f"predicted by moe_core.perf.device_model from a calibration of {by.provenance['device']} "
+        f"({by.created:%Y-%m-%d}) for the sweep of {run.created:%Y-%m-%d}; its error is in the title"
+    )
+
+
+def _stand_in(asked: RunSpec) -> Run | None:
+    found = data.same_question(asked) or data.nearest(asked)
+    return data.run(found) if found else None
+
+
+# -- asked by a button -----------------------------------------------------------------------------
+
+
+def on_demand(asked: RunSpec, label: str, words: str) -> Run | None:
+    """This device's answer to a question nobody asks by looking; a button, its progress, what went wrong."""
+    try:
+        job = data.job_of(asked)
+        if job and job.status == "done" and job.run_id and not data.exists(job.run_id):
+            data.take_in(job.run_id)
+        found = data.answer(asked)
+    except MoEScopeError as error:
+        st.error(escape(str(error)), icon=":material/error:")
+        return None
+    if job and job.active:
+        live.strip(Answer(asked, None, False, False, job, None))
+    elif job and job.status not in ("done", "active") and found is None:
+        live.strip(Answer(asked, None, False, False, job, job.error or f"the run was {job.status}"))
+    else:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            again = f"{label} again" if found else label
+            st.button(
+                again, key=f"ask_{asked.lab}", on_click=_ask, args=(asked, found), icon=":material/speed:"
+            )
+            st.caption(f"Done here, {recorded_on(data.run(found))}." if found else words)
+    return data.run(found) if found else None
+
+
+def _ask(asked: RunSpec, known: str | None) -> None:
+    """Submit; what is known is measured anew."""
+    if known:
+        data.delete(known)
+    data.submit(asked)

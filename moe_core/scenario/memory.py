@@ -1,0 +1,293 @@
+"""Capacity: the scenario's architecture in chosen formats, split over devices.
+
+Everything answers for the fullest device, in bytes. A tenth of each is left to framework and
+fragmentation. No Streamlit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from moe_core import hardware
+from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.perf import cache, fit, memory, training, twins
+from moe_core.perf.edit import KvKind, with_kv
+from moe_core.perf.fit import HEADROOM, Setting, usable
+from moe_core.perf.memory import Footprint, Model, Workload
+from moe_core.perf.offload import offload
+from moe_core.perf.precision import MIXES, Format, Precision
+from moe_core.perf.shard import Parallel
+from moe_core.perf.training import Optimizer
+from moe_core.scenario import subject as fullsize
+from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import Scenario
+from moe_core.scenario.subject import TWINS
+from moe_core.specs import GQA, Architecture
+
+WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CONTEXTS = tuple(2**i for i in range(9, 21))
+SHARES = tuple(i / 20 for i in range(21))
+
+
+class Plan(NamedTuple):
+    """How weights and cache are stored, and over how many devices they are split."""
+
+    precision: Precision = Precision()
+    kv: Format = "bf16"
+    tensor: int = 1
+    expert: int = 1
+
+    @property
+    def parallel(self) -> Parallel:
+        return Parallel(tensor=self.tensor, expert=self.expert)
+
+    @property
+    def devices(self) -> int:
+        return max(self.tensor, self.expert)
+
+
+class Case(NamedTuple):
+    """One model with a label, the work it is asked to do, and what each device holds of it."""
+
+    label: str
+    model: Model
+    work: Workload
+    plan: Plan
+    footprint: Footprint
+
+
+def case(scenario: Scenario, plan: Plan) -> Case:
+    """The scenario's architecture. Raises InfeasibleError where it cannot be split so."""
+    chosen = fullsize.subject(scenario)
+    return _case(fullsize.label(scenario, chosen), fullsize.model(scenario, chosen), scenario, plan)
+
+
+def rivals(scenario: Scenario, plan: Plan) -> list[Case]:
+    """The model before the edit, and dense twins on as many devices where they can be split."""
+    chosen = fullsize.subject(scenario)
+    mixture = fullsize.architecture(scenario, chosen)
+    found: list[Case] = []
+    if scenario.edited and chosen.architecture is not None:
+        found += _maybe(scenario._replace(experts=None, top_k=None, shared=None), plan)
+    if mixture is not None and mixture.experts is not None:
+        alone = plan._replace(tensor=plan.devices, expert=1)
+        for twin in twins.twins(mixture):
+            if twin.rule in TWINS:
+                with suppress(InfeasibleError):
+                    sized = memory.model(twin.architecture)
+                    found.append(_case(TWINS[twin.rule], sized, scenario, alone))
+    return found
+
+
+def _maybe(scenario: Scenario, plan: Plan) -> list[Case]:
+    with suppress(InfeasibleError):
+        return [case(scenario, plan)]
+    return []
+
+
+def _case(label: str, model: Model, scenario: Scenario, plan: Plan) -> Case:
+    work = Workload(batch=scenario.batch, context=scenario.context)
+    held = fit.fit(Setting(model, plan.precision, plan.kv), work, 0, plan.parallel)
+    return Case(label, model, work, plan, held.footprint)
+
+
+def rows(named: Iterable[tuple[str, Footprint]]) -> pd.DataFrame:
+    """name, component, bytes, for a stacked bar."""
+    return pd.DataFrame(
+        [
+            {"name": name, "component": component, "bytes": size}
+            for name, held in named
+            for component, size in held.components().items()
+        ]
+    )
+
+
+class Reach(NamedTuple):
+    """How far a case goes on one kind of device: as planned if that fits, else on as many as it takes.
+
+    `parallel` None: on no number of them; then context and batch are None too.
+    """
+
+    usable: int
+    fits: bool
+    parallel: Parallel | None
+    context: int | None
+    batch: int | None
+
+
+def reach(one: Case, capacity: float) -> Reach:
+    """Longest context and largest batch on devices of `capacity` bytes."""
+    room, setting = usable(int(capacity)), _setting(one)
+    fits = one.footprint.total <= room
+    try:
+        parallel = one.plan.parallel if fits else fit.devices(setting, one.work, int(capacity)).parallel
+    except InfeasibleError:
+        return Reach(room, False, None, None, None)
+    ask = (setting, one.work, int(capacity), parallel)
+    context = made_for(one.model, fit.longest_context(*ask))
+    return Reach(room, fits, parallel, context, fit.largest_batch(*ask))
+
+
+def made_for(model: Model, context: int) -> int:
+    """A context that memory would hold, cut to the longest that the model was made for."""
+    arch = model.architecture
+    return context if arch is None else min(context, arch.max_positions)
+
+
+def _setting(one: Case) -> Setting:
+    return Setting(one.model, one.plan.precision, one.plan.kv)
+
+
+# -- every device ----------------------------------------------------------------------------------
+
+
+def on_every(one: Case, devices: Iterable[Device], prices: Mapping[str, float]) -> pd.DataFrame:
+    """A row a device: how many it takes and in which layout, how far it goes there, its cost an hour."""
+    setting = _setting(one)
+    held = list(fit.needs(setting, one.work))
+    return pd.DataFrame([_on(setting, one.work, held, device, prices.get(device.name)) for device in devices])
+
+
+def _on(
+    setting: Setting,
+    work: Workload,
+    held: list[tuple[Parallel, Footprint]],
+    device: Device,
+    price: float | None,
+) -> dict[str, Any]:
+    capacity = int(device.capacity)
+    row: dict[str, Any] = {"device": device.name, "usable": usable(capacity), "need": held[0][1].total}
+    row |= {"devices": None, "layout": "on no number of them", "context": None, "batch": None}
+    row |= {"price": price, "cost": None, "source": device.source}
+    with suppress(InfeasibleError):
+        found = fit.first(setting, held, capacity)
+        number = found.parallel.devices
+        row |= {"devices": number, "layout": layout(found.parallel)}
+        row["cost"] = None if price is None else price * number
+        longest = fit.longest_context(setting, work, capacity, found.parallel)
+        row["context"] = made_for(setting.model, longest)
+        row["batch"] = fit.largest_batch(setting, work, capacity, found.parallel)
+    return row
+
+
+def layout(parallel: Parallel) -> str:
+    """`8 tensor × 64 expert`, in words."""
+    if parallel.devices == 1:
+        return "one device"
+    if parallel.expert == 1:
+        return f"tensor {parallel.tensor}"
+    return (
+        f"expert {parallel.expert}"
+        if parallel.tensor == 1
+        else f"tensor {parallel.tensor}, expert {parallel.expert}"
+    )
+
+
+def listed_prices() -> dict[str, float]:
+    """US dollars an hour in the data file; devices without a price are left out."""
+    return {one.name: one.usd_per_hour for one in hardware.devices() if one.usd_per_hour > 0}
+
+
+# -- formats, splits, cache ------------------------------------------------------------------------
+
+
+def by_format(one: Case) -> pd.DataFrame:
+    """The same work in every published mix of formats, and in the one chosen."""
+    mixes = {"as chosen": one.plan.precision, **MIXES}
+    named = []
+    for name, precision in mixes.items():
+        setting = Setting(one.model, precision, one.plan.kv)
+        named.append((name, fit.fit(setting, one.work, 0, one.plan.parallel).footprint))
+    return rows(named)
+
+
+def by_split(one: Case, most: int = 64) -> pd.DataFrame:
+    """The fullest device in every layout of up to `most` devices."""
+    seen: dict[str, Footprint] = {}
+    for parallel, held in fit.needs(_setting(one), one.work, most):
+        if parallel.tensor == 1 or parallel.expert == 1 or parallel.devices > parallel.tensor:
+            seen.setdefault(f"{parallel.devices}: {layout(parallel)}", held)
+    return rows(seen.items())
+
+
+KINDS: dict[KvKind, str] = {
+    "mha": "MHA",
+    "gqa": "GQA, 8 KV heads",
+    "mqa": "MQA",
+    "mla": "MLA, latent 512 + 64",
+}
+
+
+def by_context(one: Case) -> pd.DataFrame:
+    """Cache and state of one sequence against its length: as it is, and with other kinds of attention."""
+    found = [("as it is", one.model.cache)]
+    arch = one.model.architecture
+    if arch is not None:
+        found += [(words, cache.cache(other)) for words, other in _kinds(arch)]
+    return pd.DataFrame(
+        [
+            {"kind": name, "context": n, "bytes": kept.sequence_bytes(n, one.plan.kv) + kept.state_bytes()}
+            for name, kept in found
+            for n in CONTEXTS
+        ]
+    )
+
+
+def _kinds(arch: Architecture) -> list[tuple[str, Architecture]]:
+    """The other kinds in every layer, windows and linear layers taken out."""
+    plain = arch.model_copy(
+        update={"extras": arch.extras.model_copy(update={"delta": None, "full_every": None})}
+    )
+    if isinstance(arch.attention, GQA):
+        plain = plain.model_copy(update={"attention": arch.attention.model_copy(update={"window": None})})
+    found = []
+    for kind, words in KINDS.items():
+        with suppress(ConfigError):  # eight KV heads do not divide every number of heads
+            found.append((words, with_kv(plain, kind)))
+    return found
+
+
+# -- offload and training --------------------------------------------------------------------------
+
+
+def offloaded(one: Case, link: float) -> pd.DataFrame:
+    """What a device holds and what a decode step waits for, against the share of experts on the host.
+
+    Raises ConfigError for a dense model. Offload is judged on one device, whatever the split.
+    """
+    whole = memory.footprint(one.model, one.work, one.plan.precision, one.plan.kv)
+    beside = whole.total - whole.weights_total
+    found = []
+    for share in SHARES:
+        moved = offload(one.model, share, link, one.work.batch, one.plan.precision)
+        found.append(
+            {"share": share, "device": moved.device + beside, "host": moved.host}
+            | {"crossing": moved.crossing, "seconds": moved.seconds}
+        )
+    return pd.DataFrame(found)
+
+
+def host_link(device: Device) -> float | None:
+    """Bytes a second between a device and its host's memory; None where the data file has no such device."""
+    with suppress(ConfigError):
+        return hardware.get(device.name).host
+    return None
+
+
+def trained(one: Case, optimizer: Optimizer, gradients: Format, recompute: bool) -> Footprint:
+    """Bytes to train it in bf16 on the work, all of it together: split evenly, the devices share them."""
+    return training.training(one.model, one.work, optimizer, gradients, recompute)
+
+
+def source(one: Case) -> str:
+    """The tooltip of everything modelled here."""
+    formats = sorted({one.plan.precision.of(name) for name in one.model.parameters.breakdown._fields})
+    return (
+        f"{one.model.name}: {one.model.parameters.method.replace('_', ' ')} parameters; weights in "
+        f"{', '.join(formats)}, cache in {one.plan.kv}, {one.work.batch} sequences of {one.work.context:,} "
+        f"tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
+    )
