@@ -27,7 +27,7 @@ class Layout(NamedTuple):
 
     parallel: Parallel
     replicas: float
-    held: Held
+    held: Fullest
     weights: int
     clock: Clock
 
@@ -113,7 +113,7 @@ def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
                 *(candidate.architecture, candidate.key, spec.listed, spec.formats, spec.kv),
                 *(parallel, spec.framework, way.load),
             )
-            held = Held(candidate.key, model, parallel, spec.kv)
+            held = Fullest(candidate.key, model, parallel, spec.kv)
             found.append(Layout(parallel, devices / parallel.devices, held, weights, clock))
     return tuple(found)
 
@@ -143,7 +143,7 @@ class _Named:
         return isinstance(other, _Named) and self.key == other.key
 
 
-class Held:
+class Fullest:
     """What the fullest device of a layout holds: equal by model, split and format of the cache."""
 
     __slots__ = ("hash", "kv", "model", "name", "parallel")
@@ -157,11 +157,11 @@ class Held:
         return self.hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Held) and self.name == other.name)
+        return self is other or (isinstance(other, Fullest) and self.name == other.name)
 
 
 @lru_cache(maxsize=50_000)
-def _working(held: Held, batch: int, context: int) -> int:
+def _working(held: Fullest, batch: int, context: int) -> int:
     """Bytes beside the weights for `batch` sequences of one group: the busiest device has its share."""
     own = ceil(batch / held.parallel.groups)
     asked = Workload.model_construct(batch=own, context=context, chunk=8192)
@@ -169,7 +169,7 @@ def _working(held: Held, batch: int, context: int) -> int:
 
 
 @lru_cache(maxsize=20_000)
-def _room(held: Held, spare: int, context: int) -> float:
+def _room(held: Fullest, spare: int, context: int) -> float:
     """Sequences that fit into `spare` bytes of one group's fullest device; it takes a search."""
 
     def cost(batch: int) -> int:
