@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
     parallel: Parallel
     replicas: float
-    held: Held
+    held: Fullest
     weights: int
     clock: Clock
 
@@ -94,6 +94,12 @@ def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
 
 
 @lru_cache(maxsize=10_000)
+def groups(way: Way, devices: int) -> tuple[Layout, ...]:
+    """Those that make one group of all devices; none where the model cannot be split so."""
+    return tuple(one for one in _layouts(way, devices) if one.replicas == 1)
+
+
+@lru_cache(maxsize=10_000)
 def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
     candidate, spec = way.candidate, way.spec
     asked = [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, devices)
@@ -105,7 +111,7 @@ def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
                 *(candidate.architecture, candidate.key, spec.listed, spec.formats, spec.kv),
                 *(parallel, spec.framework, way.load),
             )
-            held = Held(candidate.key, model, parallel, spec.kv)
+            held = Fullest(candidate.key, model, parallel, spec.kv)
             found.append(Layout(parallel, devices / parallel.devices, held, weights, clock))
     return tuple(found)
 
@@ -132,7 +138,7 @@ class _Named:
         return isinstance(other, _Named) and self.key == other.key
 
 
-class Held:
+class Fullest:
     """What the fullest device of a layout holds: equal by model, split and format of the cache."""
 
     __slots__ = ("hash", "kv", "model", "name", "parallel")
@@ -146,11 +152,11 @@ class Held:
         return self.hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Held) and self.name == other.name)
+        return self is other or (isinstance(other, Fullest) and self.name == other.name)
 
 
 @lru_cache(maxsize=50_000)
-def _working(held: Held, batch: int, context: int) -> int:
+def _working(held: Fullest, batch: int, context: int) -> int:
     """Bytes beside the weights for `batch` sequences of one group: the busiest device has its share."""
     own = ceil(batch / held.parallel.groups)
     asked = Workload.model_construct(batch=own, context=context, chunk=8192)
@@ -158,7 +164,7 @@ def _working(held: Held, batch: int, context: int) -> int:
 
 
 @lru_cache(maxsize=20_000)
-def _room(held: Held, spare: int, context: int) -> float:
+def _room(held: Fullest, spare: int, context: int) -> float:
     """Sequences that fit into `spare` bytes of one group's fullest device; it takes a search."""
 
     def cost(batch: int) -> int:

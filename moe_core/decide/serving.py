@@ -19,7 +19,7 @@ from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, Layout, Way, layouts
+from moe_core.decide.layout import MOST, Layout, Way, groups, layouts
 from moe_core.decide.pace import Terms, crossing, rate, throughput
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
@@ -79,10 +79,9 @@ class Serving:
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""
-        found = layouts(self._way, devices)
         if self.spec.equal is not None or self.work.traffic is not None:
-            return found
-        return tuple(one for one in found if one.replicas == 1) or found
+            return layouts(self._way, devices)
+        return groups(self._way, devices) or layouts(self._way, devices)
 
     # -- how many devices -----------------------------------------------------------------------------
 
@@ -130,7 +129,7 @@ class Serving:
         found = []
         for devices in () if least is None else (least * 2**i for i in range(WIDER + 1)):
             with suppress(InfeasibleError):
-                wide = [one for one in self._layouts(devices) if one.replicas == 1]
+                wide = groups(self._way, devices)
                 rates = [rate(one, self.terms) for one in wide]
                 if max(rates, default=0.0) > 0:
                     found.append(Group(devices, max(rates), any(map(self._alone_in_time, wide))))
@@ -138,9 +137,10 @@ class Serving:
 
     def _alone_in_time(self, one: Layout) -> bool:
         """Whether one request alone keeps the targets on one group."""
-        step = self.terms.linked(one.decode(1, self.work.past))
-        first = self.terms.linked(one.clock.first(self.work.read, self.work.cached))
-        return self._in_time(step, first)
+        return self._in_time(
+            lambda: self.terms.linked(one.decode(1, self.work.past)),
+            lambda: self.terms.linked(one.clock.first(self.work.read, self.work.cached)),
+        )
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -206,11 +206,12 @@ class Serving:
         """Whether neither target is missed beyond the error of the prediction."""
         if self.work.latency_ms is None and self.work.ttft_ms is None:
             return True
-        return self._in_time(self.step, self.first)
+        return self._in_time(lambda: self.step, lambda: self.first)
 
-    def _in_time(self, step: Reading, first: Reading) -> bool:
+    def _in_time(self, step: Callable[[], Reading], first: Callable[[], Reading]) -> bool:
+        """Whether both keep their targets. The second is not read where the first does not."""
         targets = ((self.work.latency_ms, step), (self.work.ttft_ms, first))
-        return all(limit is None or self.at_best(reading) <= limit / 1e3 for limit, reading in targets)
+        return all(limit is None or self.at_best(reading()) <= limit / 1e3 for limit, reading in targets)
 
     # -- throughput and money -----------------------------------------------------------------------
 

@@ -115,6 +115,12 @@ def estimate(
     return _answer(asked, fitted, place, scaled, (1 - SCALED, 1 + SCALED), note)
 
 
+def held(hardware: Hardware, dtype: str, case: LayerCase, framework: str = "vllm") -> bool:
+    """Whether a table of this device and framework holds the case. Raises ConfigError as `estimate`."""
+    place = _place(hardware, dtype, framework)
+    return place.own and place.dtype == dtype and _measured(place, case, DEFAULT) is not None
+
+
 def _check(case: LayerCase) -> None:
     experts, top_k, ep = int(case.experts), int(case.top_k), int(case.ep)
     if not 1 <= top_k <= experts:
@@ -278,7 +284,8 @@ def _best(kernel: Bank, place: Place, load: tuple[float, ...] | None) -> LayerEs
     modelled: LayerEstimate | None = None
     for forms in _ALTERNATIVES.get(kernel.form, ((kernel.form,),)):
         for name in place.frameworks:
-            found = [one for form in forms if (one := _estimate(kernel, place, name, form, load))]
+            tried = forms if modelled is None else [f for f in forms if _tabled(kernel, place, name, f)]
+            found = [one for form in tried if (one := _estimate(kernel, place, name, form, load))]
             known = [one for one in found if _is_measured(one)]
             if known:
                 return min(known, key=lambda one: one.seconds)
@@ -292,15 +299,27 @@ def _estimate(
     kernel: Bank, place: Place, framework: str, form: str, load: tuple[float, ...] | None
 ) -> LayerEstimate | None:
     """None where this framework was not measured with this format."""
-    experts = ceil(kernel.experts / kernel.ep) * kernel.ep  # ranks hold whole experts: the last may have room
-    sizes = (kernel.tokens, kernel.hidden, kernel.inter, experts, kernel.top_k)
-    case = LayerCase(*sizes, tp=kernel.tp, ep=kernel.ep, gated=kernel.gated)
+    case = _case(kernel)
     if load is not None:
-        load = (*load, *(0.0,) * (experts - kernel.experts))
+        load = (*load, *(0.0,) * (int(case.experts) - kernel.experts))
     try:
         return estimate(place.device, form, case, framework=framework, load=load)
     except ConfigError:
         return None
+
+
+def _tabled(kernel: Bank, place: Place, framework: str, form: str) -> bool:
+    """Whether a table of this framework holds the shape: its model is not asked once another has answered."""
+    try:
+        return held(place.device, form, _case(kernel), framework)
+    except ConfigError:
+        return False
+
+
+def _case(kernel: Bank) -> LayerCase:
+    experts = ceil(kernel.experts / kernel.ep) * kernel.ep  # ranks hold whole experts: the last may have room
+    sizes = (kernel.tokens, kernel.hidden, kernel.inter, experts, kernel.top_k)
+    return LayerCase(*sizes, tp=kernel.tp, ep=kernel.ep, gated=kernel.gated)
 
 
 def _is_measured(found: LayerEstimate) -> bool:

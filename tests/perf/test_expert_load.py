@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from moe_core.errors import ConfigError
 from moe_core.perf.benchmark_load import benchmark_load
-from moe_core.perf.distinct import spread, uniform
+from moe_core.perf.distinct import inclusion, spread, uniform
 from moe_core.perf.expert_load import TILES, counted, expected
 
 BANKS = st.sampled_from([(8, 2), (64, 6), (128, 8), (256, 8), (16, 1), (160, 8)])
@@ -48,6 +49,19 @@ def test_the_busiest_rank_has_its_share_and_at_most_everything(bank, tokens, ran
 def test_a_hot_expert_loads_its_rank():
     hot = expected(8, 2, 64, 4, [5, 1, 1, 1, 1, 1, 1, 1])
     assert hot.pairs > expected(8, 2, 64, 4).pairs
+
+
+@given(st.integers(1, 3000), st.sampled_from([1, 2, 3]))
+def test_tiles_of_an_uneven_load_are_those_of_its_experts_one_by_one(tokens, top_k):
+    """P(pairs > j rows) summed over j; beyond a dozen tiles half a one is lost."""
+    load = [5, 3, 1, 1, 0.2, 0.01]
+    chances = np.array(inclusion(load, top_k))
+    found = expected(6, top_k, tokens, 1, load)
+    for rows, tiles in zip(TILES, found[2:], strict=True):
+        j = np.arange(0, tokens + 1, rows)
+        each = binom.sf(j[:, None], tokens, chances).sum(0)
+        many = tokens * chances > 12 * rows
+        assert tiles == pytest.approx(np.where(many, tokens * chances / rows + 0.5, each).sum(), rel=1e-6)
 
 
 @given(BANKS, st.integers(1, 600), st.sampled_from(["balanced", "power_law_1.01", "power_law_1.2"]))
