@@ -12,12 +12,12 @@ with tools:
     plan = view.plan(scenario)
 case = view.case(scenario, plan)
 modelled = view.source(case)
-far = view.reach(scenario, case.plan, device)
+far = view.reach(case, device)
 with head:
     panels.lead(view.sentence(case, far, device), modelled, overview_view.device_source(device))
     panels.numbers(view.numbers(case, far, device, modelled))
-where = "all of it on one device" if case.plan.devices == 1 else f"the fullest of {case.plan.devices} devices"
-panels.show(view.main(scenario, case.plan, device), "budget", modelled, caveat=f"full size, {where}")
+where = "all of it on one device" if case.devices == 1 else f"the fullest of {case.devices:,} devices"
+panels.show(view.main(scenario, case, device), "budget", modelled, caveat=f"full size, {where}")
 
 every, formats, split, cache, offload, training = st.tabs(
     ["Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training"],

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
-from app import panels
+from app import data, panels
 from app.figure import Figure, times
 from app.memory import charts
 from app.panels import Number, Source, pick
@@ -39,7 +39,7 @@ COMPONENTS = {
     "mixer": "Linear attention, state space",
     "other": "Other",
 }
-SCENARIO, MIX = "as the scenario", "as the mix"
+SCENARIO, MIX, OWN = "as the scenario", "as the mix", "as served"
 _PRICES = "device_prices"
 
 
@@ -50,14 +50,15 @@ def plan(scenario: Scenario) -> Plan:
     """The pickers under the answer: formats of weights and cache, and the split over devices."""
     mix = pick("Weights", [SCENARIO, *MIXES], "mix", persist_state="session", width=210)
     kv = pick("KV cache", list(CACHE), "kv_format", persist_state="session", width=110)
-    tensor = pick("Tensor parallel", list(WAYS[:7]), "tensor", persist_state="session", width=120)
-    expert = pick("Expert parallel", list(WAYS), "expert_ways", persist_state="session", width=120)
+    tensor = pick("Tensor parallel", [OWN, *WAYS[:7]], "tensor", persist_state="session", width=120)
+    expert = pick("Expert parallel", [OWN, *WAYS], "expert_ways", persist_state="session", width=120)
     base = Precision(default=WEIGHTS[scenario.precision]) if mix == SCENARIO else MIXES[mix]
     with st.popover("By component", icon=":material/tune:"):
         st.caption("A format for a component on its own; the rest keep the mix. Scales are counted.")
         chosen = {name: _component(name, words, base) for name, words in COMPONENTS.items()}
     kept = {name: form for name, form in chosen.items() if form is not None}
-    return Plan(base.model_copy(update=kept), kv, tensor, expert)
+    ways = [1 if one == OWN else int(one) for one in (tensor, expert)]
+    return Plan(base.model_copy(update=kept), kv, ways[0], ways[1], own=tensor == expert == OWN)
 
 
 def _component(name: str, words: str, base: Precision) -> Format | None:
@@ -74,10 +75,13 @@ def _component(name: str, words: str, base: Precision) -> Format | None:
 def case(scenario: Scenario, chosen: Plan) -> Case:
     """What is asked; a split that cannot be is named, and one device takes its place."""
     try:
+        if chosen.own:
+            formats = {"precision": chosen.precision, "kv": chosen.kv}
+            return memory.served(data.resolved(scenario).model_copy(update=formats))
         return memory.case(scenario, chosen)
     except InfeasibleError as error:
         st.warning(f"{escape(str(error))}; shown on one device.", icon=":material/call_split:")
-        return memory.case(scenario, chosen._replace(tensor=1, expert=1))
+        return memory.case(scenario, chosen._replace(tensor=1, expert=1, own=False))
 
 
 # -- answer ----------------------------------------------------------------------------------------
@@ -90,7 +94,7 @@ def source(case: Case) -> Source:
 
 def sentence(one: Case, far: Reach, device: Device) -> str:
     """Fits or not, by what number, and how many devices it takes."""
-    where = device.name if one.plan.devices == 1 else f"each of {one.plan.devices} × {device.name}"
+    where = device.name if one.devices == 1 else f"each of {one.devices:,} × {device.name}"
     words = charts.fits(one.label, one.footprint.total, far.usable, where)
     if far.fits:
         return words
@@ -105,16 +109,16 @@ def numbers(one: Case, far: Reach, device: Device, modelled: Source) -> tuple[Nu
     """Weights, cache, and how far context and batch could go, on as many devices as it takes."""
     counted, held, work = one.model.parameters, one.footprint, one.work
     active = f"{count(counted.total)} parameters, {count(counted.active.incl_embeddings)} active"
-    each = "" if one.plan.devices == 1 else ", a device"
-    token = f"{size(one.model.cache.token_bytes(one.plan.kv))} a token, {work.batch} sequences"
+    each = "" if one.devices == 1 else ", a device"
+    token = f"{size(one.model.cache.token_bytes(one.plan.kv))} a token, {one.sequences} sequences"
     state = f"; {size(held.state)} of state" if held.state else ""
-    many = far.parallel.devices if far.parallel else WIDEST
+    many = one.devices if far.fits else far.parallel.devices if far.parallel else WIDEST
     on = f"one {device.name}" if many == 1 else f"{many} × {device.name}"
     context, batch = _limit(far.context, "tokens"), _limit(far.batch, "sequences")
     return (
         Number(f"Weights{each}, full size", size(held.weights_total), active, modelled),
         Number(f"KV cache{each}, full size", size(held.kv_cache), token + state, modelled),
-        Number("Longest context, full size", context, f"batch {work.batch} on {on}", modelled),
+        Number("Longest context, full size", context, f"batch {one.sequences} on {on}", modelled),
         Number("Largest batch, full size", batch, f"{work.context:,} tokens on {on}", modelled),
     )
 
@@ -125,16 +129,24 @@ def _limit(value: int | None, unit: str) -> str:
     return f"{value:,} {unit}" if value < 1_000_000 else f"over 1 M {unit}"
 
 
-@st.cache_data(show_spinner=False, max_entries=256)
-def reach(scenario: Scenario, one: Plan, on: Device) -> Reach:
+def reach(one: Case, on: Device) -> Reach:
     """How far it goes on the scenario's hardware."""
-    return memory.reach(memory.case(scenario, one), on.capacity)
+    return _reach(repr(one), one, on.capacity)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _reach(key: str, _one: Case, capacity: float) -> Reach:
+    return memory.reach(_one, capacity)
+
+
+def main(scenario: Scenario, one: Case, on: Device) -> Figure:
+    """The mixture, as published if edited, and dense twins against one device."""
+    return _main(repr(one), scenario, one, on)
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def main(scenario: Scenario, one: Plan, on: Device) -> Figure:
-    """The mixture, as published if edited, and dense twins against one device."""
-    found = [memory.case(scenario, one), *memory.rivals(scenario, one)]
+def _main(key: str, scenario: Scenario, _one: Case, on: Device) -> Figure:
+    found = [_one, *memory.rivals(scenario, _one.plan)]
     named = [(each.label, each.footprint) for each in found]
     return charts.budget(memory.rows(named), usable(int(on.capacity)), on.name)
 

@@ -159,7 +159,7 @@ class Memory(NamedTuple):
 
     parallel, replicas: the layout, and groups of it; each: sequences of one group. usable: of one device.
     context: the longest, of memory and model; batch: the largest. Both on so many devices, 0 where it does
-    not fit there.
+    not fit there. sequences: at once now, asked for or in flight under the traffic.
     """
 
     devices: int
@@ -170,6 +170,7 @@ class Memory(NamedTuple):
     usable: int
     context: int
     batch: int
+    sequences: float
 
     @property
     def layout(self) -> str:
@@ -194,9 +195,9 @@ def memory_of(case: Resolved) -> Memory:
         one = served(case)
         layout = roomiest(one)
         each = max(ceil(layout.each(one.batch)), 1)
-        return _reach(case, layout.parallel, each, layout.replicas, held(one))
+        return _reach(case, layout.parallel, each, layout.replicas, held(one), one.batch)
     found = _fewest(case)
-    return _reach(case, found.parallel, case.batch, 1, found.footprint)
+    return _reach(case, found.parallel, case.batch, 1, found.footprint, case.batch)
 
 
 def _fewest(case: Resolved) -> fit.Fit:
@@ -212,7 +213,14 @@ def _fewest(case: Resolved) -> fit.Fit:
     )
 
 
-def _reach(case: Resolved, parallel: Parallel, each: int, replicas: float, footprint: Footprint) -> Memory:
+def _reach(
+    case: Resolved,
+    parallel: Parallel,
+    each: int,
+    replicas: float,
+    footprint: Footprint,
+    sequences: float,
+) -> Memory:
     """How far it goes there."""
     ask = (case.setting, case.work_of(each, case.context), case.capacity, parallel)
     longest = case.architecture.max_positions if case.architecture else None
@@ -223,7 +231,7 @@ def _reach(case: Resolved, parallel: Parallel, each: int, replicas: float, footp
     usable = fit.usable(case.capacity)
     devices = round(parallel.devices * replicas)
     far = (min(context, longest or context), batch)
-    return Memory(devices, parallel, each, replicas, footprint, usable, *far)
+    return Memory(devices, parallel, each, replicas, footprint, usable, *far, sequences)
 
 
 def words(parallel: Parallel) -> str:

@@ -23,7 +23,9 @@ from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.training import Optimizer
 from moe_core.scenario import subject as fullsize
+from moe_core.scenario.answer import Memory, memory_of
 from moe_core.scenario.devices import Device
+from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS
 from moe_core.specs import GQA, Architecture
@@ -34,12 +36,13 @@ SHARES = tuple(i / 20 for i in range(21))
 
 
 class Plan(NamedTuple):
-    """How weights and cache are stored, and over how many devices they are split."""
+    """How weights and cache are stored, and how they are split. `own`: as the scenario is served."""
 
     precision: Precision = Precision()
     kv: Format = "bf16"
     tensor: int = 1
     expert: int = 1
+    own: bool = False
 
     @property
     def parallel(self) -> Parallel:
@@ -58,6 +61,25 @@ class Case(NamedTuple):
     work: Workload
     plan: Plan
     footprint: Footprint
+    held: Memory | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many hold it: those of the answer, or of a split that was chosen."""
+        return self.plan.devices if self.held is None else self.held.devices
+
+    @property
+    def sequences(self) -> int:
+        """At once: asked for, or in flight under the traffic."""
+        return self.work.batch if self.held is None else max(round(self.held.sequences), 1)
+
+
+def served(asked: Resolved) -> Case:
+    """The scenario as it is served: on its devices, in the roomiest layout. Raises InfeasibleError."""
+    found = memory_of(asked)
+    plan = Plan(asked.precision, asked.kv, found.parallel.tensor, found.parallel.expert, own=True)
+    label = asked.label.removesuffix(" as published")
+    return Case(label, asked.model, asked.work, plan, found.footprint, found)
 
 
 def case(scenario: Scenario, plan: Plan) -> Case:
@@ -121,6 +143,10 @@ class Reach(NamedTuple):
 
 def reach(one: Case, capacity: float) -> Reach:
     """Longest context and largest batch on devices of `capacity` bytes."""
+    if one.held is not None:
+        held = one.held
+        far = (held.context, held.batch) if held.fits else (None, None)
+        return Reach(held.usable, held.fits, held.parallel, *far)
     room, setting = usable(int(capacity)), _setting(one)
     fits = one.footprint.total <= room
     try:
@@ -288,6 +314,6 @@ def source(one: Case) -> str:
     formats = sorted({one.plan.precision.of(name) for name in one.model.parameters.breakdown._fields})
     return (
         f"{one.model.name}: {one.model.parameters.method.replace('_', ' ')} parameters; weights in "
-        f"{', '.join(formats)}, cache in {one.plan.kv}, {one.work.batch} sequences of {one.work.context:,} "
+        f"{', '.join(formats)}, cache in {one.plan.kv}, {one.sequences} sequences of {one.work.context:,} "
         f"tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
     )

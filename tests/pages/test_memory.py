@@ -28,14 +28,17 @@ def title(app: AppTest) -> str:
 @pytest.mark.parametrize("model", ["Mixtral-8x7B", "DeepSeek-V3", "DeepSeek-V4-Flash", "Qwen3-Next-80B-A3B"])
 def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str) -> None:
     memory(filled, tab, architecture=model)
-    assert title(filled).startswith(f"{model} as published")
+    assert title(filled).startswith(f"{model} fits each of ")
     assert len(filled.get("vega_lite_chart")) >= 4  # budget, the tab, and the scale model twice
     assert not filled.error
 
 
 def test_the_format_decides(filled: AppTest) -> None:
     memory(filled, architecture="gpt-oss-120b", batch="1")
+    assert "fits each of 4 × H100" in title(filled)
+    filled.selectbox(key="tensor").set_value(1).run()
     assert "needs 3.25× what H100 can give" in title(filled)
+    filled.selectbox(key="tensor").set_value("as served").run()
     filled.selectbox(key="mix").set_value("gpt-oss (mxfp4 experts)").run()
     assert "fits H100" in title(filled)
     filled.selectbox(key="format_attention").set_value("fp32").run()
@@ -45,6 +48,8 @@ def test_the_format_decides(filled: AppTest) -> None:
 
 def test_a_split_holds_less_on_each_device(filled: AppTest) -> None:
     memory(filled, architecture="Mixtral-8x7B")
+    assert "fits each of 2 × H100" in title(filled)  # as it is served
+    filled.selectbox(key="expert_ways").set_value(1).run()
     assert "needs 1.44× what H100 can give" in title(filled)
     filled.selectbox(key="expert_ways").set_value(8).run()
     assert "fits each of 8 × H100" in title(filled)
@@ -61,7 +66,7 @@ def test_a_split_that_cannot_be_is_one_sentence(filled: AppTest) -> None:
 
 def test_a_hostile_url_falls_back(filled: AppTest) -> None:
     memory(filled, mix="<script>", kv_format="![x](https://example.org)", tensor="-8", expert_ways="1e9")
-    assert "Qwen3-30B-A3B as published fits H100" in title(filled)
+    assert "Qwen3-30B-A3B fits H100" in title(filled)
     assert "![" not in words(filled)
 
 

@@ -71,7 +71,6 @@ def test_another_device_is_another_answer() -> None:
     assert {
         "Usable memory of one device",
         "Devices",
-        "Longest context there",
         "Largest batch there",
     } <= different
     assert not {"Parameters", "Weights", "KV cache of one token"} & different
