@@ -12,11 +12,12 @@ from typing import Literal, NamedTuple
 
 from app.figure import Figure
 from moe_core.errors import MoEScopeError
+from moe_core.provenance import Provenance
 from moe_core.report import archive, kinds
 from moe_core.report.archive import Page
 from moe_core.report.decided import Decided, of_decided
 from moe_core.report.formats import FORMATS, digest
-from moe_core.report.manifest import Manifest, Origin, Provenance, Ran, make, ran
+from moe_core.report.manifest import Manifest, Origin, Ran, make, ran
 from moe_core.runs.bundle import Bundle
 from moe_core.scenario.resolved import Resolved
 

@@ -6,7 +6,7 @@ used is named in one sentence (field, value, rule), and a default takes its plac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,6 +36,9 @@ _URL = "scenario_url_notices"
 _LATER = "scenario_of_an_older_link"
 _PAST, _MOST_PAST = "scenario_past", 50  # for Undo
 _KNOBS = ("experts", "top_k", "shared")
+
+
+_OWN_LENGTH = "length_"  # of a link, beside the slider's choices
 
 
 def current() -> Scenario:
@@ -89,6 +92,7 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         },
         "rival": (AUTO, *RULES, *dense_models()),
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
+        **_lengths({field: said[-1] for field, said in asked.items() if said}),
     }
     plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
     st.session_state[_URL] = spec.read(plain, names)
@@ -105,6 +109,17 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
     for field in _WORDS.keys() & asked.keys():  # the address bar has an option's words, a link its name
         if plain[field] and plain[field][-1] in names.get(field, WORDS.get(field, ())):
             st.session_state[field] = plain[field][-1]
+
+
+def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Remember a length that is no choice of its slider; the choices, that among them, the default first."""
+    found = {}
+    for field in spec.LENGTHS:
+        own = spec.between(field, values.get(field, ""))
+        if own is not None:
+            st.session_state[_OWN_LENGTH + field] = own
+            found[field] = tuple(map(str, (DEFAULTS[field], *spec.options(field, own))))
+    return found
 
 
 def _plain(field: str, value: str) -> str:
@@ -390,13 +405,14 @@ def _set(values: dict[str, Any]) -> None:
     name = values.get("architecture")
     if name in (*data.architectures(), *models.usable()):
         values = models.mixture_of(name) | values
+    _lengths(values)
     for field, value in values.items():
         st.session_state[field] = link.typed(field, value)
 
 
 def _slider(field: str, label: str, disabled: bool = False) -> int:
     """A slider over the choices of a field. What comes back is checked: the browser may lie."""
-    choices, usual = spec.options(field), DEFAULTS[field]
+    choices, usual = spec.options(field, st.session_state.get(_OWN_LENGTH + field)), DEFAULTS[field]
     value = st.select_slider(label, choices, value=usual, key=field, bind="query-params", disabled=disabled)
     return value if value in choices else int(DEFAULTS[field])
 

@@ -17,13 +17,12 @@ from moe_core.decide import counter, flips, knobs, rules, sensitivity, verdict
 from moe_core.decide.case import Recorded
 from moe_core.decide.counter import Counter
 from moe_core.decide.flips import Flip, Point
+from moe_core.decide.headline import QUICK, sensible
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict
 from moe_core.report import decided
 from moe_core.report.decided import Decided
 from moe_core.store.queries import Run
-
-QUICK = ("batch", "traffic")  # inputs that somebody turns; their flips need few new predictions
 
 
 class Ruling(NamedTuple):
@@ -70,14 +69,8 @@ def every_turn(of: Ruling) -> tuple[Flip, ...]:
 
 
 def nearest(of: Ruling) -> Flip | None:
-    """A flip that is quick to find: to the other model if there is one, by the first input that has one."""
-    found: list[Flip] = []
-    for name in (name for name in QUICK if name in knob_names(of)):
-        found += turns(of, name)
-        other = next((flip for flip in found if flip.below and flip.above), None)
-        if other:
-            return other
-    return min(found, key=lambda flip: flip.distance, default=None)
+    """The flip that the headline names; quick to find."""
+    return sensible([flip for name in QUICK if name in knob_names(of) for flip in turns(of, name)])
 
 
 def against(of: Ruling) -> tuple[Counter, ...]:

@@ -29,6 +29,7 @@ _BYTES = 5_000_000  # of a JSON file
 
 def compare(scenario: Scenarios, as_json: Json = False) -> None:
     """Up to four scenarios side by side: what was chosen, what follows, and the answer in one sentence."""
+    from moe_core.cli.hear import with_load
     from moe_core.report.answer import sentence
     from moe_core.report.compare import table as rows_of
     from moe_core.report.side import LETTERS, labels, link
@@ -36,12 +37,15 @@ def compare(scenario: Scenarios, as_json: Json = False) -> None:
     sides = [side for one in scenario for side in read(one)]
     if not 1 <= len(sides) <= len(LETTERS):
         raise ConfigError(f"scenario ({len(sides)} given): must be one to {len(LETTERS)}")
-    cases = labels(sides)
+    cases = {name: with_load(case) for name, case in labels(sides).items()}
     said, rows = sentence(cases), rows_of(cases)
     shared = f"/compare?{urlencode(link(sides))}"
     values = {
         "answer": said,
-        "scenarios": [_scenario(key, side) for key, side in zip(cases, sides, strict=True)],
+        "scenarios": [
+            {"letter": key[:1], "name": side.name, "resolved": case.model_dump(mode="json")}
+            for (key, case), side in zip(cases.items(), sides, strict=True)
+        ],
         "rows": [_values(row) for row in rows],
         "link": shared,
     }
@@ -103,10 +107,6 @@ def _exported(path: Path) -> list[Side]:
     from moe_core.scenario.resolved import Resolved
 
     return [of_case(name, Resolved.of(values)) for name, values in embed.read(path).scenarios.items()]
-
-
-def _scenario(key: str, side: Side) -> dict[str, Any]:
-    return {"letter": key[:1], "name": side.name, "resolved": side.case.model_dump(mode="json")}
 
 
 def _values(row: Line) -> dict[str, Any]:

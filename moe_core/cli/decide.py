@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -14,6 +15,7 @@ from moe_core.errors import ConfigError
 
 def decide(
     spec: Annotated[str | None, typer.Option(help="A JSON file ('-' is standard input).")] = None,
+    link: Annotated[str | None, typer.Option(help="A link of the dashboard, or its query alone.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="chat, batch, device, retrieval, code or agentic.")
     ] = None,
@@ -33,21 +35,74 @@ def decide(
 ) -> None:
     """Dense or mixture? One verdict with its margin, why, what would flip it, and what speaks against it."""
     from moe_core.decide.flips import flips
-    from moe_core.decide.spec import DecideSpec
     from moe_core.decide.verdict import decide as judge
 
-    values = {} if spec is None else _file(spec)
     said = {
         "preset": preset, "mixture": mixture, "dense": dense, "rule": rule, "hardware": hardware,
         "devices": devices, "precision": precision, "budget": budget,
     }  # fmt: skip
-    values |= {name: value for name, value in said.items() if value is not None}
+    said = {name: value for name, value in said.items() if value is not None}
     work = {name: value for name, value in {"batch": batch, "context": context}.items() if value is not None}
-    if work:
-        values["workload"] = {**(values.get("workload") or {}), **work}
-    found = judge(DecideSpec.of(values))
+    asked, recorded = _of_file(spec, said, work) if spec is not None else _of_scenario(link, said, work)
+    found = judge(asked, recorded)
     turns = flips(found)
     answer(_values(found, turns), as_json, _lines(found, turns))
+
+
+def _of_file(name: str, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any, Any]:
+    """The spec of a file with the options over it, and the load that is heard for its mixture."""
+    from moe_core.cli.hear import hear
+    from moe_core.decide.pair import candidate
+    from moe_core.decide.spec import DecideSpec
+    from moe_core.scenario.spec import test_run
+
+    values = _file(name) | said
+    if work:
+        values["workload"] = {**(values.get("workload") or {}), **work}
+    spec = DecideSpec.of(values)
+    bank = candidate(spec.mixture).architecture.experts
+    known = None if bank is None else (bank.count, bank.top_k, bank.shared)
+    return spec, hear(test_run(known, "carved", 256, spec.workload.batch, "auto"))
+
+
+def _of_scenario(link: str | None, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any, Any]:
+    """The dashboard's scenario with the options over it, and the load that is heard there."""
+    from moe_core.cli.hear import hear
+    from moe_core.decide.spec import DecideSpec
+    from moe_core.scenario.decision import decision
+    from moe_core.scenario.link import scenario
+
+    values = _query(link)
+    names = {"mixture": "architecture", "devices": "many", "budget": "budget_usd"}
+    plain = ("preset", "mixture", "hardware", "devices", "budget")
+    values |= {names.get(name, name): str(said[name]) for name in plain if name in said}
+    values |= {"batch": str(work["batch"])} if "batch" in work else {}
+    asked = scenario(values)
+    if "context" in work:
+        written = min(asked.answer, max(work["context"] // 4, 1))
+        asked = asked._replace(answer=written, prompt=max(work["context"] - written, 1), cached=0)
+    spec = decision(asked)
+    changes: dict[str, Any] = {name: said[name] for name in ("dense", "rule", "precision") if name in said}
+    if changes:
+        if "dense" in changes:
+            changes.setdefault("rule", None)
+        elif "rule" in changes:
+            changes["dense"] = None
+        spec = DecideSpec.of({**_kept(spec), **changes})
+    return spec, hear(asked.run_spec())
+
+
+def _kept(spec: Any) -> dict[str, Any]:
+    """What is said in a spec; what is left out is left out again."""
+    values: dict[str, Any] = spec.model_dump(mode="json")
+    return {name: value for name, value in values.items() if value is not None or name == "devices"}
+
+
+def _query(link: str | None) -> dict[str, str]:
+    if link is None:
+        return {}
+    query = urlsplit(link.strip()).query if "?" in link else link.strip()
+    return dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _file(name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from moe_core import hardware as devices
 from moe_core import registry
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError, StoreError
-from moe_core.perf.precision import BITS, Precision
+from moe_core.perf.precision import BITS
 from moe_core.settings import Settings
 
 Subject = Annotated[
@@ -37,8 +37,9 @@ def export(
     out: Target,
     model: Models = None,
     hardware: Annotated[str, typer.Option(help="A device of `hardware`.")] = "H100",
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
-    context: Annotated[int, typer.Option(help="Tokens of each.")] = 4096,
+    batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
+    prompt: Annotated[int | None, typer.Option(help="Tokens read for a request.")] = None,
+    tokens: Annotated[int | None, typer.Option("--answer", help="Tokens written for it.")] = None,
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")] = "bf16",
     review: ReviewId = None,
     version: Annotated[int | None, typer.Option(help="Of the review; the newest otherwise.")] = None,
@@ -60,7 +61,8 @@ def export(
         elif source is not None:
             cases = _of_export(source)
         else:
-            cases = _of_models(model or [], hardware, batch, context, dtype)
+            work = {"batch": batch, "prompt": prompt, "answer": tokens}
+            cases = _of_models(model or [], hardware, work, dtype)
         data, manifest = _drawn(what, ending, cases, theme)
     written = [_write(out, data)]
     if ending == "csv":
@@ -129,31 +131,19 @@ def _of_export(path: Path) -> dict[str, Any]:
     return _some({name: Resolved.of(values) for name, values in embed.read(path).scenarios.items()})
 
 
-def _of_models(names: list[str], hardware: str, batch: int, context: int, dtype: str) -> dict[str, Any]:
-    from moe_core.scenario.resolved import Resolved
+def _of_models(names: list[str], hardware: str, work: dict[str, int | None], dtype: str) -> dict[str, Any]:
+    """Published models on a device, with the first screen's work where nothing else is said."""
+    from moe_core.cli.hear import with_load
+    from moe_core.report.side import of
 
     if dtype not in BITS:
         raise ConfigError(f"dtype ({dtype}): must be one of {', '.join(BITS)}")
     if not 1 <= len(names) <= 4:
         raise ConfigError(f"model ({len(names)} given): must be one to four")
-    device, found = devices.get(hardware), {}
-    for name in names:
-        record = registry.get(name)
-        if record.rumoured:
-            raise ConfigError(f"model ({record.name}): is a rumour; nothing about it can be counted")
-        found[record.name] = Resolved.parse(
-            {
-                "label": f"{record.name} as published",
-                "architecture": record.architecture,
-                "record": None if record.architecture else record.name,
-                "hardware": device.name,
-                "capacity": device.capacity,
-                "batch": batch,
-                "context": context,
-                "precision": Precision(default=dtype),
-            }
-        )
-    return found
+    said = {name: str(value) for name, value in work.items() if value is not None}
+    same = {"hardware": devices.get(hardware).name, "precision": dtype, **said}
+    found = [of({"architecture": registry.get(name).name, **same}).case for name in names]
+    return {registry.get(name).name: with_load(case) for name, case in zip(names, found, strict=True)}
 
 
 def _some(cases: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache as once
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from moe_core import registry
 from moe_core.decide import rules
@@ -16,9 +16,9 @@ from moe_core.decide.pair import Kind
 from moe_core.decide.rules import Basis, Fact
 from moe_core.decide.scores import SCORES, pulls, relevance, states
 from moe_core.decide.serving import Serving
+from moe_core.provenance import Provenance
 from moe_core.units import count, quantity, significant
 
-Provenance = Literal["measured here", "measured elsewhere", "published", "modelled"]
 EVEN = 0.02  # a score nearer to zero has no winner
 
 

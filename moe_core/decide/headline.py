@@ -21,8 +21,18 @@ ALIKE = 1.05  # ratios nearer to one are called equal
 def headline(found: Verdict, turns: Sequence[Flip] = ()) -> str:
     """The sentence, without a full stop. `turns`: flips of this verdict, the nearest first."""
     said = SAID[found.state](found)
-    near = next(iter(turns), None)
+    near = sensible(turns)
     return f"{said}; {near.sentence}" if near else said
+
+
+QUICK = ("batch", "traffic")  # inputs that somebody turns
+
+
+def sensible(turns: Sequence[Flip]) -> Flip | None:
+    """The flip that a headline names: the nearest by batch or traffic, to the other model if there is one."""
+    quick = [one for one in turns if one.knob.id in QUICK]
+    other = next((one for one in quick if one.below and one.above), None)
+    return other or next(iter(quick), None)
 
 
 def answer(winner: Kind | None, firm: bool) -> str:

@@ -25,7 +25,7 @@ from moe_core.specs import Architecture, Spec
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
 Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
-Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
+Tokens = Annotated[int, Field(ge=1, le=4_194_304)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
+from moe_core.provenance import Provenance
 from moe_core.report.kinds import KINDS, Value, of_case, price
-from moe_core.report.manifest import Provenance
 from moe_core.report.side import formats, ways
 from moe_core.report.tables import written as written
 from moe_core.report.text import many

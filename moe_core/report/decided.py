@@ -18,7 +18,8 @@ from moe_core.decide.pair import Kind
 from moe_core.decide.spec import DecideSpec
 from moe_core.decide.verdict import Verdict, decide
 from moe_core.errors import ConfigError
-from moe_core.report.manifest import Number, Provenance
+from moe_core.provenance import Provenance
+from moe_core.report.manifest import Number
 from moe_core.specs import Spec
 
 Value = int | float | str | None

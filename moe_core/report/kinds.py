@@ -14,8 +14,9 @@ from moe_core.decide.clock import Reading
 from moe_core.decide.serving import Serving
 from moe_core.errors import InfeasibleError
 from moe_core.perf import distinct, fit, memory
+from moe_core.provenance import Provenance
 from moe_core.report.decided import DECIDED
-from moe_core.report.manifest import Number, Provenance, number
+from moe_core.report.manifest import Number, number
 from moe_core.report.measured import FACTS, Measured, fact
 from moe_core.runs.bundle import Bundle
 from moe_core.scenario import answer

@@ -18,11 +18,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
+from moe_core.provenance import Provenance as Provenance
 from moe_core.report.text import clean, line, plain
 from moe_core.specs import Spec
 from moe_core.version import __version__, code_version, commit
 
-Provenance = Literal["measured here", "measured elsewhere", "published", "modelled"]
 NAME = "moescope-manifest"
 PACKAGES = ("numpy", "pandas", "pyarrow", "vl-convert-python")
 

@@ -37,12 +37,24 @@ from moe_core.scenario.spec import (
     Scenario,
     brings,
     describe,
+    targets,
     test_run,
 )
 from moe_core.specs import Architecture
 
 LETTERS = "ABCD"[:MOST]
-NEW = {name: str(DEFAULTS.get(name, "")) for name in FIELDS}  # what a scenario has that says nothing else
+NONE = "none"  # a target that is not there, where the preset has one
+TARGETS = ("latency_ms", "ttft_ms")
+
+
+def _said(value: object) -> str:
+    return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What a scenario has that says nothing else.
+NEW = {name: str(DEFAULTS.get(name, "")) for name in FIELDS} | {
+    name: _said(value) for name, value in targets(PRESET).items()
+}
 _OLD_WORK = {"batch": "8", "context": "4096", "write": "64"}  # of links that older versions made
 SPOKEN = ("architecture", "hardware", "batch", "prompt", "answer")  # what a link always says
 _MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
@@ -165,7 +177,7 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     values = _filled(parameters)
     label, arch, record = _subject(values)
     name = {"label": label, "architecture": arch, "record": record}
-    limits = {field: _number(field, values[field]) for field in _LIMITS if values[field]}
+    limits = {field: _number(field, values[field]) for field in _LIMITS if values[field] not in ("", NONE)}
     case = Resolved.parse(
         {
             **name,
@@ -177,28 +189,29 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
             "devices": None if values["many"] in ("", AUTO) else _whole("many", values["many"]),
         }
     )
-    run = test_run(
-        _bank(case), values["model"], _whole("seq", values["seq"]), case.batch, values["precision"]
-    )
+    bank = _asked(values, case)
+    seq = _whole("seq", values["seq"])
+    run = test_run(bank, values["model"], seq, case.batch, values["precision"])
     case = case.model_copy(update={"run": run})
     given = line(values["name"], 80) or default_name(case)
     said = of_case(given, case, values).parameters
     if "own" in said and not values["own"]:  # a published model with other experts is still called so
-        bank = dict(zip(KNOBS, map(str, _bank(case) or ()), strict=False))
-        said = {name: value for name, value in said.items() if name != "own"} | bank
+        knobs = dict(zip(KNOBS, map(str, bank or ()), strict=False))
+        said = {name: value for name, value in said.items() if name != "own"} | knobs
         said["architecture"] = registry.get(values["architecture"]).name
     return Side(given, said, case)
 
 
 def _filled(parameters: Mapping[str, str]) -> dict[str, str]:
     """With what goes without saying: the preset's work, or that of older versions where a link is theirs."""
-    values = {**NEW, "architecture": ARCHITECTURE, "hardware": HARDWARE, **_MORE, "preset": PRESET}
+    none = dict.fromkeys(TARGETS, NONE)
+    values = {**NEW, **none, "architecture": ARCHITECTURE, "hardware": HARDWARE, **_MORE, "preset": PRESET}
     if any(name in OLD for name in parameters):
         return {**values, "edit": "false", **_OLD_WORK, **parameters}
     preset = parameters.get("preset", PRESET)
     if preset not in WORDS["preset"]:
         raise ConfigError(f"preset ({line(preset, 40)}): must be one of {', '.join(WORDS['preset'])}")
-    brought = {name: str(value) for name, value in brings(preset).items()}
+    brought = {name: _said(value) for name, value in (brings(preset) | targets(preset)).items()}
     return {**values, **brought, "edit": "true", **parameters}
 
 
@@ -210,6 +223,17 @@ def _work(values: Mapping[str, str]) -> dict[str, int]:
     prompt, written = (_whole(name, values[name]) for name in ("prompt", "answer"))
     cached = _whole("cached", values["cached"] or "0", least=0)
     return {"batch": batch, "context": cached + prompt + written, "write": written, "prompt": prompt}
+
+
+def _asked(values: Mapping[str, str], case: Resolved) -> tuple[int, int, int] | None:
+    """Experts, top-k and shared experts as a scenario counts them: by the model's record."""
+    known = _bank(case)
+    if values["own"] or known is None:
+        return known
+    name = registry.get(values["architecture"]).name
+    edited = values["edit"] == "true"
+    experts, top_k, shared = (int(values[knob]) if edited and values[knob] else None for knob in KNOBS)
+    return Scenario(name, experts=experts, top_k=top_k, shared=shared).bank
 
 
 def _bank(case: Resolved) -> tuple[int, int, int] | None:
@@ -233,6 +257,7 @@ def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = No
         **{"batch": str(case.batch), "prompt": str(max(read, 1)), "answer": str(case.write)},
         "cached": str(max(case.context - case.write - read, 0)),
         **{key: "" if value is None else f"{value:g}" for key, value in limits.items()},
+        **{key: _said(limits[key]) for key in TARGETS},
         "many": AUTO if case.devices is None else str(case.devices),
         **{"tensor": str(case.parallel.tensor), "expert": str(case.parallel.expert)},
         "capacity": "" if _listed(case) else str(case.capacity),
@@ -310,9 +335,10 @@ def _edited(
     bank = None if found is None else found.experts
     if found is None or bank is None:
         raise ConfigError(f"experts ({values['experts']}): {name} has no experts here that could be changed")
-    own = {"experts": bank.count, "top_k": bank.top_k, "shared": bank.shared}
-    asked = [_whole(key, values[key] or str(own[key]), least=key != "shared") for key in KNOBS]
-    if asked == list(own.values()):
+    known = Scenario(name).published if name == record else (bank.count, bank.top_k, bank.shared)
+    usual = dict(zip(KNOBS, map(str, known or ()), strict=True))
+    asked = [_whole(key, values[key] or usual[key], least=key != "shared") for key in KNOBS]
+    if tuple(asked) == known:
         return f"{name} as published"[:400], found, None
     scenario = Scenario(name, experts=asked[0], top_k=asked[1], shared=asked[2])
     if name == record:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from moe_core.errors import MoEScopeError
-from moe_core.report.manifest import Provenance
+from moe_core.provenance import Provenance
 from moe_core.scenario.resolved import Resolved
 from moe_core.specs import Architecture
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moe_core import hardware, registry
+from moe_core.errors import ConfigError
+from moe_core.scenario import devices
 from moe_core.scenario.spec import (
+    ARCHITECTURE,
     AUTO,
     CHOICES,
     DEFAULTS,
+    HARDWARE,
     NUMBERS,
     OLD,
+    PAGE_KEYS,
+    PRESET,
+    WORDS,
     Scenario,
+    brings,
     describe,
     nearest_bank,
     number,
+    shorten,
 )
 
 KNOBS = ("experts", "top_k", "shared")
@@ -50,12 +60,74 @@ def modern(values: Mapping[str, str]) -> dict[str, str]:
     `edit` said so, the model stayed as published.
     """
     known = {name: value for name, value in values.items() if name in FIELDS}
-    if values.get("edit", "true") != "true":
+    older = any(name in OLD for name in values)
+    if values.get("edit", "false" if older else "true") != "true":
         known = {name: value for name, value in known.items() if name not in KNOBS}
     context, answer = values.get("context", ""), values.get("write", "64")
     if context.isdecimal() and answer.isdecimal() and int(context) > int(answer):
         known |= {"answer": answer, "prompt": str(int(context) - int(answer))}
-    return {name: _nearest(name, value) for name, value in known.items()}
+    return known
+
+
+def scenario(values: Mapping[str, str]) -> Scenario:
+    """The scenario of any link's parameters. Raises ConfigError with field, value and rule.
+
+    What is left out is the preset's; lengths need not be choices of a slider.
+    """
+    unknown = next((name for name in values if name not in (*NAMED, *PAGE_KEYS)), None)
+    if unknown is not None:
+        raise ConfigError(f"{shorten(unknown)}: must be one of {', '.join(FIELDS)}")
+    known = modern(values)
+    preset = _word("preset", known.get("preset", PRESET))
+    said = {**brings(preset), **known}
+    many = str(said["many"])
+    fields: dict[str, Any] = {
+        "preset": preset,
+        "architecture": registry.get(str(said.get("architecture", ARCHITECTURE))).name,
+        "hardware": _device(str(said.get("hardware", HARDWARE))),
+        "rival": str(said.get("rival", AUTO)),
+        **{
+            name: _count(name, said[name], 0 if name == "cached" else 1)
+            for name in ("batch", "prompt", "answer")
+        },
+        "cached": _count("cached", said["cached"], 0),
+        **{name: _count(name, said[name], name != "shared") for name in KNOBS if said.get(name)},
+        "devices": None if many == AUTO else _count("many", many, 1),
+        **{FIELDS[name]: _limit(name, str(said[name])) for name in NUMBERS if said.get(name)},
+        **{name: _word(name, str(said[name])) for name in _WORDS if name in said},
+    }
+    if said.get("task", AUTO) != AUTO:
+        fields["task"] = _word("task", str(said["task"]))
+    if "seq" in said:
+        fields["seq"] = _count("seq", said["seq"], 1)
+    return Scenario(**fields)
+
+
+_WORDS = ("precision", "training", "skill", "model")
+
+
+def _word(name: str, value: str) -> str:
+    if value not in WORDS[name]:
+        raise ConfigError(f"{name} ({shorten(value)}): must be one of {', '.join(WORDS[name])}")
+    return value
+
+
+def _count(name: str, value: object, least: int) -> int:
+    text = str(value)
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise ConfigError(f"{name} ({shorten(text)}): must be a whole number, at least {least}")
+    return int(text)
+
+
+def _limit(name: str, value: str) -> float:
+    found = number(value)
+    if found is None:
+        raise ConfigError(f"{name} ({shorten(value)}): must be a number above zero")
+    return found
+
+
+def _device(name: str) -> str:
+    return name if name == devices.HERE else hardware.get(name).name
 
 
 def typed(name: str, value: Any) -> Any:
@@ -75,13 +147,6 @@ def tested(scenario: Scenario) -> str:
     run = nearest_bank(bank)
     words = describe(*run)
     return f"Runs {words}." if run == bank else f"Runs {words}: the nearest it can do."
-
-
-def _nearest(name: str, value: str) -> str:
-    """A length that is no choice of the slider as the nearest that is."""
-    if name not in ("prompt", "answer", "cached", "batch") or not value.isdecimal():
-        return value
-    return str(min(CHOICES[name], key=lambda choice: abs(choice - int(value))))
 
 
 def _text(value: Any) -> str:

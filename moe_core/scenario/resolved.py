@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from moe_core import hardware, registry
 from moe_core.decide.case import Recorded
-from moe_core.decide.spec import DecideSpec, Work
+from moe_core.decide.spec import DecideSpec, Tokens, Work
 from moe_core.errors import ConfigError
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
@@ -44,14 +44,14 @@ class Resolved(Spec):
     hardware: str
     capacity: Annotated[int, Field(ge=1)]
     batch: Size
-    context: Size
-    write: Size = 64
+    context: Tokens
+    write: Tokens = 64
     precision: Precision = Precision()
     kv: Format = "bf16"
     parallel: Parallel = Parallel()
     price: Annotated[float, Field(gt=0, le=1e6)] | None = None
     run: RunSpec | None = None
-    prompt: Size | None = None
+    prompt: Tokens | None = None
     traffic: Limit | None = None
     latency_ms: Limit | None = None
     ttft_ms: Limit | None = None
@@ -131,6 +131,8 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
     same = {name: getattr(scenario, name) for name in _SAME}
     return Resolved(
         **same,
+        latency_ms=scenario.targets["latency_ms"],
+        ttft_ms=scenario.targets["ttft_ms"],
         label=subject.label(scenario, chosen)[:400],
         architecture=arch,
         record=chosen.record.name if arch is None and chosen.record else None,
@@ -144,6 +146,6 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
 
 
 _SAME = (
-    *("hardware", "batch", "context", "prompt", "traffic", "latency_ms", "ttft_ms"),
+    *("hardware", "batch", "context", "prompt", "traffic"),
     *("devices", "price", "link_gbs"),
 )

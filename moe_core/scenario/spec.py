@@ -53,6 +53,12 @@ def brings(preset: str) -> dict[str, Any]:
     return {**work(preset), "many": str(rules.preset(preset).devices or AUTO)}
 
 
+def targets(preset: str) -> dict[str, float | None]:
+    """Milliseconds a token and to the first that a preset promises; None where it promises nothing."""
+    promised = rules.preset(preset).workload
+    return {name: promised.get(name) for name in ("latency_ms", "ttft_ms")}
+
+
 CHOICES: dict[str, tuple[int, ...]] = {
     "experts": (*POWERS, 512),
     "top_k": (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 128),
@@ -98,7 +104,8 @@ class Scenario(NamedTuple):
     """The question. Names of architecture and hardware are names in the registry.
 
     experts, top_k, shared: None as published. rival: `auto` (the published one), a rule, or a dense model.
-    traffic (requests a second) takes the place of batch. devices: for each model; None its own fewest.
+    traffic (requests a second) takes the place of batch. latency_ms, ttft_ms: None the preset's.
+    devices: for each model; None its own fewest.
     prompt, answer: tokens read and written for a request; cached: tokens that are there before.
     """
 
@@ -129,6 +136,12 @@ class Scenario(NamedTuple):
     seq: int = 256
     text: str | None = None
     own: Architecture | None = None  # imported or edited in this session; None: a published model
+
+    @property
+    def targets(self) -> dict[str, float | None]:
+        """latency_ms and ttft_ms: its own, else the preset's."""
+        own = {"latency_ms": self.latency_ms, "ttft_ms": self.ttft_ms}
+        return targets(self.preset) | {name: value for name, value in own.items() if value is not None}
 
     @property
     def context(self) -> int:
@@ -227,6 +240,17 @@ def describe(experts: int, top_k: int, shared: int) -> str:
 def options(field: str, own: int | None = None) -> tuple[int, ...]:
     """The choices of a field, what the model itself has among them."""
     return CHOICES[field] if own is None else tuple(sorted({*CHOICES[field], own}))
+
+
+LENGTHS = ("batch", "prompt", "answer", "cached")  # of which a link may have any value in the slider's span
+
+
+def between(field: str, value: object) -> int | None:
+    """A value of a link that is no choice of its slider but lies between them; None otherwise."""
+    choices, text = CHOICES[field], str(value)
+    if not text.isdecimal() or len(text) > 9 or int(text) in choices:
+        return None
+    return int(text) if choices[0] < int(text) < choices[-1] else None
 
 
 def read(parameters: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -80,7 +80,7 @@ def test_text_names_the_pair_the_reason_and_what_speaks_against_it(
             ],
             3,
         ),
-        (["--mixture", "mixtral-8x7b"], 2),
+        (["--mixture", "nobody"], 2),
         (["--preset", "nope", *TWO], 2),
         (["--spec", "/nowhere.json"], 2),
     ],

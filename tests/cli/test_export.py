@@ -46,7 +46,7 @@ def test_a_chart_is_written_and_reproduced(
     assert code == 0
     values = json.loads(text)
     assert values["written"] == [{"path": str(out), "bytes": out.stat().st_size}]
-    assert values["manifest"]["scenarios"]["Mixtral-8x7B"]["batch"] == 1
+    assert values["manifest"]["scenarios"]["Mixtral-8x7B"]["batch"] == 16
     code, text = run(capsys, "reproduce", out, "--json")
     assert code == 0
     assert json.loads(text)["equal"] == len(values["manifest"]["numbers"]) > 12

@@ -132,7 +132,7 @@ def test_choosing_an_architecture_sets_its_mixture(filled: AppTest) -> None:
 
 def test_a_moved_knob_renames_the_model_everywhere_and_can_be_taken_back(filled: AppTest) -> None:
     open_page(filled, "memory")
-    assert "as published" in filled.title[0].value
+    assert "64 experts" not in filled.title[0].value
     filled.select_slider(key="experts").set_value(64).run()
     for page in ("memory", "overview", "decide", "economics"):
         filled.switch_page(f"../pages/{page}.py").run()
@@ -242,3 +242,14 @@ def test_an_upload_becomes_the_text_or_a_sentence(filled: AppTest) -> None:
     filled.file_uploader(key="own_file").upload("photo.png", b"\x89PNG\xff").run()
     assert "must be text in UTF-8" in filled.error[0].value.replace("\\", "")
     assert not filled.exception
+
+
+def test_a_length_of_a_link_that_is_no_choice_is_kept(filled: AppTest) -> None:
+    """What a link says is what is computed, not the nearest that the slider has."""
+    filled.query_params.update({"prompt": "3000", "answer": "700", "cached": "500"})
+    open_page(filled, "overview")
+    now = scenario(filled)
+    assert (now.prompt, now.answer, now.cached) == (3000, 700, 500)
+    assert not [one.value for one in filled.warning if "prompt" in one.value]
+    filled.select_slider(key="prompt").set_value(4096).run()
+    assert scenario(filled).prompt == 4096

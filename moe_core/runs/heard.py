@@ -1,0 +1,98 @@
+"""Heard: whose recorded load is put on the full size, read from the bundles.
+
+The web process asks its store the same (`moe_core.store.queries`), which a command cannot open beside it.
+Both choose alike: this question's own answer, else one to the same spec, else the nearest shipped run, else
+the nearest of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from math import log2
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from moe_core.errors import StoreError
+from moe_core.perf import economics
+from moe_core.runs import bundle, facts
+from moe_core.runs.bundle import Bundle
+from moe_core.specs import RunSpec
+from moe_core.version import question_id
+
+
+class Heard(NamedTuple):
+    """A run that is heard, and whether it ships with the product."""
+
+    run: Bundle
+    reference: bool
+
+    @property
+    def load(self) -> tuple[float, ...]:
+        """Shares of the experts of a layer by rank, mean over layers."""
+        return _load(self.run)
+
+
+def heard(spec: RunSpec, runs_dir: Path, reference: Path) -> Heard | None:
+    """The run whose load speaks for `spec`; None where there is none at all."""
+    found = [Heard(run, False) for run in _read(bundle.published(runs_dir))]
+    shipped = sorted(path.parent for path in reference.glob("*/manifest.json"))
+    found += [Heard(run, True) for run in _read(shipped)]
+    whole = [one for one in found if one.run.manifest.complete]
+    newest = sorted(whole, key=lambda one: one.run.manifest.created, reverse=True)
+    own = [one for one in newest if not one.reference]
+    question, asked = question_id(spec), spec.model_dump(mode="json")
+    same = [one for one in newest if one.run.manifest.spec == asked]
+    for some in (
+        [one for one in own if one.run.manifest.question_id == question],
+        sorted(same, key=lambda one: one.reference),
+        _nearest(spec, [one for one in newest if one.reference]),
+        _nearest(spec, newest),
+    ):
+        if some:
+            return some[0]
+    return None
+
+
+def _read(paths: Iterable[Path]) -> list[Bundle]:
+    found = []
+    for path in paths:
+        with suppress(StoreError):  # the web process sets it aside and says so
+            found.append(bundle.read(path))
+    return found
+
+
+def _nearest(spec: RunSpec, runs: list[Heard]) -> list[Heard]:
+    """The runs of this lab, the one most like `spec` first; never one of somebody's own text."""
+    alike = [one for one in runs if _of(one)["lab"] == spec.lab and _of(one).get("text") is None]
+    return sorted(alike, key=lambda one: (_of(one)["model"] != spec.model, _distance(spec, one)))
+
+
+def _of(one: Heard) -> dict[str, object]:
+    return one.run.manifest.spec
+
+
+def _distance(spec: RunSpec, one: Heard) -> float:
+    """Doublings between two questions: experts and top-k count fully, batch and length a quarter."""
+    run = one.run.manifest.spec
+    doublings = {name: abs(log2(run[name] / getattr(spec, name))) for name in ("top_k", "batch", "seq")}
+    experts = abs(log2(_experts(one.run) / spec.experts))
+    shared = 0.5 * abs(run["shared"] - spec.shared)
+    return experts + doublings["top_k"] + shared + 0.25 * (doublings["batch"] + doublings["seq"])
+
+
+def _experts(run: Bundle) -> int:
+    return facts.experts(run.manifest)
+
+
+def _load(run: Bundle) -> tuple[float, ...]:
+    """Pairs of every expert of every layer, those without any included."""
+    table = run.table("decisions")
+    counted = pa.table({"layer": table["layer"], "expert": table["expert"]}).group_by(["layer", "expert"])
+    pairs = counted.aggregate([("expert", "count")]).to_pydict()
+    layers: dict[int, list[float]] = {}
+    for layer, expert, many in zip(pairs["layer"], pairs["expert"], pairs["expert_count"], strict=True):
+        layers.setdefault(layer, [0.0] * _experts(run))[expert] = float(many)
+    return economics.ranked([layers[layer] for layer in sorted(layers)])
