@@ -10,18 +10,22 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import pytest
+import typer
 
-from moe_core.cli import COMMANDS, main
+from moe_core.cli import COMMANDS, app, main
 from moe_core.cli.ask import Bar
+from moe_core.decide import rules
+from moe_core.decide.spec import RuleName
 from moe_core.errors import ConfigError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.queue import JobQueue
 from moe_core.jobs.worker import Labs
 from moe_core.settings import ROOT, Settings
-from moe_core.specs import RunSpec
+from moe_core.silicon.constants import FRAMEWORKS
+from moe_core.specs import Device, Dtype, Kernel, Lab, RunSpec
 from tests.jobs.fake import labs, question, wait_for
 
 HOLD_DATABASE = """
@@ -263,6 +267,20 @@ def test_help_is_light(settings: Settings):
     code = "import sys; from moe_core.cli import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not {"torch", "transformers", "streamlit", "duckdb"} & set(done.stdout.split())
+
+
+def test_every_option_says_what_it_is_and_names_every_value():
+    commands = cast(Any, typer.main.get_command(app)).commands
+    shown = [(name, one) for name, command in commands.items() for one in command.params]
+    silent = [(name, one.name) for name, one in shown if not one.help and not one.hidden]
+    assert not silent
+    said = {(name, one.name): one.help for name, one in shown}
+    kinds: dict[str, Any] = {"lab": Lab, "dtype": Dtype, "device": Device, "kernel": Kernel}
+    for option, kind in kinds.items():
+        assert not [value for value in get_args(kind) if value not in said["run", option]], option
+    assert not [name for name in rules.presets() if name not in said["decide", "preset"]]
+    assert not [name for name in get_args(RuleName) if name not in said["decide", "rule"]]
+    assert not [name for name in FRAMEWORKS if name not in said["predict", "framework"]]
 
 
 # -- with a worker, and without --------------------------------------------------------------------

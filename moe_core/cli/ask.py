@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from moe_core import errors
-from moe_core.cli.output import Json, answer
+from moe_core.cli.output import Json, answer, one_of
 from moe_core.errors import CancelledError, ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
 from moe_core.jobs.job import Job
@@ -19,7 +19,7 @@ from moe_core.jobs.worker import Worker, load_labs
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.settings import Settings
-from moe_core.specs import RunSpec
+from moe_core.specs import Device, Dtype, Kernel, Lab, RunSpec
 from moe_core.units import quantity, significant
 
 POLL_S = 0.1
@@ -35,12 +35,10 @@ def run(
     seq: Annotated[int, typer.Option(help="Tokens (bytes) a sequence.")] = _D.seq,
     decode_steps: Annotated[int, typer.Option(help="Tokens decoded after the prompt.")] = _D.decode_steps,
     model: Annotated[str, typer.Option(help="carved (from the dense model) or trained.")] = _D.model,
-    lab: Annotated[str, typer.Option(help="bench, topk_sweep, layer_sweep, real_layers, calibrate")] = _D.lab,
-    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = _D.dtype,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = _D.device,
-    kernel: Annotated[
-        str, typer.Option(help="auto, loop, grouped, padded, gather, sorted or each.")
-    ] = _D.kernel,
+    lab: Annotated[str, typer.Option(help=one_of(Lab))] = _D.lab,
+    dtype: Annotated[str, typer.Option(help=one_of(Dtype))] = _D.dtype,
+    device: Annotated[str, typer.Option(help=one_of(Device))] = _D.device,
+    kernel: Annotated[str, typer.Option(help=one_of(Kernel))] = _D.kernel,
     repeats: Annotated[int, typer.Option(help="Timed repetitions.")] = _D.repeats,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = _D.seed,
     time_limit_s: Annotated[float, typer.Option(help="Seconds after which the run stops.")] = _D.time_limit_s,

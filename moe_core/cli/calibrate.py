@@ -9,19 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from moe_core.cli.ask import ask, finished
-from moe_core.cli.output import Json, answer
+from moe_core.cli.output import Json, answer, one_of
 from moe_core.perf.calibrate import Calibration, question
 from moe_core.perf.device_model import roof
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.settings import Settings
-from moe_core.specs import RunSpec
+from moe_core.specs import Device, RunSpec
 from moe_core.units import quantity, significant
 from moe_core.version import question_id, run_id
 
 
 def calibrate(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help=one_of(Device))] = "auto",
     again: Annotated[bool, typer.Option("--again", help="Measure anew, even if the store knows.")] = False,
     as_json: Json = False,
 ) -> None:

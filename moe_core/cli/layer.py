@@ -35,7 +35,6 @@ Cases = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help=f"Where to write the cases with {', '.join(OUT)}.")]
-Count = Annotated[int | None, typer.Option()]
 
 
 class LayerQuestion(Spec):
@@ -58,13 +57,13 @@ def layer(
     hardware: Annotated[str, typer.Option(help="A device, as in `hardware`, or h100_sxm.")] = "H100",
     framework: Annotated[str, typer.Option(help="vllm or sglang.")] = "vllm",
     dtype: Annotated[str, typer.Option(help="Format of the expert weights.")] = "bf16",
-    tokens: Count = None,
-    hidden: Count = None,
-    inter: Count = None,
-    experts: Count = None,
-    topk: Annotated[int | None, typer.Option("--topk", "--top-k")] = None,
-    tp: int = 1,
-    ep: int = 1,
+    tokens: Annotated[int | None, typer.Option(help="Tokens at once, all devices together.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Hidden size of the model.")] = None,
+    inter: Annotated[int | None, typer.Option(help="Width of one expert.")] = None,
+    experts: Annotated[int | None, typer.Option(help="Routed experts of the layer.")] = None,
+    topk: Annotated[int | None, typer.Option("--topk", "--top-k", help="Experts a token is sent to.")] = None,
+    tp: Annotated[int, typer.Option(help="Tensor-parallel ways.")] = 1,
+    ep: Annotated[int, typer.Option(help="Expert-parallel ways.")] = 1,
     distribution: Annotated[str, typer.Option(help=f"One of {', '.join(_LOADS)}.")] = _UNIFORM,
     cases: Cases = None,
     out: Out = None,

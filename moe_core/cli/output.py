@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -24,6 +24,12 @@ EXIT_CODES: dict[type[MoEScopeError], int] = {
 def answer(values: Mapping[str, Any], as_json: bool, text: Iterable[str]) -> None:
     """Print `values` as JSON, or the lines of `text`."""
     print(json.dumps(values, ensure_ascii=False) if as_json else "\n".join(text), flush=True)
+
+
+def one_of(kind: Any) -> str:
+    """The values of a Literal as an option's help: `auto, fp32 or bf16.`"""
+    *first, last = get_args(kind)
+    return f"{', '.join(first)} or {last}."
 
 
 def explain(error: MoEScopeError, as_json: bool) -> int:

@@ -20,7 +20,13 @@ Status = Literal["queued", "running", "done", "failed", "infeasible", "cancelled
 MAX_ATTEMPTS = 2  # a run whose worker died is tried once more
 
 # A question somebody waits for goes before a sweep; what was interrupted goes first of all.
-PRIORITY = {"bench": 1, "layer_sweep": 1, "topk_sweep": 0, "real_layers": 0, "calibrate": 0}
+PRIORITY = {
+    "bench": 1,
+    "layer_sweep": 1,
+    "topk_sweep": 0,
+    "real_layers": 0,
+    "calibrate": 0,
+}
 PRIORITY_RETRY = 2
 
 

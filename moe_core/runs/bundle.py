@@ -310,12 +310,20 @@ def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CorruptError(f"{path} is corrupt (its checksum differs): {_AGAIN}")
     try:
-        table = pq.read_table(pa.BufferReader(data)).cast(TABLES[name])
+        table = _with_younger(pq.read_table(pa.BufferReader(data)), TABLES[name]).cast(TABLES[name])
     except (pa.ArrowException, ValueError) as error:
         raise CorruptError(f"{path} is not the table this version reads ({error}): {_AGAIN}") from error
     if table.num_rows != entry.rows:
         raise CorruptError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: {_AGAIN}")
     return table
+
+
+def _with_younger(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in the order of `schema`; a nullable column that is younger than the run has no values."""
+    for field in schema:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names) if set(table.column_names) == set(schema.names) else table
 
 
 def _read_bytes(path: Path) -> bytes:

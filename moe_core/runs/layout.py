@@ -1,6 +1,7 @@
 """Layout: the files of a bundle, column by column, and the manifest that vouches for them.
 
-Schema 1. A change that an older reader would misread gets a new number.
+Schema 1. A change that an older reader would misread gets a new number. A new column is nullable: runs from
+before it have none.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ MANIFEST = "manifest.json"
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
-def _schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
-    return pa.schema([pa.field(name, kind, nullable=name == nullable) for name, kind in columns.items()])
+def _schema(*nullable: str, **columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=name in nullable) for name, kind in columns.items()])
 
 
 _I16, _I32, _I64, _F64, _TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.string()

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import psutil
 
 from moe_core import hardware
+from moe_core.scenario.spec import HARDWARE
 
 HERE = "this machine"
-DEFAULT = "H100"
 _CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container may have less than its machine
 
 
@@ -28,7 +28,8 @@ class Device(NamedTuple):
 def devices() -> tuple[Device, ...]:
     """The default first, then this machine, then every other device in the data file."""
     known = [Device(one.name, one.capacity, "published", _source(one)) for one in hardware.devices()]
-    return (*(one for one in known if one.name == DEFAULT), _here(), *(o for o in known if o.name != DEFAULT))
+    first = [one for one in known if one.name == HARDWARE]
+    return (*first, _here(), *(one for one in known if one not in first))
 
 
 def _source(one: hardware.Hardware) -> str:

@@ -140,7 +140,8 @@ def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
         for name, table in tables.items():
             columns = ", ".join(table.column_names)
             cursor.register("incoming", table)
-            cursor.execute(f"INSERT INTO {name} SELECT $key, {columns} FROM incoming", {"key": key})
+            into = f"INSERT INTO {name} (run, {columns})"  # by name: a migration adds its column at the end
+            cursor.execute(f"{into} SELECT $key, {columns} FROM incoming", {"key": key})
             cursor.unregister("incoming")
 
 

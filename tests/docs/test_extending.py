@@ -52,7 +52,8 @@ def copy(tmp_path: Path) -> Path:
 
 def test_every_section_has_steps_and_a_check() -> None:
     assert [title for title, _ in SECTIONS] == [
-        *("An architecture", "A GPU", "A rule of the verdict", "A page", "A lab")
+        *("An architecture", "A GPU", "A rule of the verdict", "A default"),
+        *("A router", "A kernel", "A recorded column", "A page", "A lab"),
     ]
     for _, body in SECTIONS:
         found = list(STEP.finditer(body))
@@ -69,6 +70,8 @@ def test_the_steps_work(section: str, copy: Path) -> None:
                 run(copy, line)
         else:
             write(copy / step["path"], step["how"], step["line"], step["body"])
+    run(copy, "python -m ruff check app moe_core pages tests")
+    run(copy, "python -m ruff format --check app moe_core pages tests")
     if section == "A page":
         run(copy, f"python -W ignore -c {shlex.quote(RENDER)}")
 
@@ -85,8 +88,15 @@ def write(path: Path, how: str, line: str | None, body: str) -> None:
         return
     assert line is not None
     assert text.count(line) == 1, f"{path.name} has {text.count(line)} times: {line}"
-    new = f"{line}\n{body.rstrip()}" if how == "after" else body.strip()
+    new = f"{line}\n{body.rstrip()}" if how == "after" else indented(body.strip(), text, line)
     path.write_text(text.replace(line, new), encoding="utf-8")
+
+
+def indented(body: str, text: str, line: str) -> str:
+    """The body as deep as the line that it replaces."""
+    before = text[: text.index(line)].rpartition("\n")[2]
+    depth = before if before.isspace() else ""
+    return body.replace("\n", f"\n{depth}").replace(f"\n{depth}\n", "\n\n")
 
 
 def run(copy: Path, line: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,6 +39,21 @@ def test_what_is_written_is_read_back(bundle_dir: Write):
     assert decisions.schema.equals(TABLES["decisions"])
     assert decisions.num_rows == found.manifest.summary["decisions"] == 8 * 32 * 3 * 2
     assert listing(path) == sorted(["manifest.json", *(f"{name}.parquet" for name in BENCH_TABLES)])
+
+
+def test_a_run_from_before_a_column_has_no_values_in_it(
+    bundle_dir: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = bundle.verify(bundle_dir(SMALL))
+    before, younger = found.table("timings"), pa.field("younger", pa.int32())
+    monkeypatch.setitem(TABLES, "timings", TABLES["timings"].insert(0, younger))
+    after = found.table("timings")
+    assert after.column_names == ["younger", *before.column_names]
+    assert after["younger"].null_count == after.num_rows
+    assert after.drop_columns(["younger"]).equals(before)
+    monkeypatch.setitem(TABLES, "timings", before.schema.append(younger.with_nullable(False)))
+    with pytest.raises(StoreError, match="is not the table this version reads"):
+        found.table("timings")
 
 
 def test_a_sweep_is_a_manifest_and_its_quality(bundle_dir: Write):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from moe_core.errors import ConfigError, StoreError
@@ -52,6 +53,20 @@ def test_the_tables_say_what_the_bundle_says(store: Store, bundle_dir: Write, no
     assert run.summary == found.manifest.summary
     assert run.provenance == found.manifest.provenance
     assert run.created == found.manifest.created.replace(tzinfo=None)
+
+
+def test_columns_go_where_they_are_called_so_whatever_their_order(
+    store: Store, bundle_dir: Write, nothing: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = bundle_dir(SMALL)
+    with store.transaction() as cursor:
+        cursor.execute("ALTER TABLE timings ADD COLUMN younger INTEGER")  # at the end, as migrations do
+    monkeypatch.setitem(TABLES, "timings", TABLES["timings"].insert(0, pa.field("younger", pa.int32())))
+    ingest.refresh(store, nothing)
+    frame = store.frame("SELECT * EXCLUDE (run, younger) FROM timings")
+    expected = bundle.verify(path).table("timings").drop_columns(["younger"]).to_pandas()
+    pd.testing.assert_frame_equal(frame, expected, check_dtype=False)
+    assert store.rows("SELECT count(younger) FROM timings") == [(0,)]
 
 
 def test_again_changes_nothing(store: Store, bundle_dir: Write, nothing: Path):
