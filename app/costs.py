@@ -139,11 +139,11 @@ def _as_many(arch: Architecture, many: int, plan: Plan, work: Workload, device: 
     return fit.devices(setting, work, device.capacity).parallel
 
 
-def listed_price(name: str) -> float:
-    """US dollars an hour in the data file; 1 where it has none."""
+def listed_price(name: str) -> float | None:
+    """US dollars an hour in the data file; None where it has none."""
     with suppress(ConfigError):
-        return hardware.get(name).usd_per_hour or 1.0
-    return 1.0
+        return hardware.get(name).usd_per_hour or None
+    return None
 
 
 def weight_bytes(form: str) -> float:

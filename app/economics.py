@@ -39,7 +39,7 @@ class Chosen(NamedTuple):
 
     plan: Plan
     framework: str
-    price: float
+    price: float | None
     beside: str | None
     unit: str
 
@@ -68,7 +68,7 @@ def controls(scenario: Scenario) -> Chosen:
         "Widths", UNITS, default=UNITS[0], required=True, key="unit", bind="query-params"
     )
     chosen = unit if unit in UNITS else UNITS[0]
-    return Chosen(plan, framework, float(price), None if beside == NOBODY else beside, chosen)
+    return Chosen(plan, framework, price, None if beside == NOBODY else beside, chosen)
 
 
 def ask(scenario: Scenario, chosen: Chosen) -> Asked | None:
@@ -168,7 +168,6 @@ def _token(asked: Asked) -> tuple[Number, ...]:
     source = Source(found.source, TABLES) if found.source == "measured elsewhere" else asked.modelled
     where = f"{of.mixture.devices} × {of.hardware.name}" if of.mixture.devices > 1 else of.hardware.name
     rate = batch / found.seconds
-    dollars = economics.per_million(asked.chosen.price, of.mixture.devices, rate)
     return (
         Number(
             "Time per output token, full size",
@@ -176,13 +175,23 @@ def _token(asked: Asked) -> tuple[Number, ...]:
             f"{seconds(found.lower)} to {seconds(found.upper)}; {found.bound} binds; {where}",
             source,
         ),
-        Number(
-            "A million tokens, decoding alone, full size",
-            f"${significant(dollars)}",
-            f"{count(rate / of.mixture.devices)} tokens/s each, ${significant(asked.chosen.price)} an hour",
-            source,
-        ),
+        _million(asked, rate, source),
     )
+
+
+def _million(asked: Asked, rate: float, source: Source) -> Number:
+    """Dollars for a million tokens at `rate` tokens a second; the rate alone where nobody names a price."""
+    devices, price = asked.study.mixture.devices, asked.chosen.price
+    name, each = "A million tokens, decoding alone, full size", f"{count(rate / devices)} tokens/s each"
+    if price is None:
+        return Number(name, "no price", f"{each}; {no_price(asked)}", source)
+    dollars = economics.per_million(price, devices, rate)
+    return Number(name, f"${significant(dollars)}", f"{each}, ${significant(price)} an hour", source)
+
+
+def no_price(asked: Asked) -> str:
+    """Why there are no dollars, and what to do."""
+    return f"no list price of {asked.study.hardware.name} is known: type yours under Targets, money, team"
 
 
 def _ridge(of: Study, modelled: Source) -> Number:

@@ -10,7 +10,7 @@ from app import economics_data as kept
 from app.capacity import layout
 from app.charts.figure import percent, times
 from app.costs import Study, Subject
-from app.economics import TABLES, Asked, load_words, ridges
+from app.economics import TABLES, Asked, load_words, no_price, ridges
 from app.panels import Source
 from app.words import escape, seconds, size
 from moe_core.errors import InfeasibleError
@@ -77,19 +77,24 @@ def _per_token(of: Study, batch: int) -> pd.DataFrame:
 def money(asked: Asked) -> None:
     """Dollars for a million tokens over batch and over demand; tokens a second of a device."""
     of, batch, price = asked.study, asked.scenario.batch, asked.chosen.price
-    left, right = panels.pair()
-    with left:
-        figure = kept.over_batch("dollars", of, batch, price)
-        panels.show(figure, "dollars", asked.modelled, caveat="full size, decode alone, fully used")
-    with right:
-        figure = kept.figure("demand", of, price=price)
-        panels.show(figure, "demand", asked.modelled, caveat="full size, whole copies at their best batch")
+    if price is None:
+        st.info(escape(f"There are no dollars here: {no_price(asked)}."), icon=":material/payments:")
+    else:
+        left, right = panels.pair()
+        with left:
+            figure = kept.over_batch("dollars", of, batch, price)
+            panels.show(figure, "dollars", asked.modelled, caveat="full size, decode alone, fully used")
+        with right:
+            figure = kept.figure("demand", of, price=price)
+            panels.show(
+                figure, "demand", asked.modelled, caveat="full size, whole copies at their best batch"
+            )
     panels.show(kept.over_batch("rate", of, batch), "rate", asked.modelled, caveat="full size, decode alone")
-    for line in _requests(asked):
+    for line in [] if price is None else _requests(asked, price):
         st.markdown(escape(line))
 
 
-def _requests(asked: Asked) -> list[str]:
+def _requests(asked: Asked, price: float) -> list[str]:
     """Dollars for a thousand requests of the scenario, prompt and answer, by model."""
     of, batch, lines = asked.study, asked.scenario.batch, []
     for one in of.subjects:
@@ -98,7 +103,7 @@ def _requests(asked: Asked) -> list[str]:
         except InfeasibleError as error:
             lines.append(f"{one.name}: {error}.")
             continue
-        paid = economics.request(asked.chosen.price, one.devices, batch, prefill, decode, of.written)
+        paid = economics.request(price, one.devices, batch, prefill, decode, of.written)
         share = prefill / (prefill + decode * of.written)
         lines.append(
             f"{one.name}: ${significant(1000 * paid)} for a thousand requests, {of.prompt:,} tokens read and "
