@@ -34,7 +34,10 @@ _COMPUTES: dict[str, tuple[Peak, ...]] = {
 
 
 class Hardware(Spec):
-    """One device. Peaks are dense; `checked` is false where figures are recalled rather than read."""
+    """One device. Peaks are dense. `grade`: P the makers' own statement read, S another's, named in `source`.
+
+    No price (0, left out in the file) where nobody's list was read; `price_source` says whose, and when.
+    """
 
     name: str
     vendor: str
@@ -45,9 +48,10 @@ class Hardware(Spec):
     host_gbs: Number
     unified: bool = False
     peak_tflops: dict[Peak, Number]
-    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)]
+    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    price_source: str = ""
     source: str
-    checked: bool
+    grade: Literal["P", "S"]
 
     def __hash__(self) -> int:
         """Peaks are a table, which has no hash of its own; equal devices have equal names and figures."""

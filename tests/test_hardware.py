@@ -60,7 +60,7 @@ def test_an_unknown_device(name: str, sentence: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
-    [("colour = 1", r"colour \(1\)"), ("capacity_gb = -1", "capacity_gb"), ("checked = 1", "checked")],
+    [("colour = 1", r"colour \(1\)"), ("capacity_gb = -1", "capacity_gb"), ('grade = "R"', "grade")],
 )
 def test_a_wrong_line_names_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, sentence: str

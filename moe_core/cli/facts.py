@@ -131,7 +131,7 @@ def hardware(as_json: Json = False) -> None:
             quantity(device.bandwidth, "B/s"),
             quantity(device.peak("bf16"), "FLOP/s"),
             f"{device.ridge('bf16'):.0f}",
-            "read" if device.checked else "recalled",
+            "maker" if device.grade == "P" else "second-hand",
         ]
         for device in devices.devices()
     ]

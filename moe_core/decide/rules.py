@@ -19,13 +19,12 @@ from moe_core.units import significant
 DATA = Path(__file__).parent.parent.parent / "data" / "decide"
 T = TypeVar("T", bound=Spec)
 Basis = Literal["computed", "measured", "cited"]
-Grade = Literal["P", "S", "C", "R"]
+Grade = Literal["P", "S", "C"]
 Skill = Literal["none", "some", "expert"]
 GRADES: dict[Grade, str] = {
     "P": "primary text read",
     "S": "quoted second-hand",
     "C": "computed",
-    "R": "recalled, to be confirmed",
 }
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=10, strict=False)]

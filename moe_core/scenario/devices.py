@@ -33,9 +33,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def _source(one: hardware.Hardware) -> str:
-    return f"{one.name}, {one.capacity_gb:g} GB: {one.source}" + (
-        "" if one.checked else " (recalled, not re-read)"
-    )
+    return f"{one.name}, {one.capacity_gb:g} GB: {one.source}"
 
 
 def get(name: str) -> Device:
