@@ -28,7 +28,7 @@ TEXTS = {path.name: path for path in (*PAGES, ROOT / "README.md")}
 EXAMPLES = set(  # files that a reader of extending.md makes
     re.findall(r"^`([^`\n]+)`, new:", TEXTS["extending.md"].read_text(encoding="utf-8"), re.M)
 )
-COMING = {"moe_core/provenance.py"}  # the README names it before it is there: to be taken off this list
+COMING: set[str] = set()
 PAGE_NAMES = [path.stem for path in (ROOT / "pages").glob("*.py")]
 
 
