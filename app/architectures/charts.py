@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from app.figure import Figure, draw, largest, layers, paint, percent, roles, shapes, times
-from app.memory.charts import GROUPS, STACK, part_of
+from moe_core.report.palette import GROUPS, STACK, part_of
 from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active

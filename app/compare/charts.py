@@ -15,8 +15,7 @@ import altair as alt
 import pandas as pd
 
 from app.figure import Figure, draw, layers, paint, powers_of_two
-from moe_core.report.palette import ROLES
-from moe_core.report.tables import GROUPS, SHADES, STACK
+from moe_core.report.palette import GROUPS, ROLES, SHADES, STACK
 from moe_core.units import significant
 
 WARM = ("mixture", "ochre", "pink", "purple")

@@ -18,9 +18,9 @@ from moe_core.errors import ConfigError
 from moe_core.report import answer as answers
 from moe_core.report import compare, tables
 from moe_core.report.compare import Cell, Line
+from moe_core.report.origins import MODELLED, PREDICTED
 from moe_core.report.side import LETTERS, Side, labels, link
 from moe_core.report.side import read as read_link
-from moe_core.report.story import MODELLED, PREDICTED
 from moe_core.report.text import cell as safe
 from moe_core.scenario import devices as machines
 from moe_core.scenario.resolved import Resolved

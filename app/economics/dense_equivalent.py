@@ -98,8 +98,8 @@ def _shapes(data: pd.DataFrame) -> alt.Shape:
     for kind in kinds:
         place = seen[kind] = seen.get(kind, -1) + 1
         found.append(SHAPES[kind][place % len(SHAPES[kind])])
-    grey = {"symbolStrokeColor": "gray", "symbolFillColor": "gray"}
-    legend = alt.Legend(orient="top", title=None, labelLimit=420, columns=1, **grey)
+    grey = {"symbolStrokeColor": "gray", "symbolFillColor": "gray"}  # which both themes show
+    legend = alt.Legend(orient="top", title=None, labelLimit=420, columns=2, **grey)
     return alt.Shape("series:N", scale=alt.Scale(domain=list(kinds.index), range=found), legend=legend)
 
 

@@ -26,11 +26,7 @@ from app.figure import (
     times,
 )
 from moe_core.perf.fit import WIDEST
-from moe_core.report.palette import ROLES
-from moe_core.report.tables import GROUPS as GROUPS
-from moe_core.report.tables import SHADES
-from moe_core.report.tables import STACK as STACK
-from moe_core.report.tables import part_of as part_of
+from moe_core.report.palette import GROUPS, ROLES, SHADES, STACK, part_of
 from moe_core.units import quantity, significant
 
 ORDER = (

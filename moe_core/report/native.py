@@ -22,9 +22,8 @@ from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls
 from pptx.util import Length, Pt
 
-from moe_core.report.palette import LIGHT, ROLES
+from moe_core.report.palette import GROUPS, LIGHT, ROLES, STACK
 from moe_core.report.plots import Plot
-from moe_core.report.tables import GROUPS, STACK
 from moe_core.report.text import cell, clean
 
 THREE = "[>=99.95]#,##0;[>=9.995]0.0;0.00"  # significant figures, in a spreadsheet's own words

@@ -17,10 +17,9 @@ from moe_core.report.decided import DECIDED, Decided, again, number_of
 from moe_core.report.kinds import KINDS, Value, compute
 from moe_core.report.manifest import Manifest, Number, Ran
 from moe_core.report.measured import FACTS, Measured, fact
-from moe_core.report.text import many
+from moe_core.report.text import show
 from moe_core.runs.bundle import Bundle
 from moe_core.scenario.resolved import Resolved
-from moe_core.units import quantity, significant
 
 Outcome = Literal["equal", "different", "unknown"]
 ROUNDING = 1e-9  # relative: a sum taken in another order
@@ -66,15 +65,6 @@ def reproduce(manifest: Manifest, find: Find, fresh: bool = False) -> list[Check
         **dict.fromkeys(DECIDED, Rule(verdicts, _decided)),
     }
     return [_check(number, rules) for number in manifest.numbers]
-
-
-def show(value: Value, unit: str, digits: int = 3) -> str:
-    """A number as people read it; a sentence as it is."""
-    if value is None or isinstance(value, str):
-        return value or "none"
-    if isinstance(value, int) and unit != "B":
-        return many(value, unit)
-    return quantity(value, unit, digits) if unit in ("B", "s") else f"{significant(value, digits)} {unit}"
 
 
 def _check(number: Number, rules: Mapping[str, Rule]) -> Check:

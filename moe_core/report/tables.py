@@ -14,46 +14,12 @@ import pandas as pd
 from moe_core.errors import InfeasibleError
 from moe_core.perf import fit
 from moe_core.report.kinds import Value, compute
-from moe_core.report.reproduce import show
+from moe_core.report.palette import STACK, part_of
+from moe_core.report.text import show
 from moe_core.scenario import answer
 from moe_core.scenario.resolved import Resolved
 from moe_core.units import GIGA, KILO, count, quantity, significant
 
-# Components that are drawn together, at the place of their colour in the theme: what only dense models
-# have is blue, what only mixtures have is vermilion, the rest keeps off both.
-GROUPS = {
-    "dense FFN": ("ffn",),
-    "experts": ("experts",),
-    "unused": (),  # green is for published facts
-    "attention, router, norms": ("attention", "router", "norms", "mixer", "other"),
-    "shared experts": ("shared",),
-    "activations": ("activations",),
-    "embedding and head": ("embedding", "head"),
-    "KV cache and state": ("kv_cache", "state"),
-    "gradients and optimizer": ("gradients", "optimizer"),
-}
-STACK = (  # from the left: weights, what serving adds, what training adds
-    "experts",
-    "dense FFN",
-    "shared experts",
-    "attention, router, norms",
-    "embedding and head",
-    "KV cache and state",
-    "activations",
-    "gradients and optimizer",
-)
-SHADES = {  # opacity: neighbours in a stack differ in grey too
-    "unused": 1.0,
-    "experts": 1.0,
-    "dense FFN": 1.0,
-    "shared experts": 0.35,
-    "attention, router, norms": 0.55,
-    "embedding and head": 0.3,
-    "KV cache and state": 1.0,
-    "activations": 0.5,
-    "gradients and optimizer": 0.45,
-}
-_REST = "attention, router, norms"
 CONTEXTS = tuple(2**power for power in range(10, 18))
 BATCHES = tuple(2**power for power in range(0, 9))
 
@@ -66,11 +32,6 @@ class Row(NamedTuple):
     name: str
     values: tuple[str, ...]
     differs: bool
-
-
-def part_of(component: str) -> str:
-    """The group a component is drawn with."""
-    return next((name for name, parts in GROUPS.items() if component in parts), _REST)
 
 
 def models(cases: Cases) -> dict[str, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from moe_core.units import quantity, significant
+
 _UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\U000e0000-\U000e0fff]")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they turn the text that follows around
 _ESCAPED = re.compile(r"\\([`*_{}\[\]()<>#+\-.!|$~:^&\"'=@/])")
@@ -84,3 +86,12 @@ def is_rtl(text: str) -> bool:
     """Whether the first strong character is read from right to left."""
     kinds = (unicodedata.bidirectional(letter) for letter in text)
     return next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L") != "L"
+
+
+def show(value: Value, unit: str, digits: int = 3) -> str:
+    """A number as people read it; a sentence as it is."""
+    if value is None or isinstance(value, str):
+        return value or "none"
+    if isinstance(value, int) and unit != "B":
+        return many(value, unit)
+    return quantity(value, unit, digits) if unit in ("B", "s") else f"{significant(value, digits)} {unit}"

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from moe_core.report.palette import ROLES
-from moe_core.report.tables import GROUPS, SHADES, STACK
+from moe_core.report.palette import GROUPS, ROLES, SHADES, STACK
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3], [14, 5], [5, 2])
