@@ -102,42 +102,10 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     totals["text"] = totals["bytes"].map(lambda b: quantity(float(b), "B"))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=210, minExtent=130))
     present = [name for name in GROUPS if name in set(data["part"])]
-    legend = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
-    bars = (
-        alt.Chart(data)
-        .mark_bar(height=26)
-        .encode(
-            y=y,
-            x=alt.X("bytes:Q", title="bytes", stack="zero", axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)),
-            color=alt.Color(
-                "part:N",
-                scale=alt.Scale(domain=list(GROUPS), range="category"),
-                legend=legend,
-            ),
-            order=alt.Order("order:Q"),
-            opacity=alt.Opacity(
-                "part:N",
-                scale=alt.Scale(type="ordinal", domain=list(GROUPS), range=[SHADES[part] for part in GROUPS]),
-                legend=legend,
-            ),
-            tooltip=[
-                alt.Tooltip("name:N"),
-                alt.Tooltip("part:N", title="component"),
-                alt.Tooltip("text:N", title="size"),
-            ],
-        )
-    )
     amounts = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    limit = alt.Chart(
-        pd.DataFrame({"bytes": [capacity], "text": [f"usable of {device}: {quantity(capacity, 'B')}"]})
-    )
-    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
-    right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
-    name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
     chart = layers(
-        bars,
-        rule,
-        name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N")),
+        _stacked(data, y, present),
+        *_capacity(capacity, float(totals["bytes"].max()), device),
         amounts.encode(y=y, x=alt.X("bytes:Q"), text=alt.Text("text:N")),
         height=46 * len(names) + 90 + 16 * ceil(len(present) / 2),
     )
@@ -145,6 +113,39 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     first = float(totals["bytes"].iloc[0])
     words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."
     return draw(title, words, chart, sizes)
+
+
+def _stacked(data: pd.DataFrame, y: alt.Y, present: list[str]) -> alt.Chart:
+    """One bar a name, its components side by side; those that are there stand in the legend."""
+    legend = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
+    shades = alt.Scale(type="ordinal", domain=list(GROUPS), range=[SHADES[part] for part in GROUPS])
+    axis = alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)
+    return (
+        alt.Chart(data)
+        .mark_bar(height=26)
+        .encode(
+            y=y,
+            x=alt.X("bytes:Q", title="bytes", stack="zero", axis=axis),
+            color=alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=legend),
+            order=alt.Order("order:Q"),
+            opacity=alt.Opacity("part:N", scale=shades, legend=legend),
+            tooltip=[
+                alt.Tooltip("name:N"),
+                alt.Tooltip("part:N", title="component"),
+                alt.Tooltip("text:N", title="size"),
+            ],
+        )
+    )
+
+
+def _capacity(capacity: float, largest_bar: float, device: str) -> tuple[alt.Chart, alt.Chart]:
+    """What a device can give: a rule, and its words on the side where there is room."""
+    words = f"usable of {device}: {quantity(capacity, 'B')}"
+    limit = alt.Chart(pd.DataFrame({"bytes": [capacity], "text": [words]}))
+    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
+    right = capacity > 0.6 * max(largest_bar, capacity)
+    name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
+    return rule, name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N"))
 
 
 def _biggest(data: pd.DataFrame) -> str:
