@@ -247,13 +247,20 @@ def _takes(number: float, cost: float) -> str:
 
 def _devices_title(data: pd.DataFrame, name: str) -> str:
     alone = int((data["number"] == 1).sum())
-    words = f"{name} fits on one of {alone} of {len(data)} kinds of device"
+    words = _alone(name, alone, len(data))
     priced = data.dropna(subset="cost")
     if priced.empty:
         return words
     cheap = priced.nsmallest(1, "cost").to_dict("records")[0]
     number = f"{cheap['number']} × " if cheap["number"] > 1 else "one "
     return f"{words}; the cheapest by the hour is {number}{cheap['device']}, ${significant(cheap['cost'])}"
+
+
+def _alone(name: str, fit: int, kinds: int) -> str:
+    """On how many kinds of device one is enough."""
+    if fit == 0:
+        return f"{name} fits on no single device of {kinds} kinds"
+    return f"{name} fits on a single device of {'every kind' if fit == kinds else f'{fit} of {kinds} kinds'}"
 
 
 def smallest(rows: pd.DataFrame, room: float, device: str) -> str:
