@@ -9,8 +9,9 @@ import streamlit as st
 
 from app import panels
 from app.accuracy import frames
+from app.asked import pick, segments
 from app.figure import percent, times
-from app.panels import Number, Source, pick
+from app.panels import Number, Source
 from app.words import escape, seconds
 from moe_core import hardware
 from moe_core.errors import ConfigError
@@ -176,10 +177,7 @@ def spread(group: Group) -> None:
 
 def served() -> None:
     """Whole models, served by others."""
-    kind = st.segmented_control(
-        "Models", KINDS, default="both", required=True, key="kind", bind="query-params"
-    )
-    kind = kind if kind in KINDS else "both"
+    kind = segments("Models", KINDS, "kind")
     left, right = panels.pair()
     for cell, measure in ((left, "tpot"), (right, "ttft")):
         with cell:

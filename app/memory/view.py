@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from app import panels
+from app.asked import pick
 from app.figure import Figure, times
 from app.memory import charts
-from app.panels import Number, Source, pick
+from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import usable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, live, panels
+from app.asked import segments
 from app.figure import percent
 from app.figure import times as ratio
 from app.live import Answer
@@ -201,10 +202,7 @@ def real(scenario: Scenario) -> None:
     for reason in run.summary["missing"].values():
         st.warning(escape(reason), icon=":material/block:")
     names = [facts.label for facts in sizes]
-    chosen = (
-        st.segmented_control("Layer", names, default=names[0], key="real", bind="query-params") or names[0]
-    )
-    number = names.index(chosen)
+    number = names.index(segments("Layer", names, "real"))
     by = _calibrated(run)
     options = {"by": by.run_id} if by else {}
     caveat = f"full size, one layer, random weights and near-even routing: for timing only{_meanwhile(run)}"
