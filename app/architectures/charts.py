@@ -14,6 +14,7 @@ import pandas as pd
 
 from app.figure import Figure, draw, largest, layers, paint, percent, roles, shapes, times
 from app.memory.charts import GROUPS, STACK, part_of
+from moe_core.report.text import many
 from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active
@@ -75,7 +76,7 @@ def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
 
 
 def _mixture(experts: float, top_k: float) -> str:
-    return "dense" if pd.isna(experts) else f"{experts:.0f} experts, top-{top_k:.0f}"
+    return "dense" if pd.isna(experts) else f"{many(int(experts), 'experts')}, top-{top_k:.0f}"
 
 
 def _uncrowded(data: pd.DataFrame) -> set[str]:

@@ -30,6 +30,7 @@ from moe_core.report.tables import GROUPS as GROUPS
 from moe_core.report.tables import SHADES
 from moe_core.report.tables import STACK as STACK
 from moe_core.report.tables import part_of as part_of
+from moe_core.report.text import many
 from moe_core.units import quantity, significant
 
 ORDER = (
@@ -336,9 +337,9 @@ def _contexts_title(data: pd.DataFrame, context: int) -> str:
     at = data[data["context"] == context]
     own = at[at["kind"] == "as it is"]
     if own.empty:
-        return f"Nothing is kept of a sequence of {context:,} tokens"
+        return f"Nothing is kept of a sequence of {many(context, 'tokens')}"
     kept = float(own["bytes"].iloc[0])
-    words = f"One sequence of {context:,} tokens keeps {quantity(kept, 'B')}"
+    words = f"One sequence of {many(context, 'tokens')} keeps {quantity(kept, 'B')}"
     full = at[at["kind"] == "MHA"]
     if full.empty or float(full["bytes"].iloc[0]) == kept:
         return words
@@ -367,10 +368,8 @@ def waiting(shares: pd.DataFrame, tokens: int) -> Figure:
     data = _offloaded(shares)
     chart = _dashed(data).encode(y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)))
     whole = largest(data, "share")
-    moved = quantity(float(whole["crossing"]), "B")
-    title = (
-        f"With every expert on the host, a step of {_tokens(tokens)} moves {moved}: {whole['wait']} or more"
-    )
+    moved, step = quantity(float(whole["crossing"]), "B"), many(tokens, "tokens")
+    title = f"With every expert on the host, a step of {step} moves {moved}: {whole['wait']} or more"
     words = f"Least time a decode step waits for experts from host memory. {title}."
     return draw(title, words, chart.properties(height=280), data)
 
@@ -401,17 +400,13 @@ def _dashed(data: pd.DataFrame) -> alt.Chart:
     return paint(line, "mixture", stroke=True)
 
 
-def _tokens(number: int) -> str:
-    return f"{number} token{'' if number == 1 else 's'}"
-
-
 def _linear(expression: str) -> alt.Axis:
     return alt.Axis(labelExpr=expression, tickCount=4)
 
 
 def _offload_title(data: pd.DataFrame, room: float, device: str, tokens: int) -> str:
     fits = data[data["device"] <= room]
-    step = f"a step of {_tokens(tokens)}"
+    step = f"a step of {many(tokens, 'tokens')}"
     if fits.empty:
         least = largest(data, "share")
         return f"Even with every expert on the host, {least['on']} stay: more than {device} can give"

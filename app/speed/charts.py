@@ -26,6 +26,7 @@ from app.figure import (
     times,
 )
 from moe_core.perf.roofline import Roof
+from moe_core.report.text import many
 from moe_core.units import quantity, significant
 
 BEST, CHOSEN = "mixture, our best kernel", "mixture, the kernel chosen"
@@ -191,7 +192,7 @@ def predicted(rows: pd.DataFrame, label: str) -> Figure:
 
 def tokens_words(count: int) -> str:
     """`1 token`, `1,024 tokens`."""
-    return "1 token" if count == 1 else f"{count:,} tokens"
+    return many(count, "tokens")
 
 
 # -- shared ----------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def components(timings: pd.DataFrame, phase: str) -> Figure:
         .properties(height=30 * data["component"].nunique() + 90)
     )
     top = largest(data[data["model"] == "mixture"], "median_s")
-    title = f"In {phase}, {top['component']} takes {100 * top['share']:.3g} % of the mixture's time"
+    title = f"In {phase}, {top['component']} takes {percent(top['share'])} of the mixture's time"
     return draw(title, f"Time by component in {phase}. {title}.", chart, data.drop(columns="order"))
 
 

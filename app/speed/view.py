@@ -21,7 +21,7 @@ from moe_core.perf.roofline import ridge_tokens
 from moe_core.scenario.spec import Scenario
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
-from moe_core.units import quantity
+from moe_core.units import quantity, significant
 
 MANY = 1024  # tokens: a batch beside which one token stands
 REAL_S = 240.0  # seconds that layers of real size may take
@@ -183,8 +183,8 @@ def roof(run: Run, here: Source) -> None:
     st.caption(
         f"Roof: {quantity(limits.flops, 'FLOP/s')} and {quantity(limits.bytes, 'B/s')}, the best of all "
         f"probes ({recorded_on(by)}). A dense layer is bound by multiplying from about "
-        f"{ridge_tokens(limits, size):,.0f} tokens on, this mixture from "
-        f"{ridge_tokens(limits, size, layer.experts, layer.top_k):,.0f}."
+        f"{significant(ridge_tokens(limits, size))} tokens on, this mixture from "
+        f"{significant(ridge_tokens(limits, size, layer.experts, layer.top_k))}."
     )
 
 
