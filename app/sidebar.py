@@ -33,6 +33,7 @@ from moe_core.units import count
 
 STATE = "scenario_now"
 _URL = "scenario_url_notices"
+_NOTICES = "scenario_place_of_notices"
 _LATER = "scenario_of_an_older_link"
 _PAST, _MOST_PAST = "scenario_past", 50  # for Undo
 _KNOBS = ("experts", "top_k", "shared")
@@ -56,8 +57,9 @@ def sidebar() -> None:
         published = models.mixture_of(st.session_state.get("architecture", ""))
         _set(published | st.session_state.pop(_LATER))
     with st.sidebar:
+        st.session_state[_NOTICES] = st.container()
         for sentence in st.session_state[_URL]:
-            st.warning(escape(sentence), icon=":material/link_off:")
+            _warn(sentence)
         st.caption("Dense or mixture of experts: which one for this work, on this hardware?")
         values = _start() | _mixture(architectures)
         values |= _against() | _work() | _machines() | _targets(values["preset"])
@@ -67,6 +69,17 @@ def sidebar() -> None:
             st.rerun()
         _remember(found)
         _foot(found)
+
+
+def notice(sentence: str) -> None:
+    """What a page could not use of the URL: it stands above the scenario until the user moves on."""
+    if sentence not in st.session_state[_URL]:
+        st.session_state[_URL].append(sentence)
+        _warn(sentence)
+
+
+def _warn(sentence: str) -> None:
+    st.session_state[_NOTICES].warning(escape(sentence), icon=":material/link_off:")
 
 
 def _remember(found: Scenario) -> None:
@@ -88,7 +101,6 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         **{
             "architecture": architectures,
             "hardware": data.devices(),
-            "subject": models.names(),
         },
         "rival": (AUTO, *RULES, *dense_models()),
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},

@@ -37,7 +37,9 @@ def quantity(value: float, unit: str, digits: int = 3) -> str:
 
 
 def count(value: float, digits: int = 3) -> str:
-    """Parameters and tokens, in thousands, millions, billions and trillions: `46.7 B`."""
+    """Parameters and tokens, in thousands to trillions: `46.7 B`; a few are exact: `28`."""
+    if abs(value) < 1e3 and float(value).is_integer():
+        return f"{value:.0f}"
     for scale, suffix in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= scale * 0.9995:
             return significant(value / scale, digits) + suffix

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import sidebar
+from app import asked, sidebar
 from app.accuracy import view
 
 if not view.ready():
@@ -14,11 +14,8 @@ with head:
     view.answer(group)
 view.main(group)
 
-hardware, cuts, spread, served, worst = st.tabs(
-    ["By hardware", "By case", "Distribution", "Served models", "Worst cases"],
-    on_change="rerun",
-    key="error",
-    bind="query-params",
+hardware, cuts, spread, served, worst = asked.tabs(
+    "error", "By hardware", "By case", "Distribution", "Served models", "Worst cases"
 )
 if hardware.open:
     with hardware:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import panels, sidebar
+from app import asked, panels, sidebar
 from app.architectures import view, workshop
 
 scenario = sidebar.current()
@@ -11,16 +11,14 @@ with tools:
     model = view.pick(scenario)
     convention, rumours = view.controls()
     workshop.use(model, scenario)
+    workshop.check(model)
 with answer:
     panels.lead(view.sentence(model), view.source(model))
     panels.numbers(view.numbers(model, scenario))
 view.landscape(model, convention, rumours)
 
-one, edit, twins, compare, every, years, own = st.tabs(
-    ["This model", "Edit", "Dense twins", "Compare", "Catalogue", "Over the years", "Import"],
-    on_change="rerun",
-    key="look",
-    bind="query-params",
+one, edit, twins, compare, every, years, own = asked.tabs(
+    "look", "This model", "Edit", "Dense twins", "Compare", "Catalogue", "Over the years", "Import"
 )
 if one.open:
     with one:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import data, live, panels, sidebar
+from app import asked, data, live, panels, sidebar
 from app.memory import frames, view
 from app.overview import view as overview_view
 
@@ -19,11 +19,8 @@ with head:
 where = "all of it on one device" if case.devices == 1 else f"the fullest of {case.devices:,} devices"
 panels.show(view.main(scenario, case, device), "budget", modelled, caveat=f"full size, {where}")
 
-every, formats, split, cache, offload, training = st.tabs(
-    ["Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training"],
-    on_change="rerun",
-    key="budget",
-    bind="query-params",
+every, formats, split, cache, offload, training = asked.tabs(
+    "budget", "Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training"
 )
 if every.open:
     with every:

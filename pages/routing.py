@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import data, live, panels, sidebar
+from app import asked, data, live, panels, sidebar
 from app.overview import view as overview_view
 from app.routing import frames, view
 
@@ -17,11 +17,8 @@ run, here = answer.routing, panels.recorded(answer.routing)
 with live.routing(answer):
     panels.lead(*overview_view.routing(run))
     panels.numbers(overview_view.routing_numbers(run))
-    load, text, price, pairs, flow, quality = st.tabs(
-        ["Load", "Text", "Price", "Together", "Flow", "Quality against k"],
-        on_change="rerun",
-        key="view",
-        bind="query-params",
+    load, text, price, pairs, flow, quality = asked.tabs(
+        "view", "Load", "Text", "Price", "Together", "Flow", "Quality against k"
     )
     if load.open:
         with load:

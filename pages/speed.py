@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import live, panels, sidebar
+from app import asked, live, panels, sidebar
 from app.speed import view
 
 scenario = sidebar.current()
@@ -17,11 +17,8 @@ with live.result(answer):
     panels.lead(view.sentence(run), here)
     panels.numbers(view.numbers(run))
     view.main(run)
-code, predicted, roof, real, components = st.tabs(
-    ["Architecture or code", "Predicted", "Roofline", "Real sizes", "Components"],
-    on_change="rerun",
-    key="timing",
-    bind="query-params",
+code, predicted, roof, real, components = asked.tabs(
+    "timing", "Architecture or code", "Predicted", "Roofline", "Real sizes", "Components"
 )
 if code.open:
     with code:

@@ -9,11 +9,13 @@ import streamlit as st
 
 from app import panels
 from app.accuracy import frames
+from app.asked import pick, segments
 from app.figure import percent, times
-from app.panels import Number, Source, pick
+from app.panels import Number, Source
 from app.words import escape, seconds
 from moe_core import hardware
 from moe_core.errors import ConfigError
+from moe_core.report.text import many
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon import systems
 
@@ -106,7 +108,7 @@ def numbers(group: Group) -> tuple[Number, ...]:
         frames.served_score("both", "tpot"),
         frames.served_score("both", "ttft"),
     )
-    rows = f"{int(layer['rows']):,} layers of {int(layer['architectures'])} architectures"
+    rows = f"{many(int(layer['rows']), 'layers')} of {many(int(layer['architectures']), 'architectures')}"
     return (
         Number(
             "Error of a layer, full size",
@@ -176,10 +178,7 @@ def spread(group: Group) -> None:
 
 def served() -> None:
     """Whole models, served by others."""
-    kind = st.segmented_control(
-        "Models", KINDS, default="both", required=True, key="kind", bind="query-params"
-    )
-    kind = kind if kind in KINDS else "both"
+    kind = segments("Models", KINDS, "kind")
     left, right = panels.pair()
     for cell, measure in ((left, "tpot"), (right, "ttft")):
         with cell:
@@ -208,7 +207,8 @@ def served() -> None:
         hide_index=True,
         alt="Errors of served models, dense and mixture apart",
     )
-    left_out = "; ".join(f"{row.rows} rows: {row.reason}" for row in frames.tables()["left_out"].itertuples())
+    gone = frames.tables()["left_out"].to_dict("records")
+    left_out = "; ".join(f"{many(int(row['rows']), 'rows')}: {row['reason']}" for row in gone)
     st.caption(escape(f"Left out: {left_out}."))
 
 

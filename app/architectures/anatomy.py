@@ -8,6 +8,7 @@ import pandas as pd
 
 from app.figure import percent
 from moe_core.perf.params import Breakdown, attention, ffn, moe_layer
+from moe_core.report.text import many
 from moe_core.specs import GQA, Architecture, Router
 from moe_core.units import count
 
@@ -49,11 +50,11 @@ def _experts(arch: Architecture) -> tuple[list[Row], list[Row]]:
     if bank is None or not sparse:
         return [], []
     layer = moe_layer(bank, arch.hidden, arch.gated, arch.extras)
-    where = f"{sparse} of {arch.layers} layers"
+    where = f"{sparse} of {many(arch.layers, 'layers')}"
     rows = [
         _row("Norm and router", f"{bank.top_k} of {bank.count}", layer.router, "attention, router, norms"),
         _row(
-            f"{bank.count} experts",
+            many(bank.count, "experts"),
             f"{count(layer.experts // bank.count)} each, width {bank.width:,}; {where}",
             layer.experts,
             "experts",
@@ -72,7 +73,7 @@ def _dense(arch: Architecture) -> list[Row]:
     if not dense:
         return []
     size = ffn(arch.hidden, arch.ffn_width, arch.gated, arch.extras.ffn_bias)
-    where = f"the other {dense} layers instead" if arch.moe_layers else f"{dense} layers"
+    where = f"the other {many(dense, 'layers')} instead" if arch.moe_layers else many(dense, "layers")
     return [_row("Dense feed-forward", f"width {arch.ffn_width:,}; {where}", size, "dense FFN")]
 
 
@@ -104,7 +105,7 @@ def attention_words(arch: Architecture) -> str:
 def title(arch: Architecture, parts: Breakdown) -> str:
     """The finding of the block diagram."""
     if arch.experts is None:
-        return f"{arch.layers} layers of attention and a feed-forward of width {arch.ffn_width:,}"
+        return f"{many(arch.layers, 'layers')} of attention and a feed-forward of width {arch.ffn_width:,}"
     share = percent(parts.experts / parts.total)
     return f"{len(arch.moe_layers)} of {arch.layers} layers have experts, which hold {share} of all weights"
 

@@ -14,10 +14,12 @@ import pandas as pd
 
 from app.figure import Figure, draw, largest, layers, paint, percent, roles, shapes, times
 from moe_core.report.palette import GROUPS, STACK, part_of
+from moe_core.report.text import many
 from moe_core.units import count
 
 RATIOS = (1, 2, 4, 8, 16, 32)  # one line each: 1 in so many parameters is active
 COUNT_AXIS = "replace(format(datum.value, '~s'), 'G', ' B')"
+_TOLD = ("name", "model", "in_all", "in_use", "ratio", "mixture", "released", "standing")
 _ROOM = (0.2, 0.055)  # of the plot's width and height, that a label wants for itself
 
 
@@ -28,34 +30,15 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
     x = alt.X("total:Q", title="total parameters", axis=_axis(), scale=_log(low, high))
     y = alt.Y("active:Q", title=f"active parameters, {convention}", axis=_axis(), scale=_log(low, high))
     base = alt.Chart(data).encode(x=x, y=y)
-    click = alt.selection_point(name="model", fields=["name"], empty=False)
-    tip = [
-        alt.Tooltip("name:N"),
-        alt.Tooltip("model:N"),
-        alt.Tooltip("in_all:N"),
-        alt.Tooltip("in_use:N"),
-        alt.Tooltip("ratio:N"),
-        alt.Tooltip("mixture:N"),
-        alt.Tooltip("released:N"),
-        alt.Tooltip("standing:N"),
-    ]
-    spoken = alt.Description("spoken:N")
-    points = base.mark_point(filled=True, size=85, opacity=0.85, cursor="pointer").encode(
-        color=roles(), shape=shapes(), tooltip=tip, description=spoken
-    )
-    sure = points.transform_filter("datum.standing != 'rumoured'").add_params(click)
-    hearsay = base.transform_filter("datum.standing == 'rumoured'").mark_point(size=110, shape="diamond")
     ring = base.transform_filter("datum.shown").mark_point(
         size=330, strokeWidth=2.5, filled=False, aria=False
     )
     names = base.transform_filter("datum.labelled").mark_text(
         align="left", dx=9, dy=-7, fontSize=11, aria=False
     )
-    rumoured = paint(hearsay, "limit", stroke=True).encode(tooltip=tip, description=spoken)
     chart = alt.layer(
         *_ratio_lines(low, high),
-        sure,
-        *([rumoured] if (data["standing"] == "rumoured").any() else []),
+        *_points(base, rumours=bool((data["standing"] == "rumoured").any())),
         paint(ring, "ink", stroke=True),
         paint(names, "ink").encode(text=alt.Text("name:N")),
         height=470,
@@ -63,6 +46,20 @@ def scatter(models: pd.DataFrame, shown: str, convention: str) -> Figure:
     title = _title(data)
     words = f"{len(data)} models, total against active parameters, {convention}. {title}."
     return draw(title, words, chart, data.drop(columns=["labelled", "role", "spoken"], errors="ignore"))
+
+
+def _points(base: alt.Chart, rumours: bool) -> list[alt.Chart]:
+    """A point a model, which can be clicked; rumoured ones hollow and grey, which cannot."""
+    tip = [alt.Tooltip(f"{name}:N") for name in _TOLD]
+    spoken = alt.Description("spoken:N")
+    click = alt.selection_point(name="model", fields=["name"], empty=False)
+    points = base.mark_point(filled=True, size=85, opacity=0.85, cursor="pointer").encode(
+        color=roles(), shape=shapes(), tooltip=tip, description=spoken
+    )
+    sure = points.transform_filter("datum.standing != 'rumoured'").add_params(click)
+    hearsay = base.transform_filter("datum.standing == 'rumoured'").mark_point(size=110, shape="diamond")
+    rumoured = paint(hearsay, "limit", stroke=True).encode(tooltip=tip, description=spoken)
+    return [sure, rumoured] if rumours else [sure]
 
 
 def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
@@ -79,7 +76,7 @@ def _data(models: pd.DataFrame, shown: str) -> pd.DataFrame:
 
 
 def _mixture(experts: float, top_k: float) -> str:
-    return "dense" if pd.isna(experts) else f"{experts:.0f} experts, top-{top_k:.0f}"
+    return "dense" if pd.isna(experts) else f"{many(int(experts), 'experts')}, top-{top_k:.0f}"
 
 
 def _uncrowded(data: pd.DataFrame) -> set[str]:
@@ -204,18 +201,25 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     axis = alt.Axis(labels=False, ticks=False, grid=False, title=None, domain=False)
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=[0, 10], nice=False))
     y = alt.Y("low:Q", axis=axis, scale=alt.Scale(domain=[top + 0.1, -0.1], nice=False))
+    stack = _boxes(boxes, x, y)
+    if len(cells):
+        stack.append(_squares(cells, x, y))
+    chart = layers(*stack, height=int(44 * top) + 12)
+    named = boxes[boxes["label"] != ""]
+    words = "; ".join(f"{label}: {note}" for label, note in zip(named["label"], named["note"], strict=True))
+    data = named[["label", "note", "exact"]].rename(columns={"exact": "parameters"})
+    return draw(title, f"Block diagram, from input to output. {title}. {words}.", chart, data)
+
+
+def _boxes(boxes: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Each box with its name on the left and its note on the right."""
     base = alt.Chart(boxes).encode(tooltip=[alt.Tooltip("label:N"), alt.Tooltip("exact:N", title="weights")])
     groups = alt.Scale(domain=list(GROUPS), range="category")
+    place = {"x": x, "x2": alt.X2("x2:Q"), "y": y, "y2": alt.Y2("high:Q")}
     colour = alt.Color("part:N", scale=groups, legend=None)
-    solid = base.mark_rect(opacity=0.22, cornerRadius=4).encode(
-        x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("high:Q"), color=colour
-    )
+    solid = base.mark_rect(opacity=0.22, cornerRadius=4).encode(**place, color=colour)
     edge = base.mark_rect(filled=False, strokeWidth=1.5, cornerRadius=4).encode(
-        x=x,
-        x2=alt.X2("x2:Q"),
-        y=y,
-        y2=alt.Y2("high:Q"),
-        stroke=alt.Stroke("part:N", scale=groups, legend=None),
+        **place, stroke=alt.Stroke("part:N", scale=groups, legend=None)
     )
     left = base.mark_text(align="left", dx=10, fontWeight="bold").encode(
         x=x, y=alt.Y("middle:Q"), text=alt.Text("label:N")
@@ -223,23 +227,21 @@ def block(boxes: pd.DataFrame, cells: pd.DataFrame, title: str) -> Figure:
     right = base.mark_text(align="right", dx=-10).encode(
         x=alt.X("x2:Q"), y=alt.Y("middle:Q"), text=alt.Text("note:N")
     )
-    stack = [solid, edge, paint(left, "ink"), paint(right, "ink")]
-    if len(cells):
-        strength = cells["on"].map({True: 0.95, False: 0.25})
-        squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78, strength=strength))
-        drawn = squares.mark_rect(cornerRadius=2).encode(
-            x=x,
-            x2=alt.X2("x2:Q"),
-            y=y,
-            y2=alt.Y2("high:Q"),
-            opacity=alt.Opacity("strength:Q", scale=None, legend=None),
-        )
-        stack.append(paint(drawn, "mixture"))
-    chart = layers(*stack, height=int(44 * top) + 12)
-    named = boxes[boxes["label"] != ""]
-    words = "; ".join(f"{label}: {note}" for label, note in zip(named["label"], named["note"], strict=True))
-    data = named[["label", "note", "exact"]].rename(columns={"exact": "parameters"})
-    return draw(title, f"Block diagram, from input to output. {title}. {words}.", chart, data)
+    return [solid, edge, paint(left, "ink"), paint(right, "ink")]
+
+
+def _squares(cells: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
+    """The experts of one layer; those chosen for a token are solid."""
+    strength = cells["on"].map({True: 0.95, False: 0.25})
+    squares = alt.Chart(cells.assign(low=cells["y"] + 0.22, high=cells["y"] + 0.78, strength=strength))
+    drawn = squares.mark_rect(cornerRadius=2).encode(
+        x=x,
+        x2=alt.X2("x2:Q"),
+        y=y,
+        y2=alt.Y2("high:Q"),
+        opacity=alt.Opacity("strength:Q", scale=None, legend=None),
+    )
+    return paint(drawn, "mixture")
 
 
 # -- components --------------------------------------------------------------------------------------

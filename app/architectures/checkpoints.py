@@ -15,11 +15,13 @@ import streamlit as st
 
 from app import data, panels
 from app.architectures import frames
+from app.figure import percent
 from app.panels import Source
 from app.words import escape, size
 from moe_core.errors import MoEScopeError
 from moe_core.hf import checkpoint
 from moe_core.hf.checkpoint import SCALES, Checkpoint
+from moe_core.report.text import many
 from moe_core.scenario.spec import shorten
 from moe_core.units import count
 
@@ -98,14 +100,10 @@ def sentence(kept: Read) -> str:
     found = kept.found
     most = max(found.by_dtype, key=lambda dtype: found.by_dtype[dtype])
     scales = sum(part.elements for part in found.held if part.component == SCALES)
-    files, tensors = _several(found.files, "file"), _several(found.tensors, "tensor")
+    files, tensors = many(found.files, "files"), many(found.tensors, "tensors")
     words = f"{kept.name}: {size(found.nbytes)} in {files}, {tensors}"
-    words += f", {100 * found.by_dtype[most] / max(found.nbytes, 1):.3g} % of the bytes in {most}"
+    words += f", {percent(found.by_dtype[most] / max(found.nbytes, 1))} of the bytes in {most}"
     return words + f"; {count(found.elements - scales)} elements" + (" beside the scales" if scales else "")
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _show(kept: Read) -> None:

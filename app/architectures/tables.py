@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from app.figure import percent
 from moe_core.errors import ConfigError
 from moe_core.scenario.subjects import CONVENTIONS, METHODS, Subject, model
 from moe_core.specs import MLA, Architecture
@@ -73,7 +74,7 @@ def _facts(one: Subject) -> dict[str, str]:
     counted, arch, routing = one.parameters, one.architecture, one.routing
     facts = {"total": f"{counted.total:,}"}
     facts |= {f"active, {CONVENTIONS[n]}": f"{size:,}" for n, size in counted.active._asdict().items()}
-    facts["active of total"] = f"{100 * counted.active.incl_embeddings / counted.total:.3g} %"
+    facts["active of total"] = percent(counted.active.incl_embeddings / counted.total)
     experts, top_k, shared = routing or (None, None, None)
     facts["experts, top-k, shared"] = f"{experts}, {top_k}, {shared}" if routing else "-"
     facts["sets of experts"] = f"{one.sets:,}" if one.sets else "-"

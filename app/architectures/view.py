@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import models, panels
 from app.architectures import anatomy, frames, tables
+from app.asked import check, toggle
 from app.figure import percent
 from app.panels import Number, Source
 from app.words import escape, size
@@ -84,6 +85,7 @@ def _cache(model: Subject, scenario: Scenario) -> Number:
 def pick(scenario: Scenario) -> Subject:
     """The model looked at: the scenario's at first, and again whenever that changes."""
     options = list(models.names())
+    check("subject", options, scenario.architecture)
     if wanted := st.session_state.pop("subject_wanted", None):
         st.session_state["subject"] = wanted
     followed = st.session_state.get("subject_follows")
@@ -106,6 +108,8 @@ def pick(scenario: Scenario) -> Subject:
 
 def controls() -> tuple[str, bool]:
     """Which convention of active the chart shows, and whether rumours are in it."""
+    words = list(CONVENTIONS.values())
+    check("convention", words, words[0])
     convention = st.selectbox(
         "Active counts",
         list(CONVENTIONS),
@@ -115,8 +119,8 @@ def controls() -> tuple[str, bool]:
         help="Papers differ in what they call active: "
         + "; ".join(f"{CONVENTIONS[c]}: {DETAILS[c]}" for c in DETAILS),
     )
-    rumours = st.toggle("Show rumours", key="rumours", bind="query-params", help="Hearsay, drawn hollow.")
-    return (convention if convention in CONVENTIONS else next(iter(CONVENTIONS))), bool(rumours)
+    rumours = toggle("Show rumours", "rumours", "Hearsay, drawn hollow.")
+    return (convention if convention in CONVENTIONS else next(iter(CONVENTIONS))), rumours
 
 
 def landscape(model: Subject, convention: str, rumours: bool) -> None:

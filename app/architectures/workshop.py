@@ -26,6 +26,7 @@ from moe_core.scenario.subjects import FIELDS, KINDS, Subject
 from moe_core.specs import Architecture
 from moe_core.units import count, quantity
 
+_LINKED = "edit_of_a_link"  # the `changes` that were read
 MOST_PASTED = 400_000  # characters; an upload may be larger
 _KV_WORDS = {
     "as it is": "as it is",
@@ -48,6 +49,16 @@ def use(model: Subject, scenario: Scenario) -> None:
         icon=":material/arrow_circle_left:",
         help="The sidebar takes this mixture, and so does every page. A scenario needs a mixture.",
     )
+
+
+def check(model: Subject) -> None:
+    """Name what a link's `changes` hold that cannot be used, once, whether or not they are looked at."""
+    text = st.query_params.get("changes", "")
+    if "edit_of" in st.session_state or model.architecture is None or st.session_state.get(_LINKED) == text:
+        return
+    st.session_state[_LINKED] = text
+    for problem in subjects.read_changes(text, model.architecture)[2]:
+        sidebar.notice(problem)
 
 
 def _use(name: str) -> None:
@@ -218,19 +229,17 @@ def _seed(name: str, arch: Architecture) -> None:
     if st.session_state.get("edit_of") == name:
         return
     text = st.query_params.get("changes", "") if "edit_of" not in st.session_state else ""
-    values, kind, problems = subjects.read_changes(text, arch)
+    values, kind, _ = subjects.read_changes(text, arch)
     for field in FIELDS:
         st.session_state.pop(f"edit_{field}", None)
     st.session_state.update({f"edit_{field}": value for field, value in values.items()})
-    st.session_state.update({"edit_kv": kind, "edit_of": name, "edit_problems": problems})
+    st.session_state.update({"edit_kv": kind, "edit_of": name})
 
 
 def _knobs(arch: Architecture) -> tuple[dict[str, int], str]:
     """One number for each field the architecture has, and the kind of KV cache."""
     now = subjects.values(arch)
     with panels.aside("Change"):
-        for problem in st.session_state.get("edit_problems", ()):
-            st.warning(escape(problem), icon=":material/link_off:")
         with st.grid(3, min_column_width=120, gap="small"):
             wanted = {field: _knob(field, value) for field, value in now.items()}
         kind = st.segmented_control(

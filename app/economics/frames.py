@@ -16,7 +16,7 @@ from app import data
 from app.economics import charts, dense_equivalent
 from app.figure import Figure
 from app.speed import layers
-from app.speed.charts import AUTO
+from app.speed.charts import BEST
 from moe_core.errors import ConfigError
 from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study
@@ -104,7 +104,7 @@ def live(of: Study, spec: RunSpec) -> tuple[pd.DataFrame, Run] | None:
 def _live(run_id: str, created: str, subject: str, _run: Run) -> pd.DataFrame:
     one = next(facts for facts in layers.facts(_run) if facts.name == subject)
     rows = layers.equivalents(layers.of(data.frame("layers", _run), one), one)
-    rows = rows[rows["name"] == AUTO]
+    rows = rows[rows["name"] == BEST]
     scale = one.label if one.random else "the scale model's layer"
     where = "this device" if _run.reference is None else str(_run.provenance["device"])
     return pd.DataFrame(

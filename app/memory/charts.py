@@ -27,6 +27,7 @@ from app.figure import (
 )
 from moe_core.perf.fit import WIDEST
 from moe_core.report.palette import GROUPS, ROLES, SHADES, STACK, part_of
+from moe_core.report.text import many
 from moe_core.units import quantity, significant
 
 ORDER = (
@@ -99,42 +100,10 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     totals["text"] = totals["bytes"].map(lambda b: quantity(float(b), "B"))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=210, minExtent=130))
     present = [name for name in GROUPS if name in set(data["part"])]
-    legend = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
-    bars = (
-        alt.Chart(data)
-        .mark_bar(height=26)
-        .encode(
-            y=y,
-            x=alt.X("bytes:Q", title="bytes", stack="zero", axis=alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)),
-            color=alt.Color(
-                "part:N",
-                scale=alt.Scale(domain=list(GROUPS), range="category"),
-                legend=legend,
-            ),
-            order=alt.Order("order:Q"),
-            opacity=alt.Opacity(
-                "part:N",
-                scale=alt.Scale(type="ordinal", domain=list(GROUPS), range=[SHADES[part] for part in GROUPS]),
-                legend=legend,
-            ),
-            tooltip=[
-                alt.Tooltip("name:N"),
-                alt.Tooltip("part:N", title="component"),
-                alt.Tooltip("text:N", title="size"),
-            ],
-        )
-    )
     amounts = paint(alt.Chart(totals).mark_text(align="left", dx=6, fontWeight="bold"), "ink")
-    limit = alt.Chart(
-        pd.DataFrame({"bytes": [capacity], "text": [f"usable of {device}: {quantity(capacity, 'B')}"]})
-    )
-    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
-    right = capacity > 0.6 * max(float(totals["bytes"].max()), capacity)
-    name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
     chart = layers(
-        bars,
-        rule,
-        name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N")),
+        _stacked(data, y, present),
+        *_capacity(capacity, float(totals["bytes"].max()), device),
         amounts.encode(y=y, x=alt.X("bytes:Q"), text=alt.Text("text:N")),
         height=46 * len(names) + 90 + 16 * ceil(len(present) / 2),
     )
@@ -142,6 +111,39 @@ def budget(sizes: pd.DataFrame, capacity: float, device: str, title: str | None 
     first = float(totals["bytes"].iloc[0])
     words = f"Memory by component against {device}. {fits(names[0], first, capacity, device)}. {title}."
     return draw(title, words, chart, sizes)
+
+
+def _stacked(data: pd.DataFrame, y: alt.Y, present: list[str]) -> alt.Chart:
+    """One bar a name, its components side by side; those that are there stand in the legend."""
+    legend = alt.Legend(orient="top", title=None, columns=2, values=present, labelLimit=200)
+    shades = alt.Scale(type="ordinal", domain=list(GROUPS), range=[SHADES[part] for part in GROUPS])
+    axis = alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)
+    return (
+        alt.Chart(data)
+        .mark_bar(height=26)
+        .encode(
+            y=y,
+            x=alt.X("bytes:Q", title="bytes", stack="zero", axis=axis),
+            color=alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=legend),
+            order=alt.Order("order:Q"),
+            opacity=alt.Opacity("part:N", scale=shades, legend=legend),
+            tooltip=[
+                alt.Tooltip("name:N"),
+                alt.Tooltip("part:N", title="component"),
+                alt.Tooltip("text:N", title="size"),
+            ],
+        )
+    )
+
+
+def _capacity(capacity: float, largest_bar: float, device: str) -> tuple[alt.Chart, alt.Chart]:
+    """What a device can give: a rule, and its words on the side where there is room."""
+    words = f"usable of {device}: {quantity(capacity, 'B')}"
+    limit = alt.Chart(pd.DataFrame({"bytes": [capacity], "text": [words]}))
+    rule = limit.mark_rule(strokeWidth=2.5, color="gray").encode(x=alt.X("bytes:Q"))
+    right = capacity > 0.6 * max(largest_bar, capacity)
+    name = paint(limit.mark_text(align="right" if right else "left", dx=-6 if right else 6), "limit")
+    return rule, name.encode(x=alt.X("bytes:Q"), y=alt.YValue(-8), text=alt.Text("text:N"))
 
 
 def _biggest(data: pd.DataFrame) -> str:
@@ -243,13 +245,20 @@ def _takes(number: float, cost: float) -> str:
 
 def _devices_title(data: pd.DataFrame, name: str) -> str:
     alone = int((data["number"] == 1).sum())
-    words = f"{name} fits on one of {alone} of {len(data)} kinds of device"
+    words = _alone(name, alone, len(data))
     priced = data.dropna(subset="cost")
     if priced.empty:
         return words
     cheap = priced.nsmallest(1, "cost").to_dict("records")[0]
     number = f"{cheap['number']} × " if cheap["number"] > 1 else "one "
     return f"{words}; the cheapest by the hour is {number}{cheap['device']}, ${significant(cheap['cost'])}"
+
+
+def _alone(name: str, fit: int, kinds: int) -> str:
+    """On how many kinds of device one is enough."""
+    if fit == 0:
+        return f"{name} fits on no single device of {kinds} kinds"
+    return f"{name} fits on a single device of {'every kind' if fit == kinds else f'{fit} of {kinds} kinds'}"
 
 
 def smallest(rows: pd.DataFrame, room: float, device: str) -> str:
@@ -325,9 +334,9 @@ def _contexts_title(data: pd.DataFrame, context: int) -> str:
     at = data[data["context"] == context]
     own = at[at["kind"] == "as it is"]
     if own.empty:
-        return f"Nothing is kept of a sequence of {context:,} tokens"
+        return f"Nothing is kept of a sequence of {many(context, 'tokens')}"
     kept = float(own["bytes"].iloc[0])
-    words = f"One sequence of {context:,} tokens keeps {quantity(kept, 'B')}"
+    words = f"One sequence of {many(context, 'tokens')} keeps {quantity(kept, 'B')}"
     full = at[at["kind"] == "MHA"]
     if full.empty or float(full["bytes"].iloc[0]) == kept:
         return words
@@ -356,10 +365,8 @@ def waiting(shares: pd.DataFrame, tokens: int) -> Figure:
     data = _offloaded(shares)
     chart = _dashed(data).encode(y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)))
     whole = largest(data, "share")
-    moved = quantity(float(whole["crossing"]), "B")
-    title = (
-        f"With every expert on the host, a step of {_tokens(tokens)} moves {moved}: {whole['wait']} or more"
-    )
+    moved, step = quantity(float(whole["crossing"]), "B"), many(tokens, "tokens")
+    title = f"With every expert on the host, a step of {step} moves {moved}: {whole['wait']} or more"
     words = f"Least time a decode step waits for experts from host memory. {title}."
     return draw(title, words, chart.properties(height=280), data)
 
@@ -390,17 +397,13 @@ def _dashed(data: pd.DataFrame) -> alt.Chart:
     return paint(line, "mixture", stroke=True)
 
 
-def _tokens(number: int) -> str:
-    return f"{number} token{'' if number == 1 else 's'}"
-
-
 def _linear(expression: str) -> alt.Axis:
     return alt.Axis(labelExpr=expression, tickCount=4)
 
 
 def _offload_title(data: pd.DataFrame, room: float, device: str, tokens: int) -> str:
     fits = data[data["device"] <= room]
-    step = f"a step of {_tokens(tokens)}"
+    step = f"a step of {many(tokens, 'tokens')}"
     if fits.empty:
         least = largest(data, "share")
         return f"Even with every expert on the host, {least['on']} stay: more than {device} can give"

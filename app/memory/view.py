@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
+from app.asked import pick
 from app.figure import Figure, times
 from app.memory import charts
-from app.panels import Number, Source, pick
+from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import WIDEST, usable
@@ -40,7 +41,8 @@ COMPONENTS = {
     "other": "Other",
 }
 SCENARIO, MIX, OWN = "as the scenario", "as the mix", "as served"
-_PRICES = "device_prices"
+_PRICES = "device_prices"  # typed by the user, by device
+_TYPED = "device_prices_typed_before"  # the same when the table was opened
 
 
 # -- what is chosen --------------------------------------------------------------------------------
@@ -156,55 +158,85 @@ def _main(key: str, scenario: Scenario, _one: Case, on: Device) -> Figure:
 
 def devices(scenario: Scenario, one: Case, modelled: Source) -> None:
     """Every device: how many it takes, how far it goes there, at a price that can be edited."""
-    prices = memory.listed_prices() | st.session_state.get(_PRICES, {})
-    every = _every(_key(scenario), one.plan, tuple(sorted(prices.items())))
-    figure = _devices(_key(scenario), one.plan, tuple(sorted(prices.items())), one.label)
+    prices = tuple(sorted((memory.listed_prices() | st.session_state.get(_PRICES, {})).items()))
+    every = _every(_key(scenario), one.plan, prices)
+    figure = _devices(_key(scenario), one.plan, prices, one.label)
     panels.show(figure, "devices", modelled, caveat=f"powers of two of devices, up to {WIDEST}")
-    st.data_editor(
-        every.assign(gigabytes=every["usable"] / GIGA),
-        key="price_editor",
-        hide_index=True,
-        placeholder="–",
-        column_config=_COLUMNS,
-        column_order=list(_COLUMNS),
-        disabled=[name for name in _COLUMNS if name != "price"],
-        on_change=_priced,
-        args=(tuple(every["device"]),),
-        alt="Every device: how many are needed, longest context, largest batch, price",
-    )
-    st.caption(
-        "Prices are a starting point and change weekly: type your own. Context and batch are for that many."
-    )
+    left, right = panels.pair()
+    with left, panels.aside("Your prices"):
+        _editor()
+        st.caption("Listed prices are a starting point and change weekly: type your own.")
+    with right, panels.aside(f"What {one.label} takes of each"):
+        st.dataframe(
+            every,
+            hide_index=True,
+            placeholder="–",
+            column_config=_TAKES,
+            column_order=list(_TAKES),
+            alt="Every device: how many are needed, cost an hour, longest context, largest batch",
+        )
+        st.caption("Context and batch are for that many devices.")
 
 
-_COLUMNS: dict[str, Any] = {
+_PRICED: dict[str, Any] = {
     "device": st.column_config.TextColumn("device", pinned=True),
     "price": st.column_config.NumberColumn(
         "$ an hour, each", min_value=0.0, max_value=1e6, format="%.2f", help="Yours to edit"
     ),
+    "listed": st.column_config.NumberColumn("as listed", format="%.2f"),
+    "gigabytes": st.column_config.NumberColumn("usable, each", format="%.3g GB"),
+    "source": "source",
+}
+_TAKES: dict[str, Any] = {
+    "device": st.column_config.TextColumn("device", pinned=True),
     "devices": st.column_config.NumberColumn("needed", format="%d"),
-    "layout": "layout",
     "cost": st.column_config.NumberColumn("$ an hour, all", format="%.2f"),
+    "layout": "layout",
     "context": st.column_config.NumberColumn("longest context", format="localized"),
     "batch": st.column_config.NumberColumn("largest batch", format="localized"),
-    "gigabytes": st.column_config.NumberColumn("usable, each", format="%.4g GB"),
-    "source": "source",
 }
 
 
+def _editor() -> None:
+    """The price list. Nothing in it depends on what is typed into it, or typing would make a new table."""
+    if "price_editor" not in st.session_state:  # newly opened: what was typed before is where it starts
+        st.session_state[_TYPED] = dict(st.session_state.get(_PRICES, {}))
+    known, listed = machines.devices(), memory.listed_prices()
+    rows = pd.DataFrame(
+        {
+            "device": [one.name for one in known],
+            "price": [(listed | st.session_state[_TYPED]).get(one.name) for one in known],
+            "listed": [listed.get(one.name) for one in known],
+            "gigabytes": [usable(int(one.capacity)) / GIGA for one in known],
+            "source": [one.source for one in known],
+        }
+    )
+    st.data_editor(
+        rows,
+        key="price_editor",
+        hide_index=True,
+        placeholder="–",
+        column_config=_PRICED,
+        column_order=list(_PRICED),
+        disabled=[name for name in _PRICED if name != "price"],
+        on_change=_priced,
+        args=(tuple(one.name for one in known),),
+        alt="Every device: its price an hour, which can be edited, as listed, and usable memory",
+    )
+
+
 def _priced(names: tuple[str, ...]) -> None:
-    """Keep edited prices by device; what is not a price is dropped."""
-    kept: dict[str, float] = st.session_state.setdefault(_PRICES, {})
+    """Keep edited prices by device; an emptied one is as listed; what is not a price is dropped."""
+    typed: dict[str, float] = dict(st.session_state.get(_TYPED, {}))
     for row, change in st.session_state["price_editor"].get("edited_rows", {}).items():
-        value = change.get("price")
-        index = int(row)
-        if (
-            0 <= index < len(names)
-            and isinstance(value, int | float)
-            and 0 <= value <= 1e6
-            and math.isfinite(value)
-        ):
-            kept[names[index]] = float(value)
+        if "price" not in change or not 0 <= int(row) < len(names):
+            continue
+        value = change["price"]
+        if value is None:
+            typed.pop(names[int(row)], None)
+        elif isinstance(value, int | float) and 0 <= value <= 1e6 and math.isfinite(value):
+            typed[names[int(row)]] = float(value)
+    st.session_state[_PRICES] = typed
 
 
 def _key(scenario: Scenario) -> Scenario:

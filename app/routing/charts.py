@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from app.figure import Figure, around_one, diverging, draw, largest, log2_axis, paint, percent, times
+from moe_core.report.text import many
+from moe_core.units import significant
 
 
 def heatmap(load: pd.DataFrame, *, domain: str = "all", click: bool = False, compact: bool = False) -> Figure:
@@ -55,8 +57,9 @@ def _heatmap_title(data: pd.DataFrame, domain: str) -> str:
 def _heatmap_alt(data: pd.DataFrame, domain: str) -> str:
     dead = int((data["pairs"] == 0).sum())
     return (
-        f"Load of {data['expert'].nunique()} experts in {data['layer'].nunique()} layers, {domain} text. "
-        f"{_heatmap_title(data, domain)}. {dead} of {len(data)} experts receive nothing."
+        f"Load of {many(data['expert'].nunique(), 'experts')} in {many(data['layer'].nunique(), 'layers')}, "
+        f"{domain} text. "
+        f"{_heatmap_title(data, domain)}. {dead} of {many(len(data), 'experts')} receive nothing."
     )
 
 
@@ -122,8 +125,8 @@ def balance(stats: pd.DataFrame) -> Figure:
         for name in MEASURES.values()
     ]
     worst, dead = largest(stats, "cv"), int(stats["dead"].sum())
-    title = f"Layer {int(worst['layer'])} is the least even (variation {worst['cv']:.3g}); " + (
-        f"{dead} experts have no work at all" if dead else "every expert has some work"
+    title = f"Layer {int(worst['layer'])} is the least even (variation {significant(worst['cv'])}); " + (
+        f"{many(dead, 'experts')} without any work" if dead else "every expert has some work"
     )
     return draw(
         title,
@@ -295,7 +298,8 @@ def _distinct_title(data: pd.DataFrame, experts: int) -> str:
     worst = largest(data, "error")
     direction = "above" if worst["uniform"] > worst["distinct"] else "below"
     return (
-        f"{int(worst['size'])} tokens touch {worst['distinct']:.3g} of {experts} experts; "
+        f"{many(int(worst['size']), 'tokens')} in a step: {significant(worst['distinct'])} of "
+        f"{many(experts, 'experts')} are touched; "
         f"the uniform formula is {percent(worst['error'])} {direction} that, its largest error"
     )
 
@@ -351,7 +355,9 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
         .properties(height=min(560, max(180, 16 * experts)))
     )
     title = _raster_title(data, layer)
-    return draw(title, f"Expert by position for {stop - start} bytes in layer {layer}. {title}.", chart, data)
+    return draw(
+        title, f"Expert by position for {many(stop - start, 'bytes')} in layer {layer}. {title}.", chart, data
+    )
 
 
 def _raster_title(data: pd.DataFrame, layer: int) -> str:

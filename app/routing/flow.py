@@ -27,40 +27,29 @@ def sankey(flows: pd.DataFrame) -> Figure:
     steps = shares.assign(step=shares["layer"].map(layers.index))
     kept = steps.sort_values("share", ascending=False).groupby("step").head(RIBBONS)
     nodes = _nodes(kept, layers)
-    x = alt.X(
-        "x:Q",
-        title=None,
-        axis=alt.Axis(
-            values=list(range(len(layers))), labelExpr=_layer_names(layers), grid=False, orient="top"
-        ),
-        scale=alt.Scale(domain=[-0.03, len(layers) - 0.93], nice=False),
+    x, y = _places(layers, float(nodes["bottom"].max()))
+    ramp = alt.Color(
+        "share:Q", scale=alt.Scale(range="ramp"), legend=alt.Legend(title="of bytes", format=".2~p")
     )
-    y = alt.Y(
-        "top:Q",
-        axis=None,
-        scale=alt.Scale(domain=[0, float(nodes["bottom"].max())], reverse=True, nice=False),
-    )
-    areas = (
-        alt.Chart(_ribbons(kept, nodes))
-        .mark_area(interpolate="monotone", opacity=0.8)
-        .encode(
-            x=x,
-            y=y,
-            y2="bottom:Q",
-            detail="ribbon:N",
-            color=alt.Color(
-                "share:Q", scale=alt.Scale(range="ramp"), legend=alt.Legend(title="of bytes", format=".2~p")
-            ),
-            tooltip=[alt.Tooltip("label:N", title="flow"), alt.Tooltip("text:N", title="of all bytes")],
-        )
-    )
+    tip = [alt.Tooltip("label:N", title="flow"), alt.Tooltip("text:N", title="of all bytes")]
+    areas = alt.Chart(_ribbons(kept, nodes)).mark_area(interpolate="monotone", opacity=0.8)
+    areas = areas.encode(x=x, y=y, y2="bottom:Q", detail="ribbon:N", color=ramp, tooltip=tip)
     bars = alt.Chart(nodes).mark_rect(color="gray").encode(x="x:Q", x2="x2:Q", y=y, y2="bottom:Q")
     names = alt.Chart(nodes[nodes["size"] > 0.02]).mark_text(align="left", dx=4, fontSize=11)
-    names = paint(names, "ink")
-    words = names.encode(x="x2:Q", y="middle:Q", text="expert:N")
+    words = paint(names, "ink").encode(x="x2:Q", y="middle:Q", text="expert:N")
     title = _title(shares)
     chart = (areas + bars + words).properties(height=480)
     return draw(title, f"Flow of bytes between the experts of layers {layers}. {title}.", chart, shares)
+
+
+def _places(layers: list[int], depth: float) -> tuple[alt.X, alt.Y]:
+    """Layers from left to right, named above; experts from the top down."""
+    named = alt.Axis(
+        values=list(range(len(layers))), labelExpr=_layer_names(layers), grid=False, orient="top"
+    )
+    across = alt.Scale(domain=[-0.03, len(layers) - 0.93], nice=False)
+    down = alt.Scale(domain=[0, depth], reverse=True, nice=False)
+    return alt.X("x:Q", title=None, axis=named, scale=across), alt.Y("top:Q", axis=None, scale=down)
 
 
 def _layer_names(layers: list[int]) -> str:

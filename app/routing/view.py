@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from app import data, live, panels
+from app.asked import pick, segments
 from app.live import Answer
-from app.panels import Source, pick
+from app.panels import Source
 from app.routing import charts, frames
 from app.routing.frames import experts, top_k
 from moe_core.scenario.spec import Scenario
@@ -40,10 +41,7 @@ def layers(run: Run) -> list[int]:
 def load(run: Run, here: Source) -> None:
     """Layer x expert by kind of text; a click on a cell opens the expert below."""
     names = ["all", *sorted(data.frame("load", run, by_domain=True)["domain"].unique())]
-    domain = st.segmented_control(
-        "Kind of text", names, default="all", required=True, key="domain", bind="query-params"
-    )
-    domain = domain if domain in names else "all"
+    domain = segments("Kind of text", names, "domain")
     figure = data.figure(frames.load, run, domain=domain, click=True)
     panels.show(
         figure,

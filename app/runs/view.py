@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.words import ago, escape, measured_here, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
+from moe_core.report.text import many
 from moe_core.scenario.spec import CHOICES, describe
 from moe_core.store.queries import Run
 from moe_core.units import quantity
@@ -26,16 +28,12 @@ SHOWN_JOBS = 6
 def sentence(table: pd.DataFrame) -> str:
     """The page's answer: how much there is and what happens now."""
     active = sum(job.active for job in data.jobs())
-    now = "nothing is running" if not active else f"{active} in the queue"
+    now = many(active, "runs") + " in the queue" if active else "nothing is running"
     if table.empty:
         return f"No run is recorded yet; {now}"
     made, devices = int(table["reference"].isna().sum()), int(table["device"].nunique())
     shipped = len(table) - made
-    return f"{_many(made, 'run')} made here, {shipped} shipped, on {_many(devices, 'device')}; {now}"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{many(made, 'runs')} made here, {shipped} shipped, on {many(devices, 'devices')}; {now}"
 
 
 # -- queue and workers -----------------------------------------------------------------------------
@@ -61,6 +59,8 @@ def _queue(was_active: bool) -> None:
             st.caption("Nothing was asked since this installation was made.")
         for job in shown[:SHOWN_JOBS]:
             _job(job)
+        if (more := len(shown) - SHOWN_JOBS) > 0:
+            st.caption(f"{many(more, 'runs')} behind these: the next ones move up as these end.")
     with right, panels.aside("Workers"):
         vitals = data.workers()
         if not vitals:
@@ -87,14 +87,15 @@ def _worker(vital: Vital) -> None:
     beat = vital.beat
     if not vital.alive:
         st.markdown(
-            f":gray-badge[ended] {escape(beat.name)}, process {beat.pid}, last seen {vital.age_s:,.0f} s ago"
+            f":gray-badge[ended] {escape(beat.name)}, process {beat.pid}, "
+            f"last seen {ago(time.time() - vital.age_s)}"
         )
         return
     state, colour = ("silent", "orange") if vital.hung else (beat.phase, "green")
     device = escape(beat.device or "a device still being read")
     st.markdown(
         f":{colour}-badge[{state}] {escape(beat.name)} on {device}, "
-        f"process {beat.pid}, up since {ago(beat.started)}, heartbeat {vital.age_s:.0f} s ago"
+        f"process {beat.pid}, up since {ago(beat.started)}, heartbeat {ago(time.time() - vital.age_s)}"
     )
 
 
@@ -143,7 +144,7 @@ def table(runs: pd.DataFrame) -> list[str]:
 
 def _mixture(row: dict[Any, Any]) -> str:
     words = describe(int(row["experts"]), int(row["top_k"]), int(row["shared"]))
-    return f"trained, {row['experts']} experts" if row["model"] == "trained" else words
+    return f"trained, {many(int(row['experts']), 'experts')}" if row["model"] == "trained" else words
 
 
 def _time(value: float) -> str:

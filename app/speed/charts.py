@@ -26,11 +26,16 @@ from app.figure import (
     times,
 )
 from moe_core.perf.roofline import Roof
+from moe_core.report.text import many
 from moe_core.units import quantity, significant
 
-AUTO, GROUPED, LOOP = "mixture, our best kernel", "mixture, grouped kernel", "mixture, naive loop"
+BEST, CHOSEN = "mixture, our best kernel", "mixture, the kernel chosen"
+GROUPED, LOOP = "mixture, grouped kernel", "mixture, naive loop"
 ACTIVE, TOTAL = "dense, active width", "dense, total width"
-SHAPES = {AUTO: "circle", GROUPED: "square", LOOP: "triangle-up", ACTIVE: "diamond", TOTAL: "cross"}
+SHAPES = {
+    **{BEST: "circle", CHOSEN: "triangle-down", GROUPED: "square", LOOP: "triangle-up"},
+    **{ACTIVE: "diamond", TOTAL: "cross"},
+}
 
 LEGEND = alt.Legend(
     orient="top", title=None, labelLimit=220, columns=2, symbolFillColor="gray", symbolStrokeColor="gray"
@@ -58,24 +63,24 @@ def over_tokens(rows: pd.DataFrame, roofs: pd.DataFrame, label: str) -> Figure:
 
 def _roofs(roofs: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
     """The least time for the mixture and for the dense layer of active width, dashed: it is modelled."""
-    shown = roofs[roofs["name"].isin([AUTO, ACTIVE])] if len(roofs) else roofs
+    shown = roofs[roofs["name"].isin([BEST, ACTIVE])] if len(roofs) else roofs
     if not len(shown):
         return []
     base = alt.Chart(shown).encode(x=x, y=alt.Y("roof_s:Q"))
-    end = shown[shown["name"] == AUTO].nlargest(1, "tokens").assign(words="the least this device allows")
+    end = shown[shown["name"] == BEST].nlargest(1, "tokens").assign(words="the least this device allows")
     line = paint(base.mark_line(strokeDash=[5, 4], strokeWidth=1.3), "limit", stroke=True)
     text = paint(alt.Chart(end).mark_text(align="right", dx=-4, dy=16, fontStyle="italic"), "limit")
     return [line.encode(detail="name:N"), text.encode(x=x, y="roof_s:Q", text="words:N")]
 
 
 def _over_title(data: pd.DataFrame, label: str) -> str:
-    auto, loop = (_at(data, name) for name in (AUTO, LOOP))
-    both = sorted(auto.keys() & loop.keys())
+    best, loop = (_at(data, name) for name in (BEST, LOOP))
+    both = sorted(best.keys() & loop.keys())
     if not both:
         return f"Time of one layer of {label} over tokens"
-    worst = max(both, key=lambda t: loop[t] / auto[t])
+    worst = max(both, key=lambda t: loop[t] / best[t])
     return (
-        f"A naive loop takes up to {times(loop[worst] / auto[worst])} our best kernel's time "
+        f"A naive loop takes up to {times(loop[worst] / best[worst])} our best kernel's time "
         f"({tokens_words(worst)}): that is code, not economics"
     )
 
@@ -145,7 +150,7 @@ def equivalent(rows: pd.DataFrame, lines: Mapping[str, float]) -> Figure:
 
 
 def _equivalent_title(data: pd.DataFrame) -> str:
-    rows = data[data["name"] == AUTO].sort_values("tokens").to_dict("records")
+    rows = data[data["name"] == BEST].sort_values("tokens").to_dict("records")
     few, many = rows[0], rows[-1]
     return (
         f"The mixture layer takes as long as a dense one {times(few['active_multiple'])} its active width "
@@ -187,7 +192,7 @@ def predicted(rows: pd.DataFrame, label: str) -> Figure:
 
 def tokens_words(count: int) -> str:
     """`1 token`, `1,024 tokens`."""
-    return "1 token" if count == 1 else f"{count:,} tokens"
+    return many(count, "tokens")
 
 
 # -- shared ----------------------------------------------------------------------------------------
@@ -232,8 +237,8 @@ def _shape(data: pd.DataFrame) -> alt.Shape:
 
 
 def _lines(data: pd.DataFrame, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """A line for every name; what runs by default is the thick one of its colour."""
-    first = data["name"].isin([AUTO, ACTIVE])
+    """A line for every name; the best kernel and the dense layer of equal active width are thick."""
+    first = data["name"].isin([BEST, ACTIVE])
     return [
         alt.Chart(part).mark_line(strokeWidth=width).encode(x=x, y=y, color=roles("role"), detail="name:N")
         for part, width in ((data[first], 2.4), (data[~first], 1.0))
@@ -251,13 +256,8 @@ RATE_AXIS = "format(datum.value, '.2~s') + 'FLOP/s'"
 
 def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
     """Filled: measured. Hollow: modelled. Grey: the calibrated roof, its ridge marked."""
-    data = points.assign(
-        role=points["name"].map(lambda name: str(name).split(",")[0]),
-        share=[
-            percent(rate / roof.reachable(i))
-            for rate, i in zip(points["measured"], points["intensity"], strict=True)
-        ],
-    )
+    reached = [m / roof.reachable(i) for m, i in zip(points["measured"], points["intensity"], strict=True)]
+    data = _named(points).assign(part=reached, share=[percent(part) for part in reached])
     least, most = float(points["intensity"].min()) / 2, max(float(points["intensity"].max()), roof.ridge) * 2
     x = alt.X(
         "intensity:Q",
@@ -265,13 +265,7 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
         scale=alt.Scale(type="log", domain=[least, most], nice=False),
         axis=alt.Axis(format="~g", tickCount=6),
     )
-    names = [name for name in SHAPES if name in set(data["name"])]
-    shape = alt.Shape(
-        "name:N",
-        scale=alt.Scale(domain=names, range=[SHAPES[name] for name in names]),
-        legend=LEGEND,
-    )
-    base = alt.Chart(data).encode(x=x, shape=shape, color=roles("role"))
+    base = alt.Chart(data).encode(x=x, shape=_shape(data), color=roles("role"))
     rate = alt.Y("measured:Q", title="speed", scale=alt.Scale(type="log"))
     rate = rate.axis(labelExpr=RATE_AXIS, tickCount=6)
     tip = [
@@ -283,16 +277,16 @@ def roofline(points: pd.DataFrame, roof: Roof, label: str) -> Figure:
     solid = base.mark_point(filled=True, size=60, opacity=1).encode(y=rate, tooltip=tip)
     hollow = base.mark_point(filled=False, size=60, opacity=0.75).encode(y="modelled:Q")
     chart = alt.layer(*_roof(roof, least, most, x), hollow, solid).properties(height=380)
-    best = data.assign(
-        part=[m / roof.reachable(i) for m, i in zip(data["measured"], data["intensity"], strict=True)]
-    )
-    top = best[best["role"] == "mixture"].nlargest(1, "part").iloc[0]
-    where = tokens_words(int(top["tokens"]))
-    title = (
-        f"{label} reaches {percent(float(top['part']))} of the roof at best ({where}); "
-        f"the ridge is at {significant(roof.ridge)} FLOP a byte"
-    )
+    title = _roofline_title(data, roof, label)
     return draw(title, f"Roofline. Filled points are measured, hollow ones modelled. {title}.", chart, points)
+
+
+def _roofline_title(data: pd.DataFrame, roof: Roof, label: str) -> str:
+    top = largest(data[data["role"] == "mixture"], "part")
+    return (
+        f"{label} reaches {percent(float(top['part']))} of the roof at best "
+        f"({tokens_words(int(top['tokens']))}); the ridge is at {significant(roof.ridge)} FLOP a byte"
+    )
 
 
 def _roof(roof: Roof, least: float, most: float, x: alt.X) -> list[alt.Chart]:
@@ -397,7 +391,7 @@ def components(timings: pd.DataFrame, phase: str) -> Figure:
         .properties(height=30 * data["component"].nunique() + 90)
     )
     top = largest(data[data["model"] == "mixture"], "median_s")
-    title = f"In {phase}, {top['component']} takes {100 * top['share']:.3g} % of the mixture's time"
+    title = f"In {phase}, {top['component']} takes {percent(top['share'])} of the mixture's time"
     return draw(title, f"Time by component in {phase}. {title}.", chart, data.drop(columns="order"))
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from app.speed.charts import ACTIVE, AUTO, GROUPED, LOOP, TOTAL
+from app.speed.charts import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL
 from moe_core.perf import device_model
 from moe_core.perf.calibrate import Calibration
 from moe_core.perf.dense_equivalent import dense_equivalent
@@ -20,8 +20,8 @@ from moe_core.perf.device_model import Estimate, Mixture
 from moe_core.perf.roofline import Roof
 from moe_core.store.queries import Run
 
-KERNELS = {"auto": AUTO, "grouped": GROUPED, "loop": LOOP}
-NAMES = (AUTO, GROUPED, LOOP, ACTIVE, TOTAL)
+KERNELS = {"auto": CHOSEN, "grouped": GROUPED, "loop": LOOP}
+NAMES = (BEST, CHOSEN, GROUPED, LOOP, ACTIVE, TOTAL)
 
 
 class Facts(NamedTuple):
@@ -45,6 +45,16 @@ class Split(NamedTuple):
     work: float
     code: float
 
+    @property
+    def beyond(self) -> float:
+        """What it takes more than the dense layer; below zero where it is the faster one."""
+        return self.total - 1
+
+    @property
+    def overhead(self) -> float | None:
+        """The share of `beyond` that is our code, not the architecture; None where there is none."""
+        return min(self.code / self.beyond, 1.0) if self.beyond > 0 else None
+
 
 def facts(run: Run) -> list[Facts]:
     """The subjects of a sweep, in order."""
@@ -61,11 +71,16 @@ def facts(run: Run) -> list[Facts]:
 
 
 def of(frame: pd.DataFrame, subject: Facts) -> pd.DataFrame:
-    """The rows of one subject, with the names of `NAMES` in `name`; other widths and series have none."""
-    rows = frame[frame["subject"] == subject.name]
+    """The rows of one subject, with the names of `NAMES` in `name`; other widths and series have none.
+
+    `BEST` is the kernel that took least at those tokens, whichever was chosen.
+    """
+    rows = frame[frame["subject"] == subject.name].reset_index(drop=True)
     widths = {subject.layer.active_width: ACTIVE, subject.layer.total_width: TOTAL}
     dense = rows["width"].map(widths).where(rows["series"] == "dense")
-    return rows.assign(name=rows["series"].map(KERNELS).fillna(dense))
+    kernels = rows[rows["series"].isin(KERNELS)]
+    best = kernels.loc[kernels.groupby("tokens")["median_s"].idxmin()].assign(series="best", name=BEST)
+    return pd.concat([rows.assign(name=rows["series"].map(KERNELS).fillna(dense)), best], ignore_index=True)
 
 
 def seconds(frame: pd.DataFrame, name: str) -> dict[int, float]:
@@ -76,12 +91,12 @@ def seconds(frame: pd.DataFrame, name: str) -> dict[int, float]:
 
 def splits(frame: pd.DataFrame) -> list[Split]:
     """Where mixture, dense layer and the same work are all measured. `frame` from `of`."""
-    auto, active = seconds(frame, AUTO), seconds(frame, ACTIVE)
+    best, active = seconds(frame, BEST), seconds(frame, ACTIVE)
     rows = frame[frame["series"] == "same_work"]
     same = {int(t): float(s) for t, s in zip(rows["tokens"], rows["median_s"], strict=True)}
     found = []
-    for tokens in sorted(auto.keys() & active.keys() & same.keys()):
-        total, work = auto[tokens] / active[tokens], same[tokens] / active[tokens]
+    for tokens in sorted(best.keys() & active.keys() & same.keys()):
+        total, work = best[tokens] / active[tokens], same[tokens] / active[tokens]
         found.append(Split(tokens, total, min(work, total), max(total - work, 0.0)))
     return found
 
@@ -90,7 +105,7 @@ def equivalents(frame: pd.DataFrame, subject: Facts) -> pd.DataFrame:
     """tokens, name, width, beyond, active_multiple: the dense network that takes as long, by kernel."""
     dense = frame[frame["series"] == "dense"]
     rows = []
-    for name in (AUTO, LOOP):
+    for name in (BEST, LOOP):
         for tokens, taken in seconds(frame, name).items():
             curve = dense[dense["tokens"] == tokens]
             if len(curve) < 2:
@@ -111,13 +126,13 @@ def calibration(run: Run) -> Calibration:
 def estimates(
     frame: pd.DataFrame, subject: Facts, known: Calibration, dtype: str
 ) -> Iterator[tuple[str, int, Estimate]]:
-    """(name, tokens, estimate) for the kernel that `auto` takes and both dense widths, where measured."""
+    """(name, tokens, estimate) for the best kernel and both dense widths, where measured."""
     layer, held = subject.layer, float(subject.working_set)
     for row in frame.to_dict("records"):
         tokens = int(row["tokens"])
-        if row["name"] == AUTO:
+        if row["name"] == BEST:
             yield (
-                AUTO,
+                BEST,
                 tokens,
                 device_model.mixture(
                     known, dtype, layer, tokens, distinct=float(row["hit"]), working_set=held
@@ -134,7 +149,7 @@ def estimates(
 
 def predicted(frame: pd.DataFrame, subject: Facts, known: Calibration, dtype: str) -> pd.DataFrame:
     """name, tokens, measured_s, predicted_s, error, roof_s, bound."""
-    measured = {name: seconds(frame, name) for name in (AUTO, ACTIVE, TOTAL)}
+    measured = {name: seconds(frame, name) for name in (BEST, ACTIVE, TOTAL)}
     rows: list[dict[str, Any]] = [
         {
             "name": name,
@@ -152,7 +167,7 @@ def predicted(frame: pd.DataFrame, subject: Facts, known: Calibration, dtype: st
 
 def roofline(frame: pd.DataFrame, subject: Facts, known: Calibration, dtype: str) -> pd.DataFrame:
     """name, tokens, intensity (FLOP a byte), measured and modelled FLOP/s."""
-    measured = {name: seconds(frame, name) for name in (AUTO, ACTIVE, TOTAL)}
+    measured = {name: seconds(frame, name) for name in (BEST, ACTIVE, TOTAL)}
     rows = [
         {
             "name": name,

@@ -5,22 +5,23 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, live, panels
+from app.asked import segments
 from app.figure import percent
 from app.figure import times as ratio
 from app.live import Answer
 from app.panels import Number, Source
 from app.speed import frames, layers
-from app.speed.charts import ACTIVE, AUTO, LOOP, tokens_words
+from app.speed.charts import ACTIVE, BEST, LOOP, tokens_words
 from app.speed.frames import frame
 from app.speed.layers import Split
-from app.words import busy_words, escape, recorded_on, seconds
+from app.words import escape, recorded_on, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.perf.calibrate import question
 from moe_core.perf.roofline import ridge_tokens
 from moe_core.scenario.spec import Scenario
 from moe_core.specs import RunSpec
 from moe_core.store.queries import Run
-from moe_core.units import quantity
+from moe_core.units import quantity, significant
 
 MANY = 1024  # tokens: a batch beside which one token stands
 REAL_S = 240.0  # seconds that layers of real size may take
@@ -42,13 +43,36 @@ def real_spec(scenario: Scenario) -> RunSpec:
 
 
 def sentence(run: Run) -> str:
-    """Mixture against dense at one token and at many, and how much of it is code."""
-    few, many = _ends(run)
-    where = "On this device" if run.reference is None else f"On {run.provenance['device']}"
+    """Mixture against dense at one token and at many, and whether code or architecture explains it."""
+    where = "On this machine" if run.reference is None else f"On {run.provenance['device']}"
+    return compared(where, *_ends(run))
+
+
+def compared(where: str, few: Split, many: Split) -> str:
+    """`few` and `many` tokens in one sentence; a second one says what most of the time beyond dense is."""
+    one = "one token" if few.tokens == 1 else tokens_words(few.tokens)
+    words = (
+        f"{where} a mixture layer takes {ratio(few.total)} a dense layer of the same active size for {one}"
+    )
+    if many.tokens != few.tokens:
+        words += f", {ratio(many.total)} for {many.tokens:,}"
+    why = _why([end for end in dict.fromkeys((few, many)) if end.overhead is not None])
+    return f"{words}. {why}" if why else words
+
+
+def _why(slower: list[Split]) -> str:
+    """What explains most of the time beyond the dense layer, where there is such time."""
+    code = [end for end in slower if end.overhead is not None and end.overhead > 0.5]
+    rest = [end for end in slower if end not in code]
+    if not slower:
+        return ""
+    if not rest:
+        return "Most of that is this code's overhead, not the architecture"
+    if not code:
+        return "Most of that is the architecture, whose experts must be read, not this code's overhead"
     return (
-        f"{where} the mixture's layer takes {ratio(few.total)} the dense layer of equal active size at "
-        f"{tokens_words(few.tokens)}, of which {ratio(few.code)} is our code, "
-        f"and {ratio(many.total)} at {tokens_words(many.tokens)}, of which {ratio(many.code)} is"
+        f"Most of that is this code's overhead for {tokens_words(code[0].tokens)}, "
+        f"and the architecture for {tokens_words(rest[0].tokens)}"
     )
 
 
@@ -56,32 +80,33 @@ def numbers(run: Run) -> tuple[Number, ...]:
     """The ratio at both ends, the share of code, the naive loop."""
     here, rows = panels.source_of(run), frame(run)
     few, many = _ends(run)
-    auto, active, loop = (layers.seconds(rows, name) for name in (AUTO, ACTIVE, LOOP))
+    best, active, loop = (layers.seconds(rows, name) for name in (BEST, ACTIVE, LOOP))
     found = [
         Number(
             f"Layer, {tokens_words(end.tokens)}, scale model",
             f"{ratio(end.total)} dense",
-            f"{seconds(auto[end.tokens])} against {seconds(active[end.tokens])}",
+            f"{seconds(best[end.tokens])} against {seconds(active[end.tokens])}",
             here,
         )
-        for end in (few, many)
+        for end in dict.fromkeys((few, many))
     ]
-    share = f"the experts' own work is {ratio(many.work)} the dense layer"
-    found.append(
-        Number(
-            f"Our code, {tokens_words(many.tokens)}, scale model",
-            percent(many.code / many.total),
-            share,
-            here,
-        )
-    )
+    found.append(_overhead(many, here))
     if many.tokens in loop:
-        slow = loop[many.tokens] / auto[many.tokens]
-        note = f"{seconds(loop[many.tokens])} against {seconds(auto[many.tokens])}: not economics"
+        slow = loop[many.tokens] / best[many.tokens]
+        note = f"{seconds(loop[many.tokens])} against {seconds(best[many.tokens])}: not economics"
         found.append(
             Number(f"Naive loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
         )
     return tuple(found)
+
+
+def _overhead(end: Split, here: Source) -> Number:
+    """How much of the time beyond the dense layer is our code."""
+    label = f"This code's overhead, {tokens_words(end.tokens)}, scale model"
+    if end.overhead is None:
+        return Number(label, "none", "the mixture layer takes no longer than the dense one", here)
+    note = f"of the {ratio(end.beyond)} beyond the dense layer; the experts' own work is {ratio(end.work)} it"
+    return Number(label, percent(end.overhead), note, here)
 
 
 def _ends(run: Run) -> tuple[Split, Split]:
@@ -94,10 +119,9 @@ def _ends(run: Run) -> tuple[Split, Split]:
 
 def main(run: Run) -> None:
     """Layer time over tokens; under the device's limits once it is calibrated."""
-    _disturbed(run, "This sweep")
     by = _calibrated(run)
     options = {"by": by.run_id} if by else {}
-    caveat = f"scale model, one layer on held-out text, {run.provenance['dtype']}"
+    caveat = f"scale model, one layer on held-out text, {run.provenance['dtype']}{_meanwhile(run)}"
     if by:
         caveat += (
             f"; dashed: the least time that the device allows, calibrated ({by.created:%Y-%m-%d}), modelled"
@@ -112,9 +136,10 @@ def code(run: Run, here: Source) -> None:
     left, right = panels.pair()
     with left:
         caveat = "own work: the weights that were hit, read once, as one dense product of as many rows"
+        caveat += _meanwhile(run)
         panels.show(data.figure(frames.split, run), "speed_split", here, caveat=caveat)
     with right:
-        caveat = "scale model; widths past the measured ones are drawn on in proportion"
+        caveat = f"scale model; widths past the measured ones are drawn on in proportion{_meanwhile(run)}"
         panels.show(data.figure(frames.equivalent, run), "speed_equivalent", here, caveat=caveat)
 
 
@@ -132,11 +157,10 @@ def beside(run: Run, here: Source) -> None:
             icon=":material/straighten:",
         )
         return
-    _disturbed(by, "The calibration")
-    if own is None:
-        st.caption(f"Predicted from the calibration {recorded_on(by)}.")
+    if own is None or _meanwhile(by):
+        st.caption(f"Predicted from the calibration {recorded_on(by)}{_meanwhile(by)}.")
     modelled = Source("modelled", _error_words(run, by))
-    caveat = "scale model; points measured, dashed predicted from primitive operations"
+    caveat = f"scale model; points measured, dashed predicted from primitive operations{_meanwhile(run)}"
     panels.show(data.figure(frames.beside, run, by=by.run_id), "speed_predicted", modelled, caveat=caveat)
 
 
@@ -152,15 +176,15 @@ def roof(run: Run, here: Source) -> None:
         data.figure(frames.roofline, run, by=by.run_id),
         "speed_roofline",
         here,
-        caveat="scale model; hollow: modelled",
+        caveat=f"scale model; hollow: modelled{_meanwhile(run)}",
     )
     size = 2 if run.provenance["dtype"] == "bf16" else 4
     layer = facts.layer
     st.caption(
         f"Roof: {quantity(limits.flops, 'FLOP/s')} and {quantity(limits.bytes, 'B/s')}, the best of all "
         f"probes ({recorded_on(by)}). A dense layer is bound by multiplying from about "
-        f"{ridge_tokens(limits, size):,.0f} tokens on, this mixture from "
-        f"{ridge_tokens(limits, size, layer.experts, layer.top_k):,.0f}."
+        f"{significant(ridge_tokens(limits, size))} tokens on, this mixture from "
+        f"{significant(ridge_tokens(limits, size, layer.experts, layer.top_k))}."
     )
 
 
@@ -174,18 +198,14 @@ def real(scenario: Scenario) -> None:
     run = found or _stand_in(real_spec(scenario))
     if run is None:
         return
-    _disturbed(run, "This")
     here, sizes = panels.source_of(run), layers.facts(run)
     for reason in run.summary["missing"].values():
         st.warning(escape(reason), icon=":material/block:")
     names = [facts.label for facts in sizes]
-    chosen = (
-        st.segmented_control("Layer", names, default=names[0], key="real", bind="query-params") or names[0]
-    )
-    number = names.index(chosen)
+    number = names.index(segments("Layer", names, "real"))
     by = _calibrated(run)
     options = {"by": by.run_id} if by else {}
-    caveat = "full size, one layer, random weights and near-even routing: for timing only"
+    caveat = f"full size, one layer, random weights and near-even routing: for timing only{_meanwhile(run)}"
     panels.show(
         data.figure(frames.over_tokens, run, subject=number, **options), "speed_real", here, caveat=caveat
     )
@@ -217,17 +237,14 @@ def components(scenario: Scenario) -> None:
     for place, phase in ((left, "prefill"), (right, "decode")):
         with place:
             figure = data.figure(frames.components, run, phase=phase)
-            panels.show(figure, f"speed_{phase}", panels.source_of(run), caveat="scale model, median")
+            caveat = f"scale model, median{_meanwhile(run)}"
+            panels.show(figure, f"speed_{phase}", panels.source_of(run), caveat=caveat)
 
 
-def _disturbed(run: Run, what: str) -> None:
-    """A busy machine makes times long and uneven: that is said where it was so."""
-    if run.busy and not run.busy.quiet:
-        st.warning(
-            f"{what} was measured while {busy_words(run.busy)}: "
-            "times are too long and uneven. Measure again when it is idle.",
-            icon=":material/traffic:",
-        )
+def _meanwhile(run: Run) -> str:
+    """What else the machine did while a run was timed, for a caption; nothing where that did not matter."""
+    beside = panels.source_of(run).busy
+    return f"; measured while {beside}: times are too long and uneven" if beside else ""
 
 
 def _calibrated(run: Run) -> Run | None:

@@ -88,7 +88,7 @@ def is_rtl(text: str) -> bool:
     return next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L") != "L"
 
 
-def show(value: Value, unit: str, digits: int = 3) -> str:
+def show(value: int | float | str | None, unit: str, digits: int = 3) -> str:
     """A number as people read it; a sentence as it is."""
     if value is None or isinstance(value, str):
         return value or "none"

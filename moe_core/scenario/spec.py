@@ -85,10 +85,10 @@ DEFAULTS: dict[str, Any] = {
     **{"task": AUTO, "training": "none", "skill": "some"},
 }
 OLD = ("context", "write", "edit")  # of links that older versions made
-# What pages keep in the URL for themselves, and what Streamlit reserves.
+# What pages keep in the URL for themselves, and name themselves; and what Streamlit reserves.
 PAGE_KEYS = (
     *("layer", "expert", "domain", "sequence", "view"),  # Routing
-    *("look", "convention", "rumours", "changes"),  # Architectures
+    *("subject", "look", "convention", "rumours", "changes"),  # Architectures
     *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
     *("timing", "real"),  # Speed
     *("cost", "framework", "beside", "unit"),  # Economics
@@ -287,10 +287,21 @@ def _problem(field: str, value: str, names: Mapping[str, Sequence[str]]) -> str 
         choices, default = list(WORDS[field]), str(DEFAULTS[field])
     else:
         return f"{shorten(field)} ({shorten(value)}): must be a setting of the scenario; it is ignored"
-    if value in choices:
-        return None
-    rule = "one of " + ", ".join(choices) if len(choices) <= 14 else f"a known {field}"
-    return f"{field} ({shorten(value)}): must be {rule}; {default} is used"
+    return None if value in choices else unusable(field, value, choices, default)
+
+
+def unusable(field: str, value: str, choices: Sequence[str], used: str) -> str:
+    """`many (3): must be one of auto, 1, 2; auto is used`, with the choices where they are few and short."""
+    every = ", ".join(choices)
+    if len(choices) == 1:
+        rule = every
+    elif len(choices) <= 14:
+        rule = f"one of {every}"
+    elif all(choice.isdecimal() for choice in choices):
+        rule = f"a number from {choices[0]} to {choices[-1]}"
+    else:
+        rule = f"a known {field.replace('_', ' ')}"
+    return f"{field} ({shorten(value)}): must be {rule}; {used} is used"
 
 
 def _numeric(value: str) -> tuple[int, str]:

@@ -316,3 +316,10 @@ def test_layers_are_what_altair_makes_of_them() -> None:
     shared = draw("t", "w", layers(*bare, data=frames[0]), frames[0]).spec
     assert shared["data"] == {"name": "data-0"}
     assert not any("data" in layer for layer in shared["layer"])
+
+
+def test_counts_are_written_as_a_careful_person_writes():
+    alone = memory_charts._alone
+    assert alone("X", 0, 18) == "X fits on no single device of 18 kinds"
+    assert alone("X", 3, 18) == "X fits on a single device of 3 of 18 kinds"
+    assert alone("X", 18, 18) == "X fits on a single device of every kind"

@@ -75,6 +75,17 @@ def test_this_machine_has_no_known_host_link(filled: AppTest) -> None:
     assert "choose a listed device" in words(filled)
 
 
+def test_what_is_typed_into_the_price_list_does_not_change_its_input(filled: AppTest) -> None:
+    """Or the browser draws a new table under the user's hands, and loses what he clicks meanwhile."""
+    memory(filled, architecture="Mixtral-8x7B")
+    before = [table.value.to_csv() for table in filled.dataframe if table.proto.id]
+    filled.session_state["device_prices"] = {"H100": 0.01}
+    filled.run()
+    assert before
+    assert [table.value.to_csv() for table in filled.dataframe if table.proto.id] == before
+    assert any((table.value == 0.02).any().any() for table in filled.dataframe)  # beside it: 2 × $0.01
+
+
 def test_prices_are_the_users(filled: AppTest) -> None:
     memory(filled, architecture="Mixtral-8x7B")
     filled.session_state["device_prices"] = {"H100": 0.01}

@@ -95,3 +95,12 @@ def _first(app: AppTest) -> str:
     from app import data
 
     return str(data.history()["run_id"].iloc[0])
+
+
+def test_a_long_queue_says_how_many_are_not_shown(filled: AppTest, settings: Settings) -> None:
+    queue = JobQueue(settings)
+    for batch in (1, 2, 4, 8, 16, 32, 64, 128):
+        queue.submit(asked(batch=batch, seq=512))
+    open_page(filled, "runs")
+    assert "8 runs in the queue" in filled.title[0].value
+    assert "2 runs behind these" in words(filled)

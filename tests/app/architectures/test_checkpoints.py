@@ -38,5 +38,5 @@ def test_a_table_and_a_sentence_of_what_is_there(tmp_path: Path) -> None:
     assert list(table["nbytes"]) == [300, 40, 4]
     assert table["share"].sum() == pytest.approx(100)
     said = checkpoints.sentence(kept)
-    assert "344 B in 1 file, 3 tensors, 87.2 % of the bytes in F8_E4M3" in said
+    assert "344 B in 1 file, 3 tensors, 87.2\N{NO-BREAK SPACE}% of the bytes in F8_E4M3" in said
     assert "320 elements beside the scales" in said

@@ -10,9 +10,9 @@ import pytest
 
 from app.figure import Figure
 from app.speed import charts as speed_charts
-from app.speed import layers
-from app.speed.charts import ACTIVE, AUTO, LOOP, TOTAL
-from app.speed.layers import Facts
+from app.speed import layers, view
+from app.speed.charts import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL
+from app.speed.layers import Facts, Split
 from moe_core.perf import calibrate
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
@@ -66,7 +66,7 @@ def test_the_store_gives_back_what_was_swept(
 
 def test_names_are_given_to_kernels_and_the_two_widths(sweep: tuple[Run, Facts, pd.DataFrame]):
     _, facts, frame = sweep
-    assert set(frame["name"].dropna()) == {AUTO, speed_charts.GROUPED, LOOP, ACTIVE, TOTAL}
+    assert set(frame["name"].dropna()) == {BEST, CHOSEN, GROUPED, LOOP, ACTIVE, TOTAL}
     assert set(frame[frame["name"] == TOTAL]["width"]) == {facts.layer.total_width}
 
 
@@ -76,24 +76,63 @@ def test_a_split_adds_up_and_work_never_exceeds_the_whole(sweep: tuple[Run, Fact
         assert 0 <= one.code <= one.total
 
 
+def test_the_best_kernel_is_the_least_of_all_that_were_measured(sweep: tuple[Run, Facts, pd.DataFrame]):
+    _, facts, frame = sweep
+    raw = frame[frame["series"] != "best"].drop(columns="name")
+    chosen = (raw["series"] == "auto") & (raw["tokens"] <= 64)
+    worse = raw.assign(median_s=raw["median_s"].where(~chosen, 2 * raw["median_s"]))
+    found = layers.of(worse, facts)
+    best, grouped, auto = (layers.seconds(found, name) for name in (BEST, GROUPED, CHOSEN))
+    assert best[1] == grouped[1] < auto[1]
+    assert best[1024] == auto[1024] < grouped[1024]
+    active = layers.seconds(found, ACTIVE)
+    for one in layers.splits(found):
+        assert one.total == pytest.approx(best[one.tokens] / active[one.tokens])
+    title = speed_charts.over_tokens(found.dropna(subset="name"), pd.DataFrame(), facts.label).title
+    assert "3.00× our best kernel's time" in title
+
+
+def test_the_answer_says_whether_code_or_architecture_explains_most():
+    def said(few: Split, many: Split) -> str:
+        return view.compared("On this machine", few, many)
+
+    code, work = Split(1, 6.1, 1.5, 4.6), Split(1, 6.1, 5.0, 1.1)
+    assert said(code, Split(1024, 3.9, 1.2, 2.7)) == (
+        "On this machine a mixture layer takes 6.10× a dense layer of the same active size for one token, "
+        "3.90× for 1,024. Most of that is this code's overhead, not the architecture"
+    )
+    assert "Most of that is the architecture" in said(work, Split(1024, 3.9, 3.0, 0.9))
+    mixed = said(work, Split(1024, 3.9, 1.2, 2.7))
+    assert "this code's overhead for 1,024 tokens, and the architecture for 1 token" in mixed
+    assert "Most" not in said(Split(1, 0.9, 0.8, 0.1), Split(1024, 0.8, 0.7, 0.1))
+    assert said(code, code).count("×") == 1  # a sweep that was cut short has one end
+
+
+def test_the_dense_layers_own_time_is_nobodys_overhead():
+    assert Split(1, 1.3, 1.0, 0.3).overhead == pytest.approx(1.0)
+    assert Split(1, 3.0, 2.5, 0.5).overhead == pytest.approx(0.25)
+    assert Split(1, 1.3, 0.8, 0.5).overhead == pytest.approx(1.0)
+    assert Split(1, 0.9, 0.8, 0.1).overhead is None
+
+
 def test_the_equivalent_width_takes_as_long(sweep: tuple[Run, Facts, pd.DataFrame]):
     _, facts, frame = sweep
     found = layers.equivalents(frame, facts)
-    auto = layers.seconds(frame, AUTO)
-    inside = found[(found["name"] == AUTO) & ~found["beyond"]]
+    best = layers.seconds(frame, BEST)
+    inside = found[(found["name"] == BEST) & ~found["beyond"]]
     assert len(inside)
     for row in inside.to_dict("records"):
         back = (
             synthetic_layers.dense_s(facts.layer.hidden, row["width"], row["tokens"]) * 1.01
         )  # its median repeat
-        assert back == pytest.approx(auto[row["tokens"]], rel=1e-3)
+        assert back == pytest.approx(best[row["tokens"]], rel=1e-3)
 
 
 def test_a_device_that_follows_the_law_is_predicted(sweep: tuple[Run, Facts, pd.DataFrame]):
     _, facts, frame = sweep
     found = layers.predicted(frame, facts, synthetic_layers.calibration(), "bf16")
-    assert set(found["name"]) == {AUTO, ACTIVE, TOTAL}
-    dense = found[found["name"] != AUTO]
+    assert set(found["name"]) == {BEST, ACTIVE, TOTAL}
+    dense = found[found["name"] != BEST]
     assert dense["error"].abs().max() < 0.05
     assert (found["predicted_s"] >= found["roof_s"]).all()
 
