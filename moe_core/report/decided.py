@@ -27,7 +27,7 @@ NEITHER = "neither will do"
 Every = Iterator[tuple[dict[str, str], Value]]
 
 
-class Heard(Spec):
+class RecordedLoad(Spec):
     """What a run of the test model told: see `moe_core.decide.case.Recorded`.
 
     Older files also hold its quality, which says nothing of the models that are judged.
@@ -45,7 +45,7 @@ class Asked(Spec):
     """The question. Architectures, pair rule and weights stand in `spec`; the device is a name."""
 
     spec: DecideSpec
-    heard: Heard | None = None
+    heard: RecordedLoad | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Asked:
@@ -177,7 +177,7 @@ def _asked(found: Verdict) -> Asked:
         "weights": found.spec.importance,
     }
     spec = found.spec.model_copy(update=whole)
-    return Asked(spec=spec, heard=None if heard is None else Heard(**heard._asdict()))
+    return Asked(spec=spec, heard=None if heard is None else RecordedLoad(**heard._asdict()))
 
 
 def _turn(flip: Flip) -> Turn:

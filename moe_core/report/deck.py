@@ -40,7 +40,7 @@ LONG = 400  # characters of a cell
 _FIELD = "{5A3C1F60-2B7D-4E0A-9C11-0D2B6A7E4F10}"
 
 
-class Line(NamedTuple):
+class Wrapped(NamedTuple):
     """A paragraph of a slide of words, and the height it takes."""
 
     text: str
@@ -131,7 +131,7 @@ def _words(show: Any, block: Words) -> None:
         _notes(slide, f"{block.heading}. {_place(at, len(parts))}")
 
 
-def _lines(text: str) -> Iterator[Line]:
+def _lines(text: str) -> Iterator[Wrapped]:
     """Paragraphs; one that is higher than a slide in several pieces."""
     most = int((HEIGHT - PAD[1] - AFTER) / (TEXT * letters.LEADING))
     for paragraph in text.split("\n"):
@@ -139,7 +139,7 @@ def _lines(text: str) -> Iterator[Line]:
         for start in range(0, len(rows), most):
             piece = rows[start : start + most]
             words = paragraph if len(rows) <= most else " ".join(piece)
-            yield Line(words, len(piece) * TEXT * letters.LEADING + AFTER)
+            yield Wrapped(words, len(piece) * TEXT * letters.LEADING + AFTER)
 
 
 def _grid(show: Any, block: Grid) -> None:

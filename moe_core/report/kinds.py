@@ -30,7 +30,7 @@ Arguments = Mapping[str, str]
 Ends = tuple[float, float]
 
 
-class Timing(NamedTuple):
+class Predicted(NamedTuple):
     """A time that is predicted, where it comes from, and what follows of it at the ends of its interval."""
 
     reading: Callable[[Serving], Reading]
@@ -44,14 +44,14 @@ class Kind(NamedTuple):
     compute: Callable[[Resolved, Arguments], float]
     title: str
     applies: Callable[[Resolved], bool] = lambda case: True
-    timing: Timing | None = None
+    timing: Predicted | None = None
 
 
 def _served(
     unit: str,
     title: str,
     figure: Callable[[Serving], float | None],
-    timing: Timing | None = None,
+    timing: Predicted | None = None,
     applies: Callable[[Resolved], bool] = lambda case: case.timed,
 ) -> Kind:
     """A row that follows from the model as it is served."""
@@ -142,18 +142,18 @@ KINDS: dict[str, Kind] = {
     "experts.distinct": Kind(
         "experts", _distinct, "Distinct experts a step and layer", lambda case: case.model.routing is not None
     ),
-    "time.token": _served("s", "Time per token", lambda one: one.step.seconds, Timing(_STEP)),
+    "time.token": _served("s", "Time per token", lambda one: one.step.seconds, Predicted(_STEP)),
     "time.first": _served(
-        "s", "First token", lambda one: one.first.seconds, Timing(lambda one: one.first)
+        "s", "First token", lambda one: one.first.seconds, Predicted(lambda one: one.first)
     ),
     "rate.device": _served(
         "tokens/s", "Tokens a second of one device, decoding alone", answer.rate,
-        Timing(_STEP, _less(answer.rate)),
+        Predicted(_STEP, _less(answer.rate)),
     ),
     "cost.prompts": _served("$", "A million tokens, prompts included", lambda one: one.cost, None, _priced),
     "cost.decoding": _served(
         "$", "A million tokens, decoding alone", answer.decoding,
-        Timing(_STEP, _more(answer.decoding)), _priced,
+        Predicted(_STEP, _more(answer.decoding)), _priced,
     ),
 }  # fmt: skip
 HEADLINES = tuple(name for name in KINDS if name != "memory.part")
