@@ -47,12 +47,16 @@ class Source(NamedTuple):
 
 
 class Number(NamedTuple):
-    """One of the at most four numbers of a page. `note` compares it with something."""
+    """One of the at most four numbers of a page. `note` compares it with something.
+
+    heads: what the parts of `value` are, where there are several, in our own Markdown.
+    """
 
     label: str
     value: str
     note: str
     source: Source
+    heads: str = ""
 
 
 def source_of(run: Run) -> Source:
@@ -97,11 +101,12 @@ def numbers(items: Sequence[Number]) -> None:
     _remember(1, tuple(items))
     if not items:  # a grid has at least one column
         return
-    with st.grid(len(items), min_column_width=170, gap="small"):
+    sides = any(item.heads for item in items)  # several parts side by side take a smaller letter
+    with st.container(key="sides" if sides else None), st.grid(len(items), min_column_width=170, gap="small"):
         for item in items:
             with st.container(border=True, gap="xsmall", height="stretch"):
                 st.metric(item.label, item.value)
-                st.caption(escape(item.note))
+                st.caption("  \n".join(filter(None, (item.heads, escape(item.note)))))
                 badge(item.source)
 
 
@@ -114,19 +119,26 @@ def show(
     on_select: Callable[[], None] | None = None,
     height: int | None = None,
     cases: Mapping[str, Resolved] | None = None,
+    slim: bool = False,
 ) -> None:
     """A figure with its finding above, its provenance, a view of its data, and export.
 
-    `cases`: the scenarios it shows, where that is not the one in the sidebar.
+    `cases`: the scenarios it shows, where that is not the one in the sidebar. `slim`: the badge stands
+    beside the finding, for what is one line high.
     """
     _page()[2][key] = (figure, source, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             st.markdown(f"**{escape(figure.title)}**", width="stretch")
+            if slim:
+                badge(source)
             with st.container(width="content"):
                 _more(figure, key, source, cases)
         extra: dict[str, Any] = {"on_select": on_select} if on_select else {}
+        extra |= {"height": height} if height else {}
         st.vega_lite_chart(figure.spec, key=f"chart_{key}", alt=figure.alt, width="stretch", **extra)
+        if slim:
+            return
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             badge(source)
             if caveat:

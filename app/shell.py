@@ -28,6 +28,7 @@ def run(pages: Mapping[str, Sequence[Any]]) -> None:
         st.stop()
     for notice in opened.notices:
         st.warning(escape(notice), icon=":material/healing:")
+    st.html(STATIC / "style.css")
     sidebar.sidebar()
     panels.start_page()
     page.run()

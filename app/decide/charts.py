@@ -1,7 +1,8 @@
 """Decide: factors as diverging bars, and the margin over one input with the regions of each answer.
 
 `factors` frame: title, score, weight, pull, winner, evidence, provenance; above zero is for the mixture.
-`points` frame: value, margin, winner (mixture | dense | neither). `regions` frame: low, high, winner.
+`points` frame: value, margin, winner (mixture | dense | neither), and the devices of each candidate there.
+`regions` frame: low, high, winner.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SIDES = (
 )
 NEITHER = "neither"
 HEIGHT = 300
+DEVICES = {"mixture devices": "mixture", "dense devices": "dense"}  # columns of `points`, and whose they are
 _ROLE = {"mixture": "mixture", "dense": "dense", NEITHER: "limit"}
 _SAID = {"mixture": "mixture", "dense": "dense", NEITHER: "neither will do"}
 
@@ -123,7 +125,7 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     tip = [
         alt.Tooltip("value:Q", title=knob.title),
         alt.Tooltip("margin:Q", format="+.2f"),
-        alt.Tooltip("winner:N"),
+        *(alt.Tooltip("winner:N"), *(alt.Tooltip(f"{name}:Q") for name in DEVICES)),
     ]
     line = paint(alt.Chart(fits).mark_line(strokeDash=[6, 4], strokeWidth=1.8), "ink", stroke=True)
     line = line.encode(x=x, y=y)
@@ -137,12 +139,27 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
     beside = min(fits.to_dict("records"), key=lambda row: abs(math.log(row["value"] / knob.now)), default={})
     low_free = beside.get("margin", 0) > 0  # the word goes where the line is not
-    place = {"baseline": "bottom", "y": "height", "dy": -6} if low_free else {"baseline": "top", "y": 24}
+    place = {"baseline": "bottom", "y": "height", "dy": -44} if low_free else {"baseline": "top", "y": 24}
     word = paint(here.mark_text(align="left", dx=5, **place), "ink")
     word = word.encode(text=alt.value("you are here"))
-    chart = layers(tints, even, line, dots, rule, names, word, height=HEIGHT)
+    counts = _counts(points, x)
+    chart = layers(tints, even, line, dots, rule, names, word, *counts, height=HEIGHT)
     title = _story(regions, knob)
     return draw(title, f"The margin over {knob.title}, modelled. {title}.", chart, points)
+
+
+def _counts(points: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
+    """A line of text for each candidate above the axis: its devices where their number changes."""
+    drawn = []
+    for up, (column, role) in zip((26, 8), DEVICES.items(), strict=True):
+        steps = points[points[column] != points[column].shift()]
+        first = f"{role} on "
+        text = [f"{first if at == 0 else ''}{many:,.0f}" for at, many in enumerate(steps[column])]
+        shown = alt.Chart(steps.assign(text=text)[["value", "text"]])
+        shown = shown.mark_text(align="left", baseline="bottom", dx=3, y="height", dy=-up, fontSize=11)
+        shown = shown.encode(x=alt.X("value:Q", scale=x["scale"]), text=alt.Text("text:N"))
+        drawn.append(paint(shown, role))
+    return drawn
 
 
 def _room(low: float, high: float) -> float:

@@ -109,12 +109,17 @@ def curve(of: Ruling, knob: str) -> Figure:
 @st.cache_resource(show_spinner=False, max_entries=256)
 def _curve(key: str, knob: str, _of: Ruling) -> Figure:
     found, one = _of.verdict, rules.knobs()[knob]
-    points = pd.DataFrame([point._asdict() for point in _points(key, knob, found)])
-    points["winner"] = points["winner"].fillna(charts.NEITHER)
+    points = _table(_points(key, knob, found))
     now = knobs.value(found.spec, knob)
     assert now is not None, "only knobs in play are drawn"
     regions = _regions(turns(_of, knob), points)
     return charts.against(points, regions, charts.Knob(one.title, one.unit, float(now), one.whole))
+
+
+def _table(points: tuple[Point, ...]) -> pd.DataFrame:
+    """value, margin, winner, and the devices that each candidate takes there."""
+    rows = [(one.value, one.margin, one.winner or charts.NEITHER, *map(float, one.devices)) for one in points]
+    return pd.DataFrame(rows, columns=["value", "margin", "winner", *charts.DEVICES])
 
 
 def _regions(found: tuple[Flip, ...], points: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from app.panels import Number, Source
 from app.sidebar import weight_key
 from app.words import escape, seconds, size
 from moe_core.decide import rules
+from moe_core.decide.clock import Reading
 from moe_core.decide.factors import Factor
 from moe_core.decide.flips import Flip
 from moe_core.decide.headline import answer, headline
@@ -26,6 +27,7 @@ from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import Scenario
 from moe_core.units import significant
 
+HEADS = ":orange[mixture] | :blue[dense] | mixture over dense"
 COLOURS = {"mixture": "orange", "dense": "blue"}
 # -- the answer ------------------------------------------------------------------------------------
 
@@ -81,16 +83,18 @@ def _compared(
     of: Ruling,
     label: str,
     figure: Callable[[Serving], float | None],
-    words: Callable[[Serving], str],
+    words: Callable[[Serving], tuple[str, str]],
 ) -> Number:
-    """Mixture over dense, and both in the note."""
+    """The mixture's, the dense model's, and one over the other; what is to be known of each in the note."""
     found = of.verdict
     sides = tuple(zip(found.case.both, found.misses, strict=True))
     known = [None if _unfit(missed) else figure(one) for one, missed in sides]
-    said = [missed[0].words if _unfit(missed) else words(one) for one, missed in sides]
     mixture, dense = known
-    value = "no ratio" if mixture is None or dense is None else f"{times(mixture / dense)} dense"
-    return Number(label, value, f"mixture {said[0]}; dense {said[1]}", source(of))
+    ratio = "no ratio" if mixture is None or dense is None else times(mixture / dense)
+    said = [("none", missed[0].words) if _unfit(missed) else words(one) for one, missed in sides]
+    value = " | ".join([*(short for short, _ in said), ratio])
+    notes = list(dict.fromkeys(note for _, note in said))
+    return Number(label, value, " | ".join(notes), source(of), HEADS)
 
 
 def _unfit(missed: Sequence[Miss]) -> bool:
@@ -98,20 +102,25 @@ def _unfit(missed: Sequence[Miss]) -> bool:
     return any(one.name in HARD for one in missed)
 
 
-def _token(one: Serving) -> str:
-    return f"{seconds(one.step.seconds)} ({seconds(one.step.lower)} to {seconds(one.step.upper)})"
+def _token(one: Serving) -> tuple[str, str]:
+    return seconds(one.step.seconds), _between(one.step)
 
 
-def _dollars(one: Serving) -> str:
-    return "no price" if one.cost is None else f"${significant(one.cost)} with prompts"
+def _dollars(one: Serving) -> tuple[str, str]:
+    return "no price" if one.cost is None else f"${significant(one.cost)}", "prompts included"
 
 
-def _memory(one: Serving) -> str:
-    return f"{size(one.need * one.devices)} on {counted(one.devices, one.device.name)}"
+def _memory(one: Serving) -> tuple[str, str]:
+    return size(one.need * one.devices), f"on {counted(one.devices, one.device.name)}"
 
 
-def _first(one: Serving) -> str:
-    return f"{seconds(one.first.seconds)} ({seconds(one.first.lower)} to {seconds(one.first.upper)})"
+def _first(one: Serving) -> tuple[str, str]:
+    return seconds(one.first.seconds), _between(one.first)
+
+
+def _between(found: Reading) -> str:
+    """The error of a predicted time: `8.1 to 11.2 ms`."""
+    return f"{seconds(found.lower)} to {seconds(found.upper)}"
 
 
 def card(of: Ruling) -> None:

@@ -1,4 +1,4 @@
-"""Frames: what Overview draws of a run of the test model."""
+"""Frames: what Overview draws of a verdict, and of a run of the test model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,58 @@ import pandas as pd
 import streamlit as st
 
 from app import data
+from app.decide import frames as decide_frames
+from app.decide.frames import Ruling
 from app.figure import Figure
 from app.memory import charts as memory_charts
+from app.overview import charts
+from app.overview.charts import Standing
 from app.routing import quality
 from app.speed import charts as speed_charts
+from moe_core.decide.verdict import counted
+from moe_core.scenario import answer
 from moe_core.store.queries import Run
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def strip(of: Ruling) -> Figure | None:
+    """Where the answer stands between dense and mixture; None where neither will do."""
+    return _strip(of.key, of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _strip(key: str, _of: Ruling) -> Figure | None:
+    found, near = _of.verdict, decide_frames.nearest(_of)
+    if found.winner is None:
+        return None
+    flip = near.sentence if near else ""
+    return charts.strip(Standing(found.margin, found.low, found.high, found.winner, found.firm, flip))
+
+
+def memory(of: Ruling) -> Figure:
+    """What the fullest device of each candidate holds, against what a device can give."""
+    return _memory(of.key, of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _memory(key: str, _of: Ruling) -> Figure:
+    both = _of.verdict.case.both
+    rows = [
+        (
+            one.candidate.kind,
+            f"{one.candidate.name}, {counted(one.devices, one.device.name)}",
+            part,
+            float(size),
+        )
+        for one in both
+        for part, size in answer.held(one).components().items()
+    ]
+    sizes = pd.DataFrame(rows, columns=["model", "name", "component", "bytes"])
+    return charts.memory(sizes, float(both[0].usable), both[0].device.name)
+
+
+# -- a run -----------------------------------------------------------------------------------------
 
 
 def phases(run: Run) -> Figure:

@@ -8,24 +8,68 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
+from app.decide import view as decide_view
+from app.decide.frames import Ruling
 from app.figure import percent
 from app.figure import times as ratio
 from app.overview import frames
 from app.panels import Number, Source
 from app.routing import frames as routing_frames
 from app.speed import frames as speed_frames
+from moe_core.scenario import link
 from moe_core.scenario.devices import Device
+from moe_core.scenario.spec import Scenario, describe
 from moe_core.store.queries import Run
 
+JOURNEYS = (
+    (
+        "Explore",
+        "Move experts, experts per token or batch in the sidebar: heatmap, memory and verdict follow. "
+        "Undo and Reset bring it back.",
+        (("routing", "Who does the work, and is it fair?"), ("memory", "What fills the memory?")),
+    ),
+    (
+        "Review",
+        "A mixture against its dense rival, on your machines and traffic. Leave with a deck.",
+        (("compare", "Up to four scenarios side by side"), ("reviews", "Keep a decision, and export it")),
+    ),
+    (
+        "Settle an argument",
+        "Does a mixture cost only its active parameters? A curve, its evidence and its error.",
+        (("economics", "What does a token cost?"), ("decide", "The whole argument, and what would flip it")),
+    ),
+)
+HEIGHT = 190  # of the heatmap, so that it stands above the fold
 
-def recorded(run: Run) -> None:
-    """The load that the scale model recorded, in sight."""
+
+def strip(of: Ruling) -> None:
+    """From dense to mixture, with the error bar and the nearest flip."""
+    figure = frames.strip(of)
+    if figure:
+        panels.show(figure, "strip", decide_view.source(of), slim=True)
+
+
+def memory(of: Ruling) -> None:
+    """What fills a device of each candidate."""
+    panels.show(frames.memory(of), "memory", decide_view.source(of), caveat="full size, the fullest device")
+
+
+def recorded(scenario: Scenario, run: Run) -> None:
+    """The load that the test model recorded, in sight; under it which mixture ran, and where."""
     panels.show(
         data.figure(routing_frames.load, run, compact=True),
         "load",
         panels.recorded(run),
-        caveat="scale model",
+        caveat=f"scale model. {link.tested(scenario)} This load: {ran(run)}.",
+        height=HEIGHT,
     )
+
+
+def ran(run: Run) -> str:
+    """`16 experts, top-4, 1 shared, recorded on NVIDIA H100, 2026-11-22`."""
+    spec = run.spec
+    mixture = describe(int(spec["experts"]), int(spec["top_k"]), int(spec["shared"]))
+    return f"{mixture}, recorded on {run.provenance['device']}, {run.created:%Y-%m-%d}"
 
 
 def measured(run: Run) -> None:
@@ -53,12 +97,14 @@ def _more(run: Run, here: Source) -> None:
 
 
 def onward() -> None:
-    """Everything else, one click away."""
-    with st.container(horizontal=True, gap="medium"):
-        panels.link("decide", "The whole argument, and what would flip it")
-        panels.link("routing", "Who does the work, and is it fair?")
-        panels.link("memory", "What fills the memory?")
-        panels.link("economics", "What does a token cost?")
+    """Three journeys from here: explore, review, settle an argument."""
+    with st.grid(len(JOURNEYS), min_column_width=260, gap="small"):
+        for title, words, links in JOURNEYS:
+            with st.container(border=True, gap="xsmall", height="stretch"):
+                st.markdown(f"**{title}**")
+                st.caption(words)
+                for page, label in links:
+                    panels.link(page, label)
 
 
 def routing(run: Run) -> tuple[str, Source]:

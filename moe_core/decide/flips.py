@@ -26,11 +26,15 @@ Asked = Callable[[float], Judgement]
 
 
 class Point(NamedTuple):
-    """The answer at one value of a knob; no winner where neither will do."""
+    """The answer at one value of a knob; no winner where neither will do.
+
+    devices: what the mixture takes there, then the dense model.
+    """
 
     value: float
     margin: float
     winner: Kind | None
+    devices: tuple[int, int]
 
 
 class Flip(NamedTuple):
@@ -133,7 +137,7 @@ def _grid(found: Verdict, knob: Knob, steps: int) -> list[float]:
 
 
 def _point(value: float, found: Judgement) -> Point:
-    return Point(value, found.margin, found.winner)
+    return Point(value, found.margin, found.winner, found.devices)
 
 
 def _narrowed(ask: Asked, a: Point, b: Point, whole: bool) -> tuple[float, float]:

@@ -30,11 +30,13 @@ class Judgement(NamedTuple):
     """Winner and margin from the mixture's side.
 
     No winner where neither will do; no support where only one does: then there is nothing to weigh.
+    devices: of the mixture, then of the dense model.
     """
 
     winner: Kind | None
     margin: float
     support: float
+    devices: tuple[int, int]
 
 
 class Verdict(NamedTuple):
@@ -102,7 +104,7 @@ def judged(found: Case) -> Judgement:
     side = found.pair.leaning or 1
     first, second = kept(found.first), kept(found.second)
     if not first and not second and not _just(found):
-        return Judgement(None, 0.0, 0.0)
+        return Judgement(None, 0.0, 0.0, found.devices)
     both = first * second
     support = sum(pulls(found).values()) if both else 0.0  # nothing to weigh where one will not do
     margin = side * (both * support + first - second)
@@ -110,7 +112,7 @@ def judged(found: Case) -> Judgement:
         winner: Kind = (found.second if misses(found.first) else found.first).candidate.kind
     else:
         winner = "mixture" if margin > 0 else "dense"
-    return Judgement(winner, margin, side * support)
+    return Judgement(winner, margin, side * support, found.devices)
 
 
 def _just(found: Case) -> bool:

@@ -77,7 +77,9 @@ def test_the_sidebar_moves_the_overview(filled: AppTest) -> None:
         "Memory of all devices, full size",
         "First token, full size",
     ]
-    assert len(filled.get("vega_lite_chart")) == 2  # the margin, and the load of the scale model
+    keys = list(filled.session_state["page_drawn"][2])
+    assert keys == ["strip", "load", "memory", "margin"]
+    assert len(filled.get("vega_lite_chart")) == len(keys)
 
 
 def test_more_of_the_scale_model_is_one_click_away(filled: AppTest) -> None:

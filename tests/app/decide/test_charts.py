@@ -57,7 +57,8 @@ def test_factors_that_all_agree_have_no_rival() -> None:
 
 
 def test_the_margin_tells_its_regions(found: Verdict) -> None:
-    points = pd.DataFrame([point._asdict() for point in curve(found, "batch")]).fillna({"winner": "neither"})
+    rows = [(one.value, one.margin, one.winner or "neither", *one.devices) for one in curve(found, "batch")]
+    points = pd.DataFrame(rows, columns=["value", "margin", "winner", *decide_charts.DEVICES])
     turns = sorted(flips(found, ("batch",)), key=lambda flip: flip.low)
     edges = [points["value"].min(), *(flip.at for flip in turns), points["value"].max()]
     winners = [points["winner"].iloc[0], *(flip.above or "neither" for flip in turns)]
@@ -70,8 +71,14 @@ def test_the_margin_tells_its_regions(found: Verdict) -> None:
 
 def test_one_region_is_one_answer() -> None:
     points = pd.DataFrame({"value": [1.0, 2.0, 4.0], "margin": [0.1, 0.2, 0.3], "winner": ["mixture"] * 3})
+    points = points.assign(**{"mixture devices": [1, 1, 2], "dense devices": [1, 1, 1]})
     regions = pd.DataFrame({"low": [1.0], "high": [4.0], "winner": ["mixture"]})
-    assert decide_charts.against(points, regions, BATCH).title == "Mixture at every batch"
+    figure = decide_charts.against(points, regions, BATCH)
+    assert figure.title == "Mixture at every batch"
+    drawn = formats.svg(figure, make("figure", figure.title, sources=[]), "light").decode()
+    assert "mixture on 1" in drawn  # and where its number of devices changes, the new one
+    assert ">2</text>" in drawn
+    assert "dense on 1" in drawn
 
 
 def test_the_tornado_counts_what_turns_the_answer(found: Verdict) -> None:
