@@ -3,8 +3,7 @@
 import streamlit as st
 
 from app import live, panels, sidebar
-from app.decide import frames, view
-from app.reviews import verdict
+from app.decide import frames, keep, view
 
 scenario = sidebar.current()
 answer = live.follow(scenario.run_spec())
@@ -18,7 +17,7 @@ with head:
 if ruling is None:
     st.stop()
 with head:
-    verdict.offer(scenario, ruling)
+    keep.offer(scenario, ruling)
 
 panels.show(frames.factors(ruling), "factors", view.source(ruling), caveat="full size and scale model")
 left, right = panels.pair()

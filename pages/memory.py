@@ -4,7 +4,6 @@ import streamlit as st
 
 from app import asked, data, live, panels, sidebar
 from app.memory import frames, view
-from app.overview import view as overview_view
 
 scenario, device = sidebar.current(), data.device(sidebar.current())
 head, tools = st.container(), st.container(horizontal=True, vertical_alignment="bottom", gap="small")
@@ -14,7 +13,7 @@ case = view.case(scenario, plan)
 modelled = view.source(case)
 far = view.reach(case, device)
 with head:
-    panels.lead(view.sentence(case, far, device), modelled, overview_view.device_source(device))
+    panels.lead(view.sentence(case, far, device), modelled, view.device_source(device))
     panels.numbers(view.numbers(case, far, device, modelled))
 where = "all of it on one device" if case.devices == 1 else f"the fullest of {case.devices:,} devices"
 panels.show(view.main(scenario, case, device), "budget", modelled, caveat=f"full size, {where}")

@@ -3,7 +3,6 @@
 import streamlit as st
 
 from app import asked, data, live, panels, sidebar
-from app.overview import view as overview_view
 from app.routing import frames, view
 
 scenario = sidebar.current()
@@ -15,8 +14,8 @@ if answer.routing is None:
 
 run, here = answer.routing, panels.recorded(answer.routing)
 with live.routing(answer):
-    panels.lead(*overview_view.routing(run))
-    panels.numbers(overview_view.routing_numbers(run))
+    panels.lead(*view.routing(run))
+    panels.numbers(view.routing_numbers(run))
     load, text, price, pairs, flow, quality = asked.tabs(
         "view", "Load", "Text", "Price", "Together", "Flow", "Quality against k"
     )

@@ -16,7 +16,7 @@ from app import data
 from app.economics import charts, dense_equivalent
 from app.figure import Figure
 from app.speed import layers
-from app.speed.charts import BEST
+from app.speed.layers import BEST
 from moe_core.errors import ConfigError
 from moe_core.scenario import costs, loads
 from moe_core.scenario.costs import Study

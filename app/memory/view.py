@@ -354,3 +354,8 @@ def _training(
     rows = memory.rows([(f"train with {optimizer}", held), ("serve", asked.footprint)])
     title = f"Training it takes {times(held.total / asked.footprint.total)} the memory of serving it"
     return charts.budget(rows, usable(int(on.capacity)), on.name, title)
+
+
+def device_source(device: Device) -> Source:
+    """Where a device's capacity comes from."""
+    return Source("measured here" if device.kind == "measured here" else "published", device.source)

@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 
 from app.figure import BYTE_AXIS, Figure, draw, layers, paint, percent, roles
-from moe_core.report.tables import GROUPS, SHADES, STACK, part_of
+from moe_core.report.palette import GROUPS, SHADES, STACK, part_of
 from moe_core.units import quantity
 
 STRIP, MEMORY = 58, 190  # heights in pixels, axes and legend included

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels, shelf
+from app.decide import keep
 from app.panels import Number, Source
 from app.reviews import verdict as ruled
 from app.words import escape, size
@@ -98,7 +99,7 @@ def start(scenario: Scenario) -> None:
 def _create(title: str, question: str, name: str, author: str, scenario: Scenario) -> None:
     case = Case.parse(shelf.case(name, scenario))
     review = Review.parse(
-        {"title": title, "question": question, "scenarios": (case,), "verdict": ruled.of_sidebar(scenario)}
+        {"title": title, "question": question, "scenarios": (case,), "verdict": keep.of_sidebar(scenario)}
     )
     st.session_state[shelf.AUTHOR] = author
     st.session_state["review_next"] = reviews.create(data.door().store, review, author)
@@ -228,7 +229,7 @@ def _with(saved: Saved, scenario: Scenario, where: str, name: str, note: str, ru
     store = data.door().store
     case = scenarios.read(store, where).case if where else Case.parse(shelf.case(name, scenario, note))
     review = saved.review.with_case(case)
-    verdict = ruled.of_sidebar(scenario) if ruling and not where else None
+    verdict = keep.of_sidebar(scenario) if ruling and not where else None
     _save(saved, review if verdict is None else review.changed(verdict=verdict))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from functools import partial
 
 import pandas as pd
@@ -10,8 +11,10 @@ import streamlit as st
 
 from app import data, live, panels
 from app.asked import pick, segments
+from app.figure import percent
+from app.figure import times as ratio
 from app.live import Answer
-from app.panels import Source
+from app.panels import Number, Source
 from app.routing import charts, frames
 from app.routing.frames import experts, top_k
 from moe_core.scenario.spec import Scenario
@@ -198,3 +201,50 @@ def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
         caveat="scale model, not trained further",
     )
     panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="scale model")
+
+
+def routing(run: Run) -> tuple[str, Source]:
+    """The routing page's answer: is the work shared fairly, and who does most of it."""
+    stats, load = data.frame("balance", run), data.frame("load", run)
+    worst = stats.nlargest(1, "max_over_mean").to_dict("records")[0]
+    busy = load.assign(rank=load.groupby("layer")["pairs"].rank(ascending=False, method="first"))
+    quarter = busy[busy["rank"] <= (busy.groupby("layer")["expert"].transform("size") / 4).clip(lower=1)]
+    fair = len(quarter) / len(load)
+    share = float(quarter["pairs"].sum()) / float(load["pairs"].sum())
+    return (
+        f"The busiest quarter of the experts does {percent(share)} of the work, where an even load would "
+        f"give it {percent(fair)}; layer {int(worst['layer'])} has the busiest one"
+    ), panels.recorded(run)
+
+
+def routing_numbers(run: Run) -> tuple[Number, ...]:
+    """Entropy, variation, busiest over mean and dead experts, over all layers."""
+    stats, here = data.frame("balance", run), panels.recorded(run)
+    worst, dead = stats.nlargest(1, "max_over_mean").to_dict("records")[0], int(stats["dead"].sum())
+    many = int(stats["experts"].sum())
+    bits = float(stats["entropy_bits"].mean())
+    return (
+        Number(
+            "Entropy of the load, scale model",
+            f"{bits:.3g} bits",
+            f"even would be {_log2(stats):.3g} bits",
+            here,
+        ),
+        Number(
+            "Variation of the load, scale model",
+            f"{stats['cv'].mean():.3g}",
+            "mean of the layers; 0 is even",
+            here,
+        ),
+        Number(
+            "Busiest over mean, scale model",
+            ratio(worst["max_over_mean"]),
+            f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
+            here,
+        ),
+        Number("Dead experts, scale model", f"{dead} of {many}", "received nothing in this text", here),
+    )
+
+
+def _log2(stats: pd.DataFrame) -> float:
+    return math.log2(max(int(stats["experts"].max()), 1))

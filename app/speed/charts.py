@@ -25,13 +25,11 @@ from app.figure import (
     shapes,
     times,
 )
+from app.speed.layers import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL
 from moe_core.perf.roofline import Roof
 from moe_core.report.text import many
 from moe_core.units import quantity, significant
 
-BEST, CHOSEN = "mixture, our best kernel", "mixture, the kernel chosen"
-GROUPED, LOOP = "mixture, grouped kernel", "mixture, naive loop"
-ACTIVE, TOTAL = "dense, active width", "dense, total width"
 SHAPES = {
     **{BEST: "circle", CHOSEN: "triangle-down", GROUPED: "square", LOOP: "triangle-up"},
     **{ACTIVE: "diamond", TOTAL: "cross"},

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from app.speed.charts import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL
 from moe_core.perf import device_model
 from moe_core.perf.calibrate import Calibration
 from moe_core.perf.dense_equivalent import dense_equivalent
@@ -20,6 +19,9 @@ from moe_core.perf.device_model import Estimate, Mixture
 from moe_core.perf.roofline import Roof
 from moe_core.store.queries import Run
 
+BEST, CHOSEN = "mixture, our best kernel", "mixture, the kernel chosen"
+GROUPED, LOOP = "mixture, grouped kernel", "mixture, naive loop"
+ACTIVE, TOTAL = "dense, active width", "dense, total width"
 KERNELS = {"auto": CHOSEN, "grouped": GROUPED, "loop": LOOP}
 NAMES = (BEST, CHOSEN, GROUPED, LOOP, ACTIVE, TOTAL)
 

@@ -11,9 +11,9 @@ from app.figure import times as ratio
 from app.live import Answer
 from app.panels import Number, Source
 from app.speed import frames, layers
-from app.speed.charts import ACTIVE, BEST, LOOP, tokens_words
+from app.speed.charts import tokens_words
 from app.speed.frames import frame
-from app.speed.layers import Split
+from app.speed.layers import ACTIVE, BEST, LOOP, Split
 from app.words import escape, recorded_on, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.perf.calibrate import question

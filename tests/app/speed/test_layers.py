@@ -11,8 +11,7 @@ import pytest
 from app.figure import Figure
 from app.speed import charts as speed_charts
 from app.speed import layers, view
-from app.speed.charts import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL
-from app.speed.layers import Facts, Split
+from app.speed.layers import ACTIVE, BEST, CHOSEN, GROUPED, LOOP, TOTAL, Facts, Split
 from moe_core.perf import calibrate
 from moe_core.settings import Settings
 from moe_core.specs import RunSpec
