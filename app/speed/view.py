@@ -93,19 +93,21 @@ def numbers(run: Run) -> tuple[Number, ...]:
     found.append(_overhead(many, here))
     if many.tokens in loop:
         slow = loop[many.tokens] / best[many.tokens]
-        note = f"{seconds(loop[many.tokens])} against {seconds(best[many.tokens])}: not economics"
+        note = f"naive: {seconds(loop[many.tokens])} against {seconds(best[many.tokens])}; not economics"
         found.append(
-            Number(f"Naive loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
+            Number(f"Loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
         )
     return tuple(found)
 
 
 def _overhead(end: Split, here: Source) -> Number:
     """How much of the time beyond the dense layer is our code."""
-    label = f"This code's overhead, {tokens_words(end.tokens)}, scale model"
+    label = f"Overhead, {tokens_words(end.tokens)}, scale model"
     if end.overhead is None:
         return Number(label, "none", "the mixture layer takes no longer than the dense one", here)
-    note = f"of the {ratio(end.beyond)} beyond the dense layer; the experts' own work is {ratio(end.work)} it"
+    note = (
+        f"our code's part of the {ratio(end.beyond)} beyond dense; the experts alone take {ratio(end.work)}"
+    )
     return Number(label, percent(end.overhead), note, here)
 
 
