@@ -26,7 +26,7 @@ with live.result(answer) if answer.run else st.container():
             )
         with right:
             decide_view.card(ruling)
-    view.onward()  # before the scale model: the question is answered, the rest is evidence
+    view.onward()  # before the test model: the question is answered, the rest is evidence
 if answer.routing:
     with live.routing(answer):
         view.recorded(answer.routing)

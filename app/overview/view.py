@@ -19,37 +19,37 @@ from moe_core.store.queries import Run
 
 
 def recorded(run: Run) -> None:
-    """The load that the scale model recorded, in sight."""
+    """The load that the test model recorded, in sight."""
     panels.show(
         data.figure(routing_frames.load, run, compact=True),
         "load",
         panels.recorded(run),
-        caveat="scale model",
+        caveat="test model",
     )
 
 
 def measured(run: Run) -> None:
-    """What else the scale model measured, times, quality and memory, behind one click."""
+    """What else the test model measured, times, quality and memory, behind one click."""
     here = panels.source_of(run)
-    opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
+    opened = st.expander("More of the test model, run for real", key="scale_model", on_change="rerun")
     if opened.open:
         with opened:
             _more(run, here)
 
 
 def _more(run: Run, here: Source) -> None:
-    panels.show(data.figure(frames.phases, run), "phases", here, caveat="scale model, median of the repeats")
+    panels.show(data.figure(frames.phases, run), "phases", here, caveat="test model, median of the repeats")
     left, right = panels.pair()
     with left:
-        panels.show(data.figure(frames.bits, run), "bits", here, caveat="scale model, held-out text")
+        panels.show(data.figure(frames.bits, run), "bits", here, caveat="test model, held-out text")
     with right:
-        panels.show(data.figure(frames.peak, run), "peak", here, caveat="scale model, peak of the process")
+        panels.show(data.figure(frames.peak, run), "peak", here, caveat="test model, peak of the process")
     over_batch = frames.against_batch(run)
     if over_batch:
         panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
     for phase in ("prefill", "decode"):
         figure = data.figure(speed_frames.components, run, phase=phase)
-        panels.show(figure, phase, here, caveat="scale model, median")
+        panels.show(figure, phase, here, caveat="test model, median")
 
 
 def onward() -> None:
@@ -83,24 +83,24 @@ def routing_numbers(run: Run) -> tuple[Number, ...]:
     bits = float(stats["entropy_bits"].mean())
     return (
         Number(
-            "Entropy of the load, scale model",
+            "Entropy of the load, test model",
             f"{bits:.3g} bits",
             f"even would be {_log2(stats):.3g} bits",
             here,
         ),
         Number(
-            "Variation of the load, scale model",
+            "Variation of the load, test model",
             f"{stats['cv'].mean():.3g}",
             "mean of the layers; 0 is even",
             here,
         ),
         Number(
-            "Busiest over mean, scale model",
+            "Busiest over mean, test model",
             ratio(worst["max_over_mean"]),
             f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
             here,
         ),
-        Number("Dead experts, scale model", f"{dead} of {many}", "received nothing in this text", here),
+        Number("Dead experts, test model", f"{dead} of {many}", "received nothing in this text", here),
     )
 
 

@@ -47,7 +47,7 @@ def load(run: Run, here: Source) -> None:
         figure,
         "cell",
         here,
-        caveat="scale model; click a cell to see its expert",
+        caveat="test model; click a cell to see its expert",
         on_select=partial(_clicked, layers(run), experts(run)),
     )
     _expert(run, here)
@@ -80,9 +80,9 @@ def _expert(run: Run, here: Source) -> None:
             data.figure(frames.lift, run, layer=layer, expert=expert, by=by),
             "lift",
             here,
-            caveat="scale model",
+            caveat="test model",
         )
-        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="scale model")
+        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="test model")
     with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
         st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert, limit=12)))
         st.caption(
@@ -126,7 +126,7 @@ def text(run: Run, here: Source) -> None:
         st.html(coloured(letters))
         st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
     panels.show(
-        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="scale model"
+        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="test model"
     )
 
 
@@ -164,7 +164,7 @@ def together(run: Run, here: Source) -> None:
         st.info("With top-1 routing no two experts ever work on the same byte.")
         return
     layer = pick("Layer", layers(run), "layer", width=120)
-    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="scale model")
+    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="test model")
 
 
 def flow(run: Run, here: Source) -> None:
@@ -175,7 +175,7 @@ def flow(run: Run, here: Source) -> None:
         return
     first = pick("From layer", every[:-1], "layer", width=140)
     last = every[min(every.index(first) + 3, len(every) - 1)]
-    caveat = f"scale model; the {90} widest flows of each gap, first choices only"
+    caveat = f"test model; the {90} widest flows of each gap, first choices only"
     panels.show(data.figure(frames.sankey, run, first=first, last=last), "flow", here, caveat=caveat)
 
 
@@ -195,6 +195,6 @@ def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
         data.figure(frames.quality_against_k, sweep.run, k=k),
         "against_k",
         there,
-        caveat="scale model, not trained further",
+        caveat="test model, not trained further",
     )
-    panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="scale model")
+    panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="test model")

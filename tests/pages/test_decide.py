@@ -77,7 +77,7 @@ def test_the_sidebar_moves_the_overview(filled: AppTest) -> None:
         "Memory of all devices, full size",
         "First token, full size",
     ]
-    assert len(filled.get("vega_lite_chart")) == 2  # the margin, and the load of the scale model
+    assert len(filled.get("vega_lite_chart")) == 2  # the margin, and the load of the test model
 
 
 def test_more_of_the_scale_model_is_one_click_away(filled: AppTest) -> None:
