@@ -249,7 +249,7 @@ def nothing_yet(waiting: bool) -> None:
     if waiting:
         st.title("The first run on this device is under way", anchor=False)
         st.caption(
-            "It reads held-out text with the dense scale model and the mixture you chose, and records both."
+            "It reads held-out text with the dense test model and the mixture you chose, and records both."
         )
         for height in (90, 260, 180):
             st.skeleton(height)

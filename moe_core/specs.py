@@ -240,7 +240,7 @@ class Architecture(Spec):
 
 
 class RunSpec(Spec):
-    """One question to the live bench. The scale model, carved and run for real.
+    """One question to the live bench. The test model, carved and run for real.
 
     `lab` "bench" records routing, timings, memory and quality; "topk_sweep" records quality
     against k; "layer_sweep" times one layer over tokens, "real_layers" published layers with random

@@ -1,7 +1,7 @@
 """Threads: how many this process computes with, and how they wait for one another, for the machine as it is.
 
 OpenMP threads of GCC's library spin for some milliseconds before they sleep. On an idle machine that makes
-a pass of many small products fast (a run of the scale model took 7.7 s so, 12.9 s with threads that sleep at
+a pass of many small products fast (a run of the test model took 7.7 s so, 12.9 s with threads that sleep at
 once); beside other programs the spinning takes the very cores that the work waits for (84 to 186 s against 26
 to 29). The policy is read once, when torch is imported, but the library has a rule of its own for a process
 with more threads than cores: then they spin a thousand turns only, some microseconds. `Waiting` makes use of

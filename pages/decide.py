@@ -19,7 +19,7 @@ if ruling is None:
 with head:
     keep.offer(scenario, ruling)
 
-panels.show(frames.factors(ruling), "factors", view.source(ruling), caveat="full size and scale model")
+panels.show(frames.factors(ruling), "factors", view.source(ruling), caveat="full size and test model")
 left, right = panels.pair()
 with left:
     view.counter_card(ruling)

@@ -1,4 +1,4 @@
-"""Memory: does it fit, and what fills it? Full size against the hardware, then the scale model, measured."""
+"""Memory: does it fit, and what fills it? Full size against the hardware, then the test model, measured."""
 
 import streamlit as st
 
@@ -51,14 +51,14 @@ with live.result(answer):
     left, right = panels.pair()
     with left:
         panels.show(
-            data.figure(frames.predicted, answer.run, model="moe"), "moe", here, caveat="scale model, mixture"
+            data.figure(frames.predicted, answer.run, model="moe"), "moe", here, caveat="test model, mixture"
         )
     with right:
         panels.show(
             data.figure(frames.predicted, answer.run, model="dense"),
             "dense",
             here,
-            caveat="scale model, dense",
+            caveat="test model, dense",
         )
     st.caption(
         "Outline: predicted from the architecture. Solid: allocated tensors; the total is the process's peak."

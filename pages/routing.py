@@ -35,15 +35,15 @@ with live.routing(answer):
                     here,
                     caveat="line: mean of the layers, band: their range",
                 )
-                panels.show(data.figure(frames.load_curve, run), "load_curve", here, caveat="scale model")
+                panels.show(data.figure(frames.load_curve, run), "load_curve", here, caveat="test model")
                 panels.show(
                     data.figure(frames.wanted, run),
                     "wanted",
                     here,
-                    caveat="scale model; a carved router has no softmax: its share of the scores",
+                    caveat="test model; a carved router has no softmax: its share of the scores",
                 )
             with right:
-                panels.show(data.figure(frames.balance, run), "balance", here, caveat="scale model")
+                panels.show(data.figure(frames.balance, run), "balance", here, caveat="test model")
     if pairs.open:
         with pairs:
             view.together(run, here)

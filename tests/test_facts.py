@@ -10,9 +10,9 @@ import pytest
 from moe_core import hardware, registry
 from moe_core.decide import rules
 from moe_core.decide.pair import pair
-from moe_core.scenario import devices
 from moe_core.scenario.decision import decision
-from moe_core.scenario.spec import Scenario
+from moe_core.scenario.memory import listed_prices
+from moe_core.scenario.spec import HARDWARE, Scenario
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "data"
@@ -82,15 +82,14 @@ def test_the_first_screen_rests_on_primary_sources() -> None:
     assert [(one.dense, one.grade) for one in known] == [("Qwen3-14B", "P")]
     assert "table 5" in known[0].source
     default = hardware.get(asked.hardware)
-    assert default.name == devices.DEFAULT
+    assert default.name == HARDWARE
     assert default.grade == "P"
     assert default.usd_per_hour > 0
 
 
 def test_a_device_without_a_price_has_none_invented() -> None:
-    from app import costs
-
-    without = [device.name for device in hardware.devices() if not device.usd_per_hour]
+    without = {device.name for device in hardware.devices() if not device.usd_per_hour}
     assert without
-    assert all(costs.listed_price(name) is None for name in without)
-    assert costs.listed_price("H100") == hardware.get("H100").usd_per_hour
+    prices = listed_prices()
+    assert not without & set(prices)
+    assert prices["H100"] == hardware.get("H100").usd_per_hour

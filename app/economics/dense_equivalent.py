@@ -108,7 +108,7 @@ def _series(
 ) -> list[alt.Chart]:
     """Points where it was measured; dashed, hollow and with its band where it is modelled."""
     base = alt.Chart(part).encode(x=x, y=y)
-    own = bool(part["own"].iloc[0])  # of this layer, not of the scale model's
+    own = bool(part["own"].iloc[0])  # of this layer, not of the test model's
     faint = 1.0 if own else 0.45
     dots = base.mark_point(size=65, opacity=faint, filled=kind != "modelled").encode(shape=shape, tooltip=tip)
     if kind == "measured elsewhere":

@@ -90,7 +90,7 @@ def _frame(name: str, key: str, options: tuple[Any, ...], _of: Study) -> Any:
 
 
 def live(of: Study, spec: RunSpec) -> tuple[pd.DataFrame, Run] | None:
-    """A layer sweep as a curve: of this very layer where it was timed, else of the scale model."""
+    """A layer sweep as a curve: of this very layer where it was timed, else of the test model."""
     wanted = costs.layer_of(of.mixture.architecture)
     for lab in ("real_layers", "layer_sweep"):
         run = data.hears(spec.model_copy(update={"lab": lab}))
@@ -105,7 +105,7 @@ def _live(run_id: str, created: str, subject: str, _run: Run) -> pd.DataFrame:
     one = next(facts for facts in layers.facts(_run) if facts.name == subject)
     rows = layers.equivalents(layers.of(data.frame("layers", _run), one), one)
     rows = rows[rows["name"] == BEST]
-    scale = one.label if one.random else "the scale model's layer"
+    scale = one.label if one.random else "the test model's layer"
     where = "this device" if _run.reference is None else str(_run.provenance["device"])
     return pd.DataFrame(
         {

@@ -147,7 +147,7 @@ def _crossing_words(of: Study, name: str, phase: str, found: list[tuple[int, str
 
 
 def imbalance(asked: Asked) -> None:
-    """What the load on the experts costs: recorded on the scale model, even, and as benchmarks draw it."""
+    """What the load on the experts costs: recorded on the test model, even, and as benchmarks draw it."""
     caveat = f"full size, one layer on one {asked.study.hardware.name}"
     panels.show(frames.figure("imbalance", asked.study), "imbalance", asked.modelled, caveat=caveat)
     st.caption(

@@ -105,7 +105,7 @@ def _refused(words: str, infeasible: bool) -> None:
 
 def load_words(run: Run | None) -> str:
     """Where the load on the experts comes from."""
-    return f"{recorded_on(run)} by the scale model" if run else "even: no run of the scale model yet"
+    return f"{recorded_on(run)} by the test model" if run else "even: no run of the test model yet"
 
 
 # -- the answer ------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def predicted(memory: pd.DataFrame, model: str) -> Figure:
     words = paint(base.mark_text(align="left", dx=5, fontSize=11), "ink").encode(text=alt.Text("text:N"))
     title = _predicted_title(part, label)
     chart = layers(dashed, solid, words, data=data, height=34 * data["component"].nunique() + 60)
-    return draw(title, f"Predicted and measured memory of the {label} scale model. {title}.", chart, data)
+    return draw(title, f"Predicted and measured memory of the {label} test model. {title}.", chart, data)
 
 
 def _predicted_title(part: pd.DataFrame, label: str) -> str:
@@ -192,7 +192,7 @@ def small(parts: pd.DataFrame, capacity: float | None) -> Figure:
         data.set_index("model")["bytes"].get("mixture", 0) / data.set_index("model")["bytes"].get("dense", 1)
     )
     title = f"At its peak the mixture holds {times(ratio)} the dense model's memory"
-    return draw(title, f"Peak memory of both scale models. {title}.", chart.properties(height=110), data)
+    return draw(title, f"Peak memory of both test models. {title}.", chart.properties(height=110), data)
 
 
 def _name(component: str) -> str:

@@ -54,7 +54,7 @@ def recorded(scenario: Scenario, run: Run) -> None:
         data.figure(routing_frames.load, run, compact=True),
         "load",
         panels.recorded(run),
-        caveat=f"scale model. {link.tested(scenario)} This load: {ran(run)}.",
+        caveat=f"test model. {link.tested(scenario)} This load: {ran(run)}.",
         height=HEIGHT,
     )
 
@@ -67,27 +67,27 @@ def ran(run: Run) -> str:
 
 
 def measured(run: Run) -> None:
-    """What else the scale model measured, times, quality and memory, behind one click."""
+    """What else the test model measured, times, quality and memory, behind one click."""
     here = panels.source_of(run)
-    opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
+    opened = st.expander("More of the test model, run for real", key="scale_model", on_change="rerun")
     if opened.open:
         with opened:
             _more(run, here)
 
 
 def _more(run: Run, here: Source) -> None:
-    panels.show(data.figure(frames.phases, run), "phases", here, caveat="scale model, median of the repeats")
+    panels.show(data.figure(frames.phases, run), "phases", here, caveat="test model, median of the repeats")
     left, right = panels.pair()
     with left:
-        panels.show(data.figure(frames.bits, run), "bits", here, caveat="scale model, held-out text")
+        panels.show(data.figure(frames.bits, run), "bits", here, caveat="test model, held-out text")
     with right:
-        panels.show(data.figure(frames.peak, run), "peak", here, caveat="scale model, peak of the process")
+        panels.show(data.figure(frames.peak, run), "peak", here, caveat="test model, peak of the process")
     over_batch = frames.against_batch(run)
     if over_batch:
         panels.show(over_batch, "batch", here, caveat="every run of this mixture on this device")
     for phase in ("prefill", "decode"):
         figure = data.figure(speed_frames.components, run, phase=phase)
-        panels.show(figure, phase, here, caveat="scale model, median")
+        panels.show(figure, phase, here, caveat="test model, median")
 
 
 def onward() -> None:

@@ -354,10 +354,8 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
         .transform_calculate(end="datum.position + 1")
         .properties(height=min(560, max(180, 16 * experts)))
     )
-    title = _raster_title(data, layer)
-    return draw(
-        title, f"Expert by position for {many(stop - start, 'bytes')} in layer {layer}. {title}.", chart, data
-    )
+    title, shown = _raster_title(data, layer), many(stop - start, "bytes")
+    return draw(title, f"Expert by position for {shown} in layer {layer}. {title}.", chart, data)
 
 
 def _raster_title(data: pd.DataFrame, layer: int) -> str:

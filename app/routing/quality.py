@@ -151,5 +151,5 @@ def summary(bits: dict[str, float]) -> Figure:
         closed = (bits["random"] - bits["moe"]) / (bits["random"] - bits["dense"])
         title += f"; its router closes {percent(closed)} of the gap from random routing"
     return draw(
-        title, f"Bits per byte of the scale models. {title}.", (bars + words).properties(height=170), data
+        title, f"Bits per byte of the test models. {title}.", (bars + words).properties(height=170), data
     )

@@ -50,7 +50,7 @@ def load(run: Run, here: Source) -> None:
         figure,
         "cell",
         here,
-        caveat="scale model; click a cell to see its expert",
+        caveat="test model; click a cell to see its expert",
         on_select=partial(_clicked, layers(run), experts(run)),
     )
     _expert(run, here)
@@ -83,9 +83,9 @@ def _expert(run: Run, here: Source) -> None:
             data.figure(frames.lift, run, layer=layer, expert=expert, by=by),
             "lift",
             here,
-            caveat="scale model",
+            caveat="test model",
         )
-        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="scale model")
+        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="test model")
     with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
         st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert, limit=12)))
         st.caption(
@@ -129,7 +129,7 @@ def text(run: Run, here: Source) -> None:
         st.html(coloured(letters))
         st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
     panels.show(
-        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="scale model"
+        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="test model"
     )
 
 
@@ -167,7 +167,7 @@ def together(run: Run, here: Source) -> None:
         st.info("With top-1 routing no two experts ever work on the same byte.")
         return
     layer = pick("Layer", layers(run), "layer", width=120)
-    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="scale model")
+    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="test model")
 
 
 def flow(run: Run, here: Source) -> None:
@@ -178,7 +178,7 @@ def flow(run: Run, here: Source) -> None:
         return
     first = pick("From layer", every[:-1], "layer", width=140)
     last = every[min(every.index(first) + 3, len(every) - 1)]
-    caveat = f"scale model; the {90} widest flows of each gap, first choices only"
+    caveat = f"test model; the {90} widest flows of each gap, first choices only"
     panels.show(data.figure(frames.sankey, run, first=first, last=last), "flow", here, caveat=caveat)
 
 
@@ -198,9 +198,9 @@ def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
         data.figure(frames.quality_against_k, sweep.run, k=k),
         "against_k",
         there,
-        caveat="scale model, not trained further",
+        caveat="test model, not trained further",
     )
-    panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="scale model")
+    panels.show(data.figure(frames.quality_by_domain, answer.run), "by_domain", here, caveat="test model")
 
 
 def routing(run: Run) -> tuple[str, Source]:
@@ -225,24 +225,24 @@ def routing_numbers(run: Run) -> tuple[Number, ...]:
     bits = float(stats["entropy_bits"].mean())
     return (
         Number(
-            "Entropy of the load, scale model",
+            "Entropy of the load, test model",
             f"{bits:.3g} bits",
             f"even would be {_log2(stats):.3g} bits",
             here,
         ),
         Number(
-            "Variation of the load, scale model",
+            "Variation of the load, test model",
             f"{stats['cv'].mean():.3g}",
             "mean of the layers; 0 is even",
             here,
         ),
         Number(
-            "Busiest over mean, scale model",
+            "Busiest over mean, test model",
             ratio(worst["max_over_mean"]),
             f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
             here,
         ),
-        Number("Dead experts, scale model", f"{dead} of {many}", "received nothing in this text", here),
+        Number("Dead experts, test model", f"{dead} of {many}", "received nothing in this text", here),
     )
 
 

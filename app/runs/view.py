@@ -23,6 +23,13 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 SHOWN_JOBS = 6
+QUESTIONS = {
+    "bench": "dense beside mixture",
+    "topk_sweep": "quality against k",
+    "layer_sweep": "one layer over tokens",
+    "real_layers": "layers of real size",
+    "calibrate": "calibration",
+}
 
 
 def sentence(table: pd.DataFrame) -> str:
@@ -33,7 +40,8 @@ def sentence(table: pd.DataFrame) -> str:
         return f"No run is recorded yet; {now}"
     made, devices = int(table["reference"].isna().sum()), int(table["device"].nunique())
     shipped = len(table) - made
-    return f"{many(made, 'runs')} made here, {shipped} shipped, on {many(devices, 'devices')}; {now}"
+    here = many(made, "runs") if made else "No run"
+    return f"{here} made here, {shipped} shipped, on {many(devices, 'devices')}; {now}"
 
 
 # -- queue and workers -----------------------------------------------------------------------------
@@ -71,7 +79,8 @@ def _queue(was_active: bool) -> None:
 
 def _job(job: Job) -> None:
     spec = job.spec
-    name = f"{spec.lab}: {describe(spec.experts, spec.top_k, spec.shared)}, batch {spec.batch} × {spec.seq}"
+    mixture = describe(spec.experts, spec.top_k, spec.shared)
+    name = f"{QUESTIONS[spec.lab]}: {mixture}, batch {spec.batch} × {spec.seq}"
     if job.active:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             eta = f", about {quantity(max(job.eta_s, 0.1), 's', 2)} left" if job.eta_s is not None else ""
@@ -107,7 +116,7 @@ def table(runs: pd.DataFrame) -> list[str]:
     shown = pd.DataFrame(
         {
             "when (UTC)": runs["created"],
-            "question": runs["lab"],
+            "question": runs["lab"].map(lambda lab: QUESTIONS.get(lab, lab)),
             "mixture": [_mixture(row) for row in runs.to_dict("records")],
             "work": [f"{b} × {s}" for b, s in zip(runs["batch"], runs["seq"], strict=True)],
             "text": runs["own_text"].map({True: "yours", False: "corpus"}),
@@ -129,6 +138,7 @@ def table(runs: pd.DataFrame) -> list[str]:
         on_select="rerun",
         selection_mode="multi-row",
         key="runs_table",
+        placeholder="–",
         alt="Every run, newest first",
         column_config={
             "when (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),

@@ -60,7 +60,7 @@ def equivalent(run: Run, subject: int = 0) -> Figure:
 
 
 def _name(facts: Facts) -> str:
-    return facts.label if facts.random else "the scale model"
+    return facts.label if facts.random else "the test model"
 
 
 def _sentence_case(name: str) -> str:

@@ -83,7 +83,7 @@ def numbers(run: Run) -> tuple[Number, ...]:
     best, active, loop = (layers.seconds(rows, name) for name in (BEST, ACTIVE, LOOP))
     found = [
         Number(
-            f"Layer, {tokens_words(end.tokens)}, scale model",
+            f"Layer, {tokens_words(end.tokens)}, test model",
             f"{ratio(end.total)} dense",
             f"{seconds(best[end.tokens])} against {seconds(active[end.tokens])}",
             here,
@@ -93,19 +93,21 @@ def numbers(run: Run) -> tuple[Number, ...]:
     found.append(_overhead(many, here))
     if many.tokens in loop:
         slow = loop[many.tokens] / best[many.tokens]
-        note = f"{seconds(loop[many.tokens])} against {seconds(best[many.tokens])}: not economics"
+        note = f"naive: {seconds(loop[many.tokens])} against {seconds(best[many.tokens])}; not economics"
         found.append(
-            Number(f"Naive loop, {tokens_words(many.tokens)}, scale model", f"{ratio(slow)} ours", note, here)
+            Number(f"Loop, {tokens_words(many.tokens)}, test model", f"{ratio(slow)} ours", note, here)
         )
     return tuple(found)
 
 
 def _overhead(end: Split, here: Source) -> Number:
     """How much of the time beyond the dense layer is our code."""
-    label = f"This code's overhead, {tokens_words(end.tokens)}, scale model"
+    label = f"Overhead, {tokens_words(end.tokens)}, test model"
     if end.overhead is None:
         return Number(label, "none", "the mixture layer takes no longer than the dense one", here)
-    note = f"of the {ratio(end.beyond)} beyond the dense layer; the experts' own work is {ratio(end.work)} it"
+    note = (
+        f"our code's part of the {ratio(end.beyond)} beyond dense; the experts alone take {ratio(end.work)}"
+    )
     return Number(label, percent(end.overhead), note, here)
 
 
@@ -121,7 +123,7 @@ def main(run: Run) -> None:
     """Layer time over tokens; under the device's limits once it is calibrated."""
     by = _calibrated(run)
     options = {"by": by.run_id} if by else {}
-    caveat = f"scale model, one layer on held-out text, {run.provenance['dtype']}{_meanwhile(run)}"
+    caveat = f"test model, one layer on held-out text, {run.provenance['dtype']}{_meanwhile(run)}"
     if by:
         caveat += (
             f"; dashed: the least time that the device allows, calibrated ({by.created:%Y-%m-%d}), modelled"
@@ -139,7 +141,7 @@ def code(run: Run, here: Source) -> None:
         caveat += _meanwhile(run)
         panels.show(data.figure(frames.split, run), "speed_split", here, caveat=caveat)
     with right:
-        caveat = f"scale model; widths past the measured ones are drawn on in proportion{_meanwhile(run)}"
+        caveat = f"test model; widths past the measured ones are drawn on in proportion{_meanwhile(run)}"
         panels.show(data.figure(frames.equivalent, run), "speed_equivalent", here, caveat=caveat)
 
 
@@ -160,7 +162,7 @@ def beside(run: Run, here: Source) -> None:
     if own is None or _meanwhile(by):
         st.caption(f"Predicted from the calibration {recorded_on(by)}{_meanwhile(by)}.")
     modelled = Source("modelled", _error_words(run, by))
-    caveat = f"scale model; points measured, dashed predicted from primitive operations{_meanwhile(run)}"
+    caveat = f"test model; points measured, dashed predicted from primitive operations{_meanwhile(run)}"
     panels.show(data.figure(frames.beside, run, by=by.run_id), "speed_predicted", modelled, caveat=caveat)
 
 
@@ -176,7 +178,7 @@ def roof(run: Run, here: Source) -> None:
         data.figure(frames.roofline, run, by=by.run_id),
         "speed_roofline",
         here,
-        caveat=f"scale model; hollow: modelled{_meanwhile(run)}",
+        caveat=f"test model; hollow: modelled{_meanwhile(run)}",
     )
     size = 2 if run.provenance["dtype"] == "bf16" else 4
     layer = facts.layer
@@ -237,7 +239,7 @@ def components(scenario: Scenario) -> None:
     for place, phase in ((left, "prefill"), (right, "decode")):
         with place:
             figure = data.figure(frames.components, run, phase=phase)
-            caveat = f"scale model, median{_meanwhile(run)}"
+            caveat = f"test model, median{_meanwhile(run)}"
             panels.show(figure, f"speed_{phase}", panels.source_of(run), caveat=caveat)
 
 

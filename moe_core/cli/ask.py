@@ -47,7 +47,7 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the scale model, dense and as the mixture you ask for, and record every routing decision."""
+    """Run the test model, dense and as the mixture you ask for, and record every routing decision."""
     spec = RunSpec.parse(
         {
             "experts": experts, "top_k": top_k, "shared": shared, "batch": batch, "seq": seq,

@@ -1,6 +1,6 @@
 """Layer sweep: seconds of one feed-forward layer over tokens, mixture beside dense, kernel beside kernel.
 
-`layer_sweep` takes the scale model's middle layer and what it really sees: hidden states of held-out text.
+`layer_sweep` takes the test model's middle layer and what it really sees: hidden states of held-out text.
 `real_layers` takes published dimensions with random weights: for timing only. Which do not fit is said.
 
 Series of the table `layers`:

@@ -1,4 +1,4 @@
-"""Subjects of the layer sweep: the scale model's layer on real text, and published layers at random.
+"""Subjects of the layer sweep: the test model's layer on real text, and published layers at random.
 
 Legend: T tokens, D model, F ffn, E experts, K top-k.
 """
@@ -105,7 +105,7 @@ class Size(NamedTuple):
 
 
 class Scale:
-    """The middle layer of the scale model. Its inputs are what it sees of held-out text."""
+    """The middle layer of the test model. Its inputs are what it sees of held-out text."""
 
     def __init__(self, layer: MoE, x_TD: Tensor, size: Size) -> None:
         count = admission.copies(_bytes(layer), size.device)

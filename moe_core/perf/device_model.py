@@ -7,7 +7,7 @@ The time of one expert is interpolated between small banks that were measured wi
 Where a GPU gathers, copies of weights are charged instead. Weights are taken to come from memory;
 for a smaller working set the difference in reading time is taken off. Widths that vectors do not divide
 take longer by a measured factor. Never faster than the calibrated roof. Ignored: heat, and skew of the
-load beyond what `distinct` says; with it the scale model's layer, on real text, takes up to twice as long.
+load beyond what `distinct` says; with it the test model's layer, on real text, takes up to twice as long.
 """
 
 from __future__ import annotations

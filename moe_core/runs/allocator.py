@@ -1,7 +1,7 @@
 """Allocator: keep freed memory in the process, so that a pass on a CPU does not fault its pages in again.
 
 glibc gives large blocks back to the kernel and fetches them zeroed a moment later: a quarter of a
-forward pass of the scale model on one core. CUDA and Apple devices have allocators of torch's own.
+forward pass of the test model on one core. CUDA and Apple devices have allocators of torch's own.
 """
 
 from __future__ import annotations

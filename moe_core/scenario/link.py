@@ -56,7 +56,7 @@ def spoken(scenario: Scenario) -> dict[str, str]:
 def modern(values: Mapping[str, str]) -> dict[str, str]:
     """The parameters of any link as they are called now.
 
-    Older ones had a context and what is written of it, and a scale model whose experts were its own: unless
+    Older ones had a context and what is written of it, and a test model whose experts were its own: unless
     `edit` said so, the model stayed as published.
     """
     known = {name: value for name, value in values.items() if name in FIELDS}

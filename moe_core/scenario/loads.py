@@ -1,6 +1,6 @@
 """Loads: what an uneven load costs at full size, and what exchanging tokens takes. No Streamlit here.
 
-The link between the two scales: the load that the scale model recorded, as a curve of ranks, is put on the
+The link between the two scales: the load that the test model recorded, as a curve of ranks, is put on the
 experts of the full size.
 """
 
@@ -29,7 +29,7 @@ WORDS = {
     POWER_LAW: "power law 1.01",
     "power_law_1.2": "power law 1.2",
 }
-RECORDED, EVEN = "recorded on the scale model", "even, independent tokens"
+RECORDED, EVEN = "recorded on the test model", "even, independent tokens"
 NODE = "inside a node, 8 devices"
 BETWEEN = "between nodes, 16 to 64 devices"
 PUBLISHED = {"published, least: 15 %": 0.15, "published, most: 60 %": 0.60}

@@ -136,7 +136,7 @@ def test_hostile_values_fall_back(filled: AppTest) -> None:
 
 @pytest.mark.parametrize(
     ("lab", "series"),
-    [("layer_sweep", "the scale model's layer on this device"), ("real_layers", "on this device")],
+    [("layer_sweep", "the test model's layer on this device"), ("real_layers", "on this device")],
 )
 def test_the_curve_of_this_device_is_on_the_chart(
     filled: AppTest, bundle_dir: Callable[..., Path], lab: str, series: str

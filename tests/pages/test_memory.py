@@ -29,7 +29,7 @@ def title(app: AppTest) -> str:
 def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str) -> None:
     memory(filled, tab, architecture=model)
     assert title(filled).startswith(f"{model} fits each of ")
-    assert len(filled.get("vega_lite_chart")) >= 4  # budget, the tab, and the scale model twice
+    assert len(filled.get("vega_lite_chart")) >= 4  # budget, the tab, and the test model twice
     assert not filled.error
 
 

@@ -48,7 +48,7 @@ def test_every_number_has_a_badge(filled: AppTest, page: str) -> None:
 @pytest.mark.parametrize("page", PAGES[:3])
 def test_every_label_names_its_scale(filled: AppTest, page: str) -> None:
     open_page(filled, page)
-    assert all("scale model" in m.label or "full size" in m.label for m in filled.metric)
+    assert all("test model" in m.label or "full size" in m.label for m in filled.metric)
 
 
 @pytest.mark.parametrize("view", ["Load", "Text", "Price", "Together", "Flow", "Quality against k"])

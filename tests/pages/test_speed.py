@@ -72,7 +72,7 @@ def test_the_answer_comes_first(filled: AppTest) -> None:
     assert re.match(r"On this machine a mixture layer takes [\d.]+× a dense layer of the same active", answer)
     assert "Most of that is" in answer
     assert len(filled.metric) == 4
-    assert all("scale model" in metric.label for metric in filled.metric)
+    assert all("test model" in metric.label for metric in filled.metric)
     assert charts(filled) >= 1
     assert not filled.error
     assert not filled.warning

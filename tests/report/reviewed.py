@@ -41,7 +41,7 @@ def review(**changes: Any) -> Review:
 
 @cache
 def verdict(mixture: str = "Qwen3-30B-A3B", dense: str = "Qwen3-14B", **changes: Any) -> Decided:
-    """A decision of the two, with what a run of the scale model told."""
+    """A decision of the two, with what a run of the test model told."""
     heard = Recorded(None, "a run of a test")
     return keep(
         decide(DecideSpec.of({"preset": "chat", "mixture": mixture, "dense": dense} | changes), heard)

@@ -61,7 +61,7 @@ def test_the_first_screen_needs_no_words() -> None:
         ({"context": "4096", "write": "512"}, {"prompt": "3584", "answer": "512"}),
         ({"context": "8192", "write": "64"}, {"prompt": "8128", "answer": "64"}),
         ({"context": "8192"}, {"prompt": "8128", "answer": "64"}),
-        ({"experts": "16", "top_k": "4", "edit": "false"}, {}),  # of the scale model, which was another one
+        ({"experts": "16", "top_k": "4", "edit": "false"}, {}),  # of the test model, which was another one
         ({"experts": "16", "top_k": "4", "edit": "true"}, {"experts": "16", "top_k": "4"}),
         ({"colour": "red", "batch": "8"}, {"batch": "8"}),
         ({"context": "many", "write": "-1"}, {}),

@@ -153,8 +153,8 @@ def figures(run: Run, facts: Facts, frame: pd.DataFrame) -> list[Figure]:
         speed_charts.over_tokens(frame.dropna(subset="name"), pd.DataFrame(), facts.label),
         speed_charts.split(layers.splits(frame)),
         speed_charts.equivalent(layers.equivalents(frame, facts), {"active": 1.0, "total": 3.4}),
-        speed_charts.predicted(predicted, "the scale model"),
-        speed_charts.roofline(points, layers.limits(facts, known, "bf16"), "The scale model"),
+        speed_charts.predicted(predicted, "the test model"),
+        speed_charts.roofline(points, layers.limits(facts, known, "bf16"), "The test model"),
     ]
 
 
