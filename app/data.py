@@ -234,12 +234,18 @@ def jobs() -> list[Job]:
     return door().queue.list_jobs()
 
 
-def submit(spec: RunSpec, *, when_idle: bool = False) -> Job:
+def submit(spec: RunSpec, *, when_idle: bool = False, while_wanted: bool = False) -> Job:
     """Ask. Raises ConfigError when too many wait, StoreError when the queue cannot be used.
 
-    when_idle: measure again, as soon as the machine has nothing else to do.
+    when_idle: measure again, as soon as the machine has nothing else to do. while_wanted: a page asks by
+    itself, so the job is dropped when no page looks at it any more.
     """
-    return door().queue.submit(spec, when_idle=when_idle)
+    return door().queue.submit(spec, when_idle=when_idle, while_wanted=while_wanted)
+
+
+def want(job_id: str) -> None:
+    """An open page still waits for this job."""
+    door().queue.want(job_id)
 
 
 def cancel(job_id: str) -> None:

@@ -1,13 +1,16 @@
 """Live: ask the scenario's question, show something at once, and swap in the answer when it lands.
 
 A change of the scenario submits a run by itself. What this session asked before and no longer needs is
-cancelled; another session that waits for the same question simply asks again. Until the answer is
+cancelled; another session that waits for the same question simply asks again. A run starts only while a
+page looks at it, so closed tabs leave nothing behind. A failure is shown to whoever saw the run under way;
+another session asks again, once. Until the answer is
 there, pages show a stand-in: the same question recorded elsewhere, this session's last result, or
 the nearest shipped run. The routing of a run is there before the rest of it, and shown at once.
 """
 
 from __future__ import annotations
 
+import time
 from datetime import UTC
 from typing import NamedTuple
 
@@ -23,6 +26,7 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 POLL_S = 0.5
+WANT_S = 5.0  # how often a page that waits says so
 STAGES = {
     "check": "checking what it needs",
     "load": "loading the models",
@@ -93,12 +97,14 @@ def _measured_again(spec: RunSpec, known: Run) -> Job | None:
 
 
 def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
-    """Submit unless the user stopped this question or it failed; the job, or why there is none."""
+    """Submit unless the user stopped this question or saw it fail; the job, or why there is none."""
     try:
         job = data.job_of(spec)
-        if job is None or job.status == "done" or (_withdrawn(job) and not _stopped(job)):
-            job = data.submit(spec)
+        if job is None or job.status == "done" or _again_by_itself(job):
+            job = data.submit(spec, while_wanted=True)
         if job.active:
+            _seen().add(job.job_id)
+            _want(job.job_id)
             _supersede(job)
             _take_in_part(job)
         elif job.status == "done" and job.run_id:
@@ -106,6 +112,27 @@ def _ask(spec: RunSpec) -> tuple[Job | None, str | None]:
     except MoEScopeError as error:
         return None, str(error)
     return job, None if job.active or job.status == "done" else job.error or f"the run was {job.status}"
+
+
+def _again_by_itself(job: Job) -> bool:
+    """Whether to ask again for what is over: dropped or superseded, or failed before this session came."""
+    if _withdrawn(job):
+        return not _stopped(job)
+    return not job.active and job.job_id not in _seen()
+
+
+def _seen() -> set[str]:
+    """Jobs that this session saw under way: how they ended is its own affair."""
+    seen: set[str] = st.session_state.setdefault("live_seen", set())
+    return seen
+
+
+def _want(job_id: str) -> None:
+    """Say that this page waits, now and then."""
+    last = st.session_state.get("live_wanted")
+    if last is None or last[0] != job_id or time.monotonic() - last[1] > WANT_S:
+        st.session_state["live_wanted"] = (job_id, time.monotonic())
+        data.want(job_id)
 
 
 def _take_in_part(job: Job) -> None:
@@ -152,10 +179,14 @@ def _stand_in(spec: RunSpec) -> Run | None:
 # -- what the user sees of it ----------------------------------------------------------------------
 
 
-def strip(answer: Answer) -> None:
-    """The line above the result: nothing, progress with Cancel, or what went wrong with a way on."""
+def strip(answer: Answer, timed: bool = True) -> None:
+    """The line above the result: nothing, progress with Cancel, or what went wrong with a way on.
+
+    timed: what is shown below was timed, so that a busy machine matters; else the page says so elsewhere.
+    """
     if answer.current:
-        _pressure(answer)
+        if timed:
+            pressure(answer)
         return
     if answer.problem:
         _trouble(answer)
@@ -184,6 +215,7 @@ def _progress(job_id: str) -> None:
     job = data.job(job_id)
     if job is None or not job.active or _part_waits(job):
         st.rerun()
+    _want(job_id)
     if job.status == "queued" and not job.when_idle and data.nobody_answers(job):
         waited = ago(job.submitted).removesuffix(" ago")
         st.warning(f"No worker has taken this run for {waited}. Its log: {escape(data.worker_log())}")
@@ -229,12 +261,13 @@ def _trouble(answer: Answer) -> None:
 
 def _again(spec: RunSpec, job_id: str) -> None:
     st.session_state.get("live_stopped", set()).discard(job_id)
-    data.submit(spec)
+    data.submit(spec, while_wanted=True)
 
 
-def _pressure(answer: Answer) -> None:
+def pressure(answer: Answer) -> None:
     """A measurement made beside other work says so, and offers to be made again."""
-    assert answer.run
+    if answer.run is None or not answer.current:
+        return
     if answer.job:
         st.fragment(_progress, run_every=POLL_S)(answer.job.job_id)
         return

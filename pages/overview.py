@@ -14,7 +14,7 @@ if ruling:  # true for the load it was computed with: never dimmed
     panels.numbers(decide_view.numbers(ruling))
 left, right = panels.pair()
 with left:
-    live.strip(answer)
+    live.strip(answer, timed=False)
     if answer.routing:
         with live.routing(answer):
             view.recorded(scenario, answer.routing)
@@ -31,5 +31,6 @@ if ruling:
         decide_view.card(ruling)
 view.onward()
 if answer.run:
+    live.pressure(answer)
     with live.evidence(answer):
         view.measured(answer.run)

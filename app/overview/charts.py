@@ -14,7 +14,7 @@ from app.figure import BYTE_AXIS, Figure, draw, layers, paint, percent, roles
 from moe_core.report.palette import GROUPS, SHADES, STACK, part_of
 from moe_core.units import quantity
 
-STRIP, MEMORY = 58, 190  # heights in pixels, axes and legend included
+STRIP, MEMORY = 46, 190  # heights in pixels, axes and legend included
 NEAR = 0.15  # of the strip: a margin below it is called small
 _ENDS = "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense' : 'mixture')"
 

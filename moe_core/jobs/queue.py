@@ -55,15 +55,18 @@ class JobQueue:
 
     # -- asking (any process) ------------------------------------------------------------------
 
-    def submit(self, spec: RunSpec, *, when_idle: bool = False) -> Job:
+    def submit(self, spec: RunSpec, *, when_idle: bool = False, while_wanted: bool = False) -> Job:
         """Ask a question. The same question again is the same job, or its answer if there is one.
 
         when_idle: measure it again, answered or not, as soon as the machine has nothing else to do.
+        while_wanted: it does not start once nobody has said `want` for `PATIENCE_S`.
         Raises ConfigError when too many wait already, StoreError when the queue cannot be used.
         """
         job_id = question_id(spec)
         job = self.get(job_id)
         if job and job.active:
+            if not while_wanted:
+                self._records.keep(job_id)
             return job
         if job and not when_idle and self._answered(job):
             return job.changed(reused=True, stage="answered from the store")
@@ -76,6 +79,10 @@ class JobQueue:
             when_idle=when_idle,
         )
         self._records.lower_flag(job_id)  # first: a message left from before may then run, and that is well
+        if while_wanted:
+            self._records.want(job_id, time.time())
+        else:
+            self._records.keep(job_id)
         self._records.put(fresh)
         self._send(fresh)
         return self.get(job_id) or fresh
@@ -95,6 +102,11 @@ class JobQueue:
             return job
         self._records.raise_flag(job_id)
         return self.get(job_id)
+
+    def want(self, job_id: str) -> None:
+        """Somebody still waits for this job. No-op for one that runs whether anybody waits or not."""
+        if self._records.wanted(job_id) is not None:
+            self._records.want(job_id, time.time())
 
     # -- answering (a worker) ------------------------------------------------------------------
 

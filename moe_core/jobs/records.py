@@ -7,11 +7,13 @@ at a time, so that no transaction over several keys is needed:
     progress/<id>  the worker that claimed it
     claim/<id>     the worker that runs it; written only if absent
     cancel/<id>    a flag anybody may raise; the next submission or the worker takes it down
+    wanted/<id>    when somebody last looked at it; only for jobs that are asked on behalf of an open page
     order/<n>      id of the n-th submission
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from moe_core.jobs.job import Job, Progress
 from moe_core.jobs.transport import guarded
 
 KEPT = 500  # submissions remembered
+PATIENCE_S = 30.0  # a page looks every half second; a hidden one rarely, and then asks again
 
 
 class Records:
@@ -94,14 +97,30 @@ class Records:
         with guarded():
             return bool(self._storage.has_data_for_key(f"cancel/{job_id}"))
 
+    def want(self, job_id: str, at: float) -> None:
+        """Somebody waits for it now."""
+        with guarded():
+            self._storage.put_data(f"wanted/{job_id}", str(at).encode())
+
+    def wanted(self, job_id: str) -> float | None:
+        """When somebody last waited for it; None for a job that runs whether anybody waits or not."""
+        value = self._peek([f"wanted/{job_id}"]).get(f"wanted/{job_id}")
+        return None if value is None else float(value)
+
+    def keep(self, job_id: str) -> None:
+        """Run it whether anybody waits or not."""
+        with guarded():
+            self._storage.delete_data(f"wanted/{job_id}")
+
     def _load(self, ids: Sequence[str]) -> list[Job]:
-        found = self._peek([f"{kind}/{i}" for i in ids for kind in ("job", "progress", "cancel")])
+        found = self._peek([f"{kind}/{i}" for i in ids for kind in _FOLDED])
         jobs = []
         for job_id in ids:
             record = found.get(f"job/{job_id}")
             job = _parse(record) if record else None
             if job:
-                jobs.append(_fold(job, found.get(f"progress/{job_id}"), f"cancel/{job_id}" in found))
+                flagged, wanted = f"cancel/{job_id}" in found, found.get(f"wanted/{job_id}")
+                jobs.append(_fold(job, found.get(f"progress/{job_id}"), flagged, wanted))
         return jobs
 
     def _peek(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -116,8 +135,11 @@ class Records:
         if job and (job.order != order or job.active):  # submitted again since, or still to run
             return
         with guarded():
-            for kind in ("job", "progress", "cancel"):
+            for kind in _FOLDED:
                 self._storage.delete_data(f"{kind}/{job_id}")
+
+
+_FOLDED = ("job", "progress", "cancel", "wanted")
 
 
 def _parse(record: bytes) -> Job | None:
@@ -128,10 +150,13 @@ def _parse(record: bytes) -> Job | None:
         return None
 
 
-def _fold(job: Job, progress: bytes | None, flagged: bool) -> Job:
-    """What a reader should see: a flagged job that waits will never run, and counts as cancelled."""
+def _fold(job: Job, progress: bytes | None, flagged: bool, wanted: bytes | None) -> Job:
+    """What a reader should see: a job that waits counts as cancelled when flagged, or when nobody waits."""
     if job.status == "queued" and flagged:
         return job.changed(status="cancelled", stage="cancelled", error="cancelled before it started")
+    alone = wanted is not None and time.time() - float(wanted) > PATIENCE_S
+    if job.status == "queued" and alone and not job.when_idle:
+        return job.changed(status="cancelled", stage="cancelled", error="cancelled: nobody waited for it")
     if job.status == "running" and progress:
         job = job.changed(**dict(Progress.parse_json(progress)))
     if job.status == "running" and flagged:

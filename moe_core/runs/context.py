@@ -100,7 +100,7 @@ class RunContext:
         if now - self._start > self._limit:
             raise CancelledError(
                 f"stopped in stage '{self._stage}': time_limit_s ({self._limit:g}) ran out; "
-                "ask for fewer tokens or allow more time"
+                "ask for fewer tokens, or again when the machine has less to do"
             )
         if self._check and now - self._checked >= CHECK_EVERY_S:
             self._checked = now

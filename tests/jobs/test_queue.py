@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -130,6 +131,54 @@ def test_a_question_cancelled_and_asked_again_runs_once(queue: JobQueue):
     assert all(messages)
     claims = [queue.claim(job.job_id, "worker", None) for _ in messages]
     assert [claim is not None for claim in claims] == [True, False]
+
+
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much later that a page without eyes on it counts as closed."""
+    now = time.time() + records.PATIENCE_S + 1
+    monkeypatch.setattr(records.time, "time", lambda: now)
+
+
+def test_what_closed_pages_asked_does_not_run(queue: JobQueue, monkeypatch: pytest.MonkeyPatch):
+    """Nine tabs opened and closed leave nothing before a stranger's question."""
+    closed = [queue.submit(RunSpec(experts=8, batch=batch), while_wanted=True) for batch in range(1, 10)]
+    assert queue.waiting() == 9
+    late(monkeypatch)
+    stranger = queue.submit(BENCH)
+    assert queue.waiting() == 1
+    assert {job.job_id: job.status for job in queue.list_jobs()} == {
+        **{job.job_id: "cancelled" for job in closed},
+        stranger.job_id: "queued",
+    }
+    started = []
+    while ticket := queue.take():
+        if queue.claim(ticket.job_id, "worker", None):
+            started.append(ticket.job_id)
+    assert started == [stranger.job_id]
+
+
+def test_what_somebody_waits_for_or_asked_without_a_page_runs(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+):
+    looked = queue.submit(RunSpec(batch=1), while_wanted=True)
+    both = queue.submit(RunSpec(batch=2), while_wanted=True)
+    queue.submit(RunSpec(batch=2))  # asked again, by a command
+    idle = queue.submit(RunSpec(batch=4), when_idle=True, while_wanted=True)
+    late(monkeypatch)
+    queue.want(looked.job_id)
+    queue.want(both.job_id)
+    assert [job.status for job in map(queue.get, (looked.job_id, both.job_id, idle.job_id)) if job] == [
+        "queued"
+    ] * 3
+
+
+def test_a_dropped_question_can_be_asked_again(queue: JobQueue, monkeypatch: pytest.MonkeyPatch):
+    job = queue.submit(BENCH, while_wanted=True)
+    late(monkeypatch)
+    assert status(queue) == "cancelled"
+    queue.submit(BENCH, while_wanted=True)
+    assert status(queue) == "queued"
+    assert start(queue).job_id == job.job_id
 
 
 def test_cancel_of_a_running_job_is_a_wish(queue: JobQueue):

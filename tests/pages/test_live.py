@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_core.errors import MoEScopeError
+from moe_core.jobs import records
 from moe_core.jobs.queue import JobQueue
 from moe_core.settings import Settings
 from tests.asked import ASKED, asked
@@ -183,6 +185,46 @@ def test_what_goes_wrong_is_one_sentence_and_a_way_on(
     assert len(queue.list_jobs()) == 1  # it does not ask again by itself
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled", "infeasible"])
+def test_a_failure_is_of_the_session_that_saw_it(filled: AppTest, queue: JobQueue, status: str) -> None:
+    """A new session never sees it: it asks again, quietly and once."""
+    error = MoEScopeError("stopped in stage 'time': time_limit_s (120) ran out; ask for fewer tokens")
+    job = queue.submit(asked(experts=8))
+    taken = queue.get(take(queue))
+    assert taken is not None
+    queue.finish(taken, status, error=error)  # type: ignore[arg-type]
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    assert "ran out" not in words(filled)
+    assert "Waiting to run here" in str(filled.progress[0].text)
+    again = queue.get(take(queue))
+    assert again is not None
+    assert again.job_id == job.job_id
+    queue.finish(again, status, error=error)  # type: ignore[arg-type]
+    filled.run()
+    assert "ran out" in words(filled)  # this one is its own
+    filled.run()
+    ended = queue.get(job.job_id)
+    assert ended is not None
+    assert ended.status == status
+
+
+def test_a_closed_tab_withdraws_what_it_asked(
+    filled: AppTest, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page(filled, "overview")
+    filled.select_slider(key="experts").set_value(8).run()
+    (job,) = queue.list_jobs()
+    assert job.status == "queued"
+    later = time.time() + records.PATIENCE_S + 1
+    monkeypatch.setattr(records.time, "time", lambda: later)
+    (job,) = queue.list_jobs()
+    assert job.status == "cancelled"
+    filled.run()  # a tab that was hidden and comes back asks again
+    (job,) = queue.list_jobs()
+    assert job.status == "queued"
+
+
 def test_a_shipped_run_paints_first_and_says_where_it_is_from(
     filled: AppTest, queue: JobQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +235,7 @@ def test_a_shipped_run_paints_first_and_says_where_it_is_from(
     open_page(filled, "overview")
     assert len(queue.list_jobs()) == 1
     assert "This is the same question recorded on Synthetic CPU" in words(filled)
-    assert "st-key-result" not in "".join(html.value for html in filled.html)
+    assert "opacity" not in "".join(html.value for html in filled.html)
 
 
 def test_the_sweep_is_asked_only_when_its_tab_is_open(filled: AppTest, queue: JobQueue) -> None:
