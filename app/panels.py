@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -13,6 +13,8 @@ from streamlit.delta_generator import DeltaGenerator
 from app import data, exports, sidebar
 from app.figure import Figure
 from app.words import busy_words, escape, measured_here
+from moe_core.provenance import Provenance
+from moe_core.provenance import Source as Source
 from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
@@ -21,9 +23,8 @@ from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
 
-Kind = Literal["measured here", "measured elsewhere", "published", "modelled"]
 PAGES = Path(__file__).resolve().parents[1] / "pages"
-_BADGE: dict[Kind, tuple[Any, str]] = {
+_BADGE: dict[Provenance, tuple[Any, str]] = {
     "measured here": ("violet", ":material/speed:"),
     "measured elsewhere": ("gray", ":material/public:"),
     "published": ("green", ":material/menu_book:"),
@@ -31,19 +32,7 @@ _BADGE: dict[Kind, tuple[Any, str]] = {
 }
 
 
-Drawn = tuple[Figure, "Source", Mapping[str, Resolved] | None]
-
-
-class Source(NamedTuple):
-    """Where a number comes from, the tooltip that says it in full, and the run it was read from.
-
-    busy: what else the machine did meanwhile, in words; empty where that did not matter.
-    """
-
-    kind: Kind
-    detail: str
-    run: str | None = None
-    busy: str = ""
+Drawn = tuple[Figure, Source, Mapping[str, Resolved] | None]
 
 
 class Number(NamedTuple):
@@ -62,7 +51,7 @@ class Number(NamedTuple):
 def source_of(run: Run) -> Source:
     """A run made here was measured here; a shipped one elsewhere."""
     busy = "" if run.busy is None or run.busy.quiet else busy_words(run.busy)
-    kind: Kind = "measured elsewhere" if run.reference else "measured here"
+    kind: Provenance = "measured elsewhere" if run.reference else "measured here"
     return Source(kind, measured_here(run), run.run_id, busy)
 
 
@@ -80,7 +69,7 @@ def badge(source: Source) -> None:
         st.badge("busy machine", icon=":material/hourglass_top:", color="red", help=escape(words))
 
 
-def mark(kind: Kind) -> str:
+def mark(kind: Provenance) -> str:
     """A provenance badge inside a line of Markdown, as in the cells of a table."""
     color, icon = _BADGE[kind]
     return f":{color}-badge[{icon} {kind}]"
