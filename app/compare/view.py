@@ -137,7 +137,7 @@ def main(sides: Sequence[Side]) -> None:
     if figure is None:
         st.info("No scenario here has published kernel times: pick a device of the list on Memory.")
         return
-    caveat = "full size, decoding at the whole context; rings are the batches compared"
+    caveat = "full size, planned anew at every batch; rings are the batches compared"
     panels.show(figure, "compare_time", _drawn(sides), caveat=caveat, cases=labels(sides))
 
 
