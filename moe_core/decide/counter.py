@@ -82,13 +82,13 @@ def _headroom(found: Verdict) -> Counter:
     """KV headroom: resident experts leave less room for long sequences."""
     context = max(LONG, float(found.spec.workload.context))
     there = _at(found, "context", context)
-    rooms = [one.room for one in there.both]
+    rooms = [one.sequences for one in there.both]
     mixture = there.both[0].candidate
     idle = mixture.model.parameters.idle / mixture.total
     sentence = (
         f"KV headroom: {significant(100 * idle)} % of its weights sit idle for any one token and "
-        f"keep their memory. At {context:,.0f} tokens {significant(rooms[0])} sequences fit beside it, "
-        f"{significant(rooms[1])} beside the dense model"
+        f"keep their memory. At {context:,.0f} tokens {rooms[0]:,} sequences fit beside it, "
+        f"{rooms[1]:,} beside the dense model"
     )
     return Counter("KV headroom at long context", sentence, _support(there))
 

@@ -92,7 +92,14 @@ def _throughput(case: Case) -> str:
     if bank is None or read is None:
         return f"{rates} {limit}"
     touched = f"{significant(read)} of {bank.count} experts"
-    return f"{rates} {limit}; at batch {mixture.batch:,.0f} a step reads {touched}"
+    return f"{rates} {limit}; {_at_once(mixture)} a step reads {touched}"
+
+
+def _at_once(one: Serving) -> str:
+    """`at batch 16`; under traffic, the mean of what is in flight."""
+    if one.work.traffic is None:
+        return f"at batch {one.batch:,.0f}"
+    return f"with {significant(one.batch)} sequences in flight"
 
 
 def _latency(case: Case) -> str:
@@ -107,7 +114,7 @@ def _latency(case: Case) -> str:
 
 
 def _context(case: Case) -> str:
-    rooms = _two(case, lambda one: significant(one.room))
+    rooms = _two(case, lambda one: f"{one.sequences:,}")
     return f"{rooms} sequences of {case.spec.workload.context:,.0f} tokens fit, {_batch(case)} asked"
 
 
@@ -180,7 +187,7 @@ def _two(case: Case, words: Callable[[Serving], str]) -> str:
 def _batch(case: Case) -> str:
     if case.spec.workload.traffic is None:
         return f"batch {case.first.batch:,.0f}"
-    return "batch " + " and ".join(f"{one.batch:,.1f}" for one in case.both)
+    return "batch " + " and ".join(f"{one.batch:,.1f}" for one in case.both) + " in flight"
 
 
 EVIDENCE: dict[str, Callable[[Case], str]] = {

@@ -66,9 +66,15 @@ def throughput(one: Layout, terms: Terms) -> float:
 
 @lru_cache(maxsize=20_000)
 def rate(one: Layout, terms: Terms) -> float:
-    """Requests a second of one group, at the largest batch inside target and memory; 0: holds none."""
-    most = min(one.room(terms.usable, terms.context), MOST)
-    return 0.0 if most < 1 else terms.requests(one, _largest(one, terms, most))
+    """Requests a second of one group, at the largest batch inside target and memory; 0: holds none.
+
+    Memory is filled no further than it is easily: beyond that the group would serve from another layout.
+    """
+    if one.room(terms.usable, terms.context) < 1:
+        return 0.0
+    easy = int(terms.usable * (1 - scoring().crowded))
+    most = min(max(one.room(easy, terms.context), 1.0), MOST)
+    return terms.requests(one, _largest(one, terms, most))
 
 
 def _largest(one: Layout, terms: Terms, most: float) -> float:

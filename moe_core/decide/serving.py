@@ -173,8 +173,14 @@ class Serving:
 
     @cached_property
     def room(self) -> float:
-        """Sequences of this context that fit beside the weights, all groups together."""
+        """Sequences of this context that fit beside the weights, all groups together; rarely a whole number."""
         return max(one.room(self.usable, self.work.context) for one in self.layouts)
+
+    @property
+    def sequences(self) -> int:
+        """The same in whole ones, so many in each group."""
+        rooms = ((one.room(self.usable, self.work.context), one.replicas) for one in self.layouts)
+        return max(round(floor(room / many) * many) for room, many in rooms)
 
     # -- time ---------------------------------------------------------------------------------------
 

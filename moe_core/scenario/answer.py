@@ -195,9 +195,26 @@ def memory_of(case: Resolved) -> Memory:
         one = served(case)
         layout = roomiest(one)
         each = max(ceil(layout.each(one.batch)), 1)
-        return _reach(case, layout.parallel, each, layout.replicas, held(one), one.batch)
-    found = _fewest(case)
-    return _reach(case, found.parallel, case.batch, 1, found.footprint, case.batch)
+        longest = max(_longest(case, way, ceil(way.each(one.batch))) for way in _ways(one))
+        far = (min(longest, one.candidate.longest), one.sequences)
+        devices = round(layout.parallel.devices * layout.replicas)
+        grown = (held(one), fit.usable(case.capacity), *far)
+        return Memory(devices, layout.parallel, each, layout.replicas, *grown, one.batch)
+    return _alone(case, _fewest(case))
+
+
+def _ways(one: Serving) -> list[Layout]:
+    """Its layouts, groups of the same split once."""
+    return list({layout.parallel: layout for layout in one.layouts}.values())
+
+
+def _longest(case: Resolved, layout: Layout, each: int) -> int:
+    """The longest context of so many sequences in one group; 0 where it does not fit."""
+    work = case.work_of(max(each, 1), case.context)
+    try:
+        return fit.longest_context(case.setting, work, case.capacity, layout.parallel)
+    except InfeasibleError:
+        return 0
 
 
 def _fewest(case: Resolved) -> fit.Fit:
@@ -213,25 +230,16 @@ def _fewest(case: Resolved) -> fit.Fit:
     )
 
 
-def _reach(
-    case: Resolved,
-    parallel: Parallel,
-    each: int,
-    replicas: float,
-    footprint: Footprint,
-    sequences: float,
-) -> Memory:
-    """How far it goes there."""
-    ask = (case.setting, case.work_of(each, case.context), case.capacity, parallel)
+def _alone(case: Resolved, found: fit.Fit) -> Memory:
+    """One group of what has no times: how much it holds, and how far it goes there."""
+    ask = (case.setting, case.work, case.capacity, found.parallel)
     longest = case.architecture.max_positions if case.architecture else None
     try:
-        context, batch = fit.longest_context(*ask), round(fit.largest_batch(*ask) * replicas)
+        context, batch = fit.longest_context(*ask), fit.largest_batch(*ask)
     except InfeasibleError:
         context = batch = 0
-    usable = fit.usable(case.capacity)
-    devices = round(parallel.devices * replicas)
-    far = (min(context, longest or context), batch)
-    return Memory(devices, parallel, each, replicas, footprint, usable, *far, sequences)
+    far = (found.footprint, fit.usable(case.capacity), min(context, longest or context), batch)
+    return Memory(found.parallel.devices, found.parallel, case.batch, 1, *far, case.batch)
 
 
 def words(parallel: Parallel) -> str:
