@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import get_args
+from urllib.parse import urlencode
 
 import pytest
 from typer.testing import CliRunner
@@ -16,12 +17,13 @@ from moe_core.cli import app
 from moe_core.decide.case import Recorded
 from moe_core.decide.factors import EVIDENCE
 from moe_core.decide.flips import between, curve
+from moe_core.decide.headline import answer as word
 from moe_core.decide.headline import headline
 from moe_core.decide.pair import pair
 from moe_core.decide.verdict import Verdict
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.perf.step_time import Step, ops
-from moe_core.report import compare, kinds, side, story
+from moe_core.report import compare, kinds, side, story, verdicts
 from moe_core.scenario import answer, costs, link
 from moe_core.scenario.decision import decision
 from moe_core.scenario.resolved import resolve
@@ -29,6 +31,7 @@ from moe_core.scenario.spec import PRESET, Scenario, read, work
 from moe_core.scenario.subject import architectures
 from moe_core.specs import Kernel
 from tests.report.test_deck import compared, opened, texts
+from tests.scenarios import SCENARIOS
 
 TIMED = tuple(name for name in architectures() if registry.get(name).architecture)
 SOME = ("Qwen3-235B-A22B", "GLM-4.5", "OLMoE-1B-7B", "DBRX", "gpt-oss-120b", "Mixtral-8x22B")
@@ -140,6 +143,22 @@ def test_one_price_on_every_page_with_its_convention_in_the_label(name: str) -> 
     assert "prompts included" in EVIDENCE["budget"](found.case)
 
 
+@pytest.mark.parametrize("asked", [one for one in SCENARIOS if one.own is None] + list(EVERYWHERE), ids=str)
+def test_a_comparison_says_the_verdict_of_the_overview(asked: Scenario) -> None:
+    """5: dense by 0.10 on one page, mixture by 0.09 on another; another rival, other weights."""
+    found = verdict(asked)
+    said = f"none: {found}" if isinstance(found, str) else _answered(found)
+    assert verdicts.verdict(resolve(asked), [])[0] == said
+    if isinstance(found, Verdict):  # the rival beside it is the same pair
+        dense = found.pair.of("dense").architecture
+        beside = resolve(asked).model_copy(update={"architecture": dense, "load": None})
+        assert verdicts.verdict(resolve(asked), [beside])[0] == said
+
+
+def _answered(found: Verdict) -> str:
+    return f"{word(found.winner, found.firm)}, against {found.pair.of('dense').name}"
+
+
 # -- 6 to 10: whose verdict --------------------------------------------------------------------------
 
 
@@ -207,6 +226,13 @@ def test_what_does_not_fit_has_neither_time_nor_price(
         assert " needs " in cell.text
 
 
+def test_four_mixtures_are_each_judged_against_their_own_rival() -> None:
+    """10: Mixtral was judged against the 405B that belongs to another."""
+    asked = [Scenario(name, "H200") for name in ("GLM-4.5", "DeepSeek-V2-Lite", "OLMoE-1B-7B", "DBRX")]
+    cells = compare.verdicts({one.architecture: resolve(one) for one in asked})
+    assert [cell.text for cell in cells] == [_answered(answer.verdict(one)) for one in asked]
+
+
 # -- 11 to 14: the whole question, within its error and its limits -------------------------------------
 
 
@@ -217,12 +243,16 @@ def test_a_link_says_the_whole_scenario() -> None:
         **{"batch": 4, "traffic": 3.5, "prompt": 3000, "answer": 700, "cached": 500, "devices": 8},
         **{"precision": "fp8", "latency_ms": 33.0, "ttft_ms": 1234.0, "budget": 2.5, "price": 4.0},
         **{"link_gbs": 300.0, "task": "reasoning", "training": "fine-tune", "skill": "expert", "seq": 128},
+        weights=(("memory", 2.0), ("latency", 0.5)),
     )
     assert [name for name, value in whole._asdict().items() if value == getattr(Scenario(), name)] == [
-        *("weights", "model", "text", "own")
+        *("model", "text", "own")
     ]
     assert link.scenario(link.parameters(whole)) == whole
     assert decision(link.scenario(link.spoken(whole))) == decision(whole)
+    (beside,) = side.read(urlencode(side.link([side.of(link.parameters(whole))])))
+    assert beside.case == resolve(whole)
+    assert verdicts.verdict(beside.case, [])[0] == _answered(answer.verdict(whole))
 
 
 def test_a_winner_is_outside_the_error_of_the_times() -> None:
@@ -377,6 +407,23 @@ def test_what_an_address_asks_is_used_or_named(values: dict[str, list[str]], nam
     names = {"rival": ("auto", "Qwen3-14B"), "subject": ("DBRX",), "architecture": TIMED}
     said = " ".join(read(values, names))
     assert named in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rival", "GPT-9"),
+        ("weights", "beauty:2"),
+        ("weights", "memory:lots"),
+        ("many", "none"),
+        ("task", "x"),
+    ],
+)
+def test_a_command_refuses_what_it_cannot_use(name: str, value: str) -> None:
+    """24: a rival that is not on file was another rival in silence."""
+    for hear in (link.scenario, side.of):
+        with pytest.raises(ConfigError, match=name):
+            hear({name: value})
 
 
 @pytest.mark.parametrize("text", ["garbage", "a=garbage", "a=architecture%3DGPT-9", "?colour=red"])

@@ -39,14 +39,16 @@ def test_the_numbers_are_those_of_the_answer():
             assert cell.source == reading.source
     one = answers.served(next(iter(found.values())))
     alone = row(found, "cost.decoding").cells[0]
-    assert alone.value == pytest.approx(per_million(1.6, one.devices, 1 / one.step.seconds))
+    assert alone.value == pytest.approx(
+        per_million(one.device.usd_per_hour, one.devices, 1 / one.step.seconds)
+    )
     assert alone.low < alone.value < alone.high  # type: ignore[operator]
     assert row(found, "cost.prompts").cells[0].value == one.cost
     assert one.cost > alone.value  # type: ignore[operator]
 
 
 def test_a_typed_price_takes_the_listed_ones_place():
-    listed, own = cases(PAIR[0], PAIR[0] + "&price=3.2").values()
+    listed, own = cases(PAIR[0], PAIR[0] + "&price=3.18").values()
     assert kinds.price(own) == 2 * kinds.price(listed)
     many = [kinds.compute("cost.prompts", one, {}) for one in (listed, own)]
     assert many[1] == pytest.approx(2 * many[0])  # type: ignore[operator]
