@@ -9,6 +9,7 @@ import re
 from typing import get_args
 from urllib.parse import urlencode
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -442,3 +443,20 @@ def test_counts_and_nouns_agree() -> None:
             assert not re.search(r"(?<![\d.,])1 (devices|tokens|sequences|experts)\b", text), text
             assert not re.search(r"\d\.\d{4,}", text), text
             assert "\\" not in text
+
+
+@pytest.mark.xfail(strict=False, reason="the automatic kernel is still called the best: app/speed")
+def test_the_best_kernel_is_the_one_that_takes_least() -> None:
+    """15: "our best kernel" took 2.07 ms, the grouped one 1.03, the loop 1.37."""
+    from app.speed import charts
+
+    times = {
+        charts.AUTO: 2.07,
+        charts.GROUPED: 1.03,
+        charts.LOOP: 1.37,
+        charts.ACTIVE: 0.2,
+        charts.TOTAL: 0.8,
+    }
+    rows = [{"name": name, "tokens": 1, "median_s": ms / 1e3} for name, ms in times.items()]
+    frame = pd.DataFrame(rows).assign(p10_s=1e-4, p90_s=3e-3)
+    assert "1.3" in charts.over_tokens(frame, pd.DataFrame(), "a model").title
