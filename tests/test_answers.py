@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from app.economics import tabs
 from moe_core import hardware, registry
 from moe_core.cli import app
 from moe_core.decide.case import Recorded
@@ -23,7 +24,7 @@ from moe_core.decide.headline import headline
 from moe_core.decide.pair import pair
 from moe_core.decide.verdict import Verdict
 from moe_core.errors import ConfigError, MoEScopeError
-from moe_core.perf.step_time import Step, ops
+from moe_core.perf.step_time import Step, ops, token_flops
 from moe_core.report import compare, kinds, side, story, verdicts
 from moe_core.scenario import answer, costs, link
 from moe_core.scenario.decision import decision
@@ -31,6 +32,7 @@ from moe_core.scenario.resolved import resolve
 from moe_core.scenario.spec import PRESET, Scenario, read, work
 from moe_core.scenario.subject import architectures
 from moe_core.specs import Kernel
+from moe_core.units import quantity
 from tests.report.test_deck import compared, opened, texts
 from tests.scenarios import SCENARIOS
 
@@ -302,17 +304,19 @@ def test_the_experts_that_are_read_belong_to_the_batch_that_is_said(name: str, r
 # -- 15 to 20: numbers and their names -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["DeepSeek-V2-Lite", "DeepSeek-V3.2", "Qwen3-30B-A3B", "gpt-oss-20b"])
+@pytest.mark.parametrize("name", ["DeepSeek-V2-Lite", "Qwen3-30B-A3B", "gpt-oss-20b", "OLMoE-1B-7B"])
 def test_a_token_is_the_same_work_on_every_page(name: str) -> None:
-    """16: 93.7 and 142.9 GFLOP a token on two pages."""
-    asked = Scenario(name, "H200", batch=1, devices=None)
+    """16: 93.7 and 142.9 GFLOP a token on two pages, latent attention absorbed or not."""
+    asked = Scenario(name, "H200", batch=1, prompt=1984, answer=128, cached=0)
+    arch = registry.get(name).architecture
+    assert arch is not None
+    study = costs.study(asked, "vllm", None)
+    told = tabs._per_token(study, 1).set_index("model").loc[study.mixture.name]
+    assert told["FLOPs a token"] == quantity(token_flops(arch, 2048), "FLOP")
     one = answer.served(resolve(asked))
-    if one.devices == 1:
-        walked = sum(
-            op.flops
-            for op in ops(one.candidate.architecture, Step(batch=1, new=1, past=round(one.work.past)))
-        )
-        assert answer.step(one).flops == pytest.approx(walked)
+    assert one.devices == 1
+    walked = sum(op.flops for op in ops(arch, Step(batch=1, new=1, past=2048)))
+    assert answer.step(one).flops == pytest.approx(walked)
 
 
 @pytest.mark.parametrize("place", ["H100", "A100 80GB"])
@@ -323,6 +327,20 @@ def test_sequences_are_whole_and_active_says_which(place: str) -> None:
     said = EVIDENCE["context"](found.case)
     assert not re.search(r"\d\.\d", said), said
     assert "with embedding" in kinds.KINDS["params.active"].title
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_the_largest_batch_is_the_sequences_that_fit(name: str) -> None:
+    """17: 35 in one place, 96.9 in another, and the longest context at a third layout."""
+    asked = Scenario(name, "B200", devices=8)
+    found = answer.memory_of(resolve(asked))
+    one = answer.served(resolve(asked))
+    assert found.batch == one.sequences
+    assert answer.memory_of(resolve(asked._replace(batch=found.batch))).fits
+    assert not answer.at(one, found.batch + 9).fits
+    if found.context < one.candidate.longest:
+        longer = asked._replace(prompt=found.context + 64 - asked.answer, cached=0)
+        assert not answer.served(resolve(longer)).fits
 
 
 @pytest.mark.parametrize("place", [one.name for one in hardware.devices() if not one.usd_per_hour])
