@@ -7,28 +7,34 @@ from __future__ import annotations
 
 import re
 from typing import get_args
+from urllib.parse import urlencode
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from app.economics import tabs
 from moe_core import hardware, registry
 from moe_core.cli import app
 from moe_core.decide.case import Recorded
 from moe_core.decide.factors import EVIDENCE
 from moe_core.decide.flips import between, curve
+from moe_core.decide.headline import answer as word
 from moe_core.decide.headline import headline
 from moe_core.decide.pair import pair
 from moe_core.decide.verdict import Verdict
 from moe_core.errors import ConfigError, MoEScopeError
-from moe_core.perf.step_time import Step, ops
-from moe_core.report import compare, kinds, side, story
+from moe_core.perf.step_time import Step, ops, token_flops
+from moe_core.report import compare, kinds, side, story, verdicts
 from moe_core.scenario import answer, costs, link
 from moe_core.scenario.decision import decision
 from moe_core.scenario.resolved import resolve
 from moe_core.scenario.spec import PRESET, Scenario, read, work
 from moe_core.scenario.subject import architectures
 from moe_core.specs import Kernel
+from moe_core.units import quantity
 from tests.report.test_deck import compared, opened, texts
+from tests.scenarios import SCENARIOS
 
 TIMED = tuple(name for name in architectures() if registry.get(name).architecture)
 SOME = ("Qwen3-235B-A22B", "GLM-4.5", "OLMoE-1B-7B", "DBRX", "gpt-oss-120b", "Mixtral-8x22B")
@@ -140,6 +146,22 @@ def test_one_price_on_every_page_with_its_convention_in_the_label(name: str) -> 
     assert "prompts included" in EVIDENCE["budget"](found.case)
 
 
+@pytest.mark.parametrize("asked", [one for one in SCENARIOS if one.own is None] + list(EVERYWHERE), ids=str)
+def test_a_comparison_says_the_verdict_of_the_overview(asked: Scenario) -> None:
+    """5: dense by 0.10 on one page, mixture by 0.09 on another; another rival, other weights."""
+    found = verdict(asked)
+    said = f"none: {found}" if isinstance(found, str) else _answered(found)
+    assert verdicts.verdict(resolve(asked), [])[0] == said
+    if isinstance(found, Verdict):  # the rival beside it is the same pair
+        dense = found.pair.of("dense").architecture
+        beside = resolve(asked).model_copy(update={"architecture": dense, "load": None})
+        assert verdicts.verdict(resolve(asked), [beside])[0] == said
+
+
+def _answered(found: Verdict) -> str:
+    return f"{word(found.winner, found.firm)}, against {found.pair.of('dense').name}"
+
+
 # -- 6 to 10: whose verdict --------------------------------------------------------------------------
 
 
@@ -207,6 +229,13 @@ def test_what_does_not_fit_has_neither_time_nor_price(
         assert " needs " in cell.text
 
 
+def test_four_mixtures_are_each_judged_against_their_own_rival() -> None:
+    """10: Mixtral was judged against the 405B that belongs to another."""
+    asked = [Scenario(name, "H200") for name in ("GLM-4.5", "DeepSeek-V2-Lite", "OLMoE-1B-7B", "DBRX")]
+    cells = compare.verdicts({one.architecture: resolve(one) for one in asked})
+    assert [cell.text for cell in cells] == [_answered(answer.verdict(one)) for one in asked]
+
+
 # -- 11 to 14: the whole question, within its error and its limits -------------------------------------
 
 
@@ -217,12 +246,16 @@ def test_a_link_says_the_whole_scenario() -> None:
         **{"batch": 4, "traffic": 3.5, "prompt": 3000, "answer": 700, "cached": 500, "devices": 8},
         **{"precision": "fp8", "latency_ms": 33.0, "ttft_ms": 1234.0, "budget": 2.5, "price": 4.0},
         **{"link_gbs": 300.0, "task": "reasoning", "training": "fine-tune", "skill": "expert", "seq": 128},
+        weights=(("memory", 2.0), ("latency", 0.5)),
     )
     assert [name for name, value in whole._asdict().items() if value == getattr(Scenario(), name)] == [
-        *("weights", "model", "text", "own")
+        *("model", "text", "own")
     ]
     assert link.scenario(link.parameters(whole)) == whole
     assert decision(link.scenario(link.spoken(whole))) == decision(whole)
+    (beside,) = side.read(urlencode(side.link([side.of(link.parameters(whole))])))
+    assert beside.case == resolve(whole)
+    assert verdicts.verdict(beside.case, [])[0] == _answered(answer.verdict(whole))
 
 
 def test_a_winner_is_outside_the_error_of_the_times() -> None:
@@ -271,17 +304,19 @@ def test_the_experts_that_are_read_belong_to_the_batch_that_is_said(name: str, r
 # -- 15 to 20: numbers and their names -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["DeepSeek-V2-Lite", "DeepSeek-V3.2", "Qwen3-30B-A3B", "gpt-oss-20b"])
+@pytest.mark.parametrize("name", ["DeepSeek-V2-Lite", "Qwen3-30B-A3B", "gpt-oss-20b", "OLMoE-1B-7B"])
 def test_a_token_is_the_same_work_on_every_page(name: str) -> None:
-    """16: 93.7 and 142.9 GFLOP a token on two pages."""
-    asked = Scenario(name, "H200", batch=1, devices=None)
+    """16: 93.7 and 142.9 GFLOP a token on two pages, latent attention absorbed or not."""
+    asked = Scenario(name, "H200", batch=1, prompt=1984, answer=128, cached=0)
+    arch = registry.get(name).architecture
+    assert arch is not None
+    study = costs.study(asked, "vllm", None)
+    told = tabs._per_token(study, 1).set_index("model").loc[study.mixture.name]
+    assert told["FLOPs a token"] == quantity(token_flops(arch, 2048), "FLOP")
     one = answer.served(resolve(asked))
-    if one.devices == 1:
-        walked = sum(
-            op.flops
-            for op in ops(one.candidate.architecture, Step(batch=1, new=1, past=round(one.work.past)))
-        )
-        assert answer.step(one).flops == pytest.approx(walked)
+    assert one.devices == 1
+    walked = sum(op.flops for op in ops(arch, Step(batch=1, new=1, past=2048)))
+    assert answer.step(one).flops == pytest.approx(walked)
 
 
 @pytest.mark.parametrize("place", ["H100", "A100 80GB"])
@@ -292,6 +327,20 @@ def test_sequences_are_whole_and_active_says_which(place: str) -> None:
     said = EVIDENCE["context"](found.case)
     assert not re.search(r"\d\.\d", said), said
     assert "with embedding" in kinds.KINDS["params.active"].title
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_the_largest_batch_is_the_sequences_that_fit(name: str) -> None:
+    """17: 35 in one place, 96.9 in another, and the longest context at a third layout."""
+    asked = Scenario(name, "B200", devices=8)
+    found = answer.memory_of(resolve(asked))
+    one = answer.served(resolve(asked))
+    assert found.batch == one.sequences
+    assert answer.memory_of(resolve(asked._replace(batch=found.batch))).fits
+    assert not answer.at(one, found.batch + 9).fits
+    if found.context < one.candidate.longest:
+        longer = asked._replace(prompt=found.context + 64 - asked.answer, cached=0)
+        assert not answer.served(resolve(longer)).fits
 
 
 @pytest.mark.parametrize("place", [one.name for one in hardware.devices() if not one.usd_per_hour])
@@ -379,6 +428,23 @@ def test_what_an_address_asks_is_used_or_named(values: dict[str, list[str]], nam
     assert named in said
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rival", "GPT-9"),
+        ("weights", "beauty:2"),
+        ("weights", "memory:lots"),
+        ("many", "none"),
+        ("task", "x"),
+    ],
+)
+def test_a_command_refuses_what_it_cannot_use(name: str, value: str) -> None:
+    """24: a rival that is not on file was another rival in silence."""
+    for hear in (link.scenario, side.of):
+        with pytest.raises(ConfigError, match=name):
+            hear({name: value})
+
+
 @pytest.mark.parametrize("text", ["garbage", "a=garbage", "a=architecture%3DGPT-9", "?colour=red"])
 def test_a_comparison_of_garbage_is_refused(text: str) -> None:
     """24: `compare?a=garbage` showed another model in silence."""
@@ -395,3 +461,20 @@ def test_counts_and_nouns_agree() -> None:
             assert not re.search(r"(?<![\d.,])1 (devices|tokens|sequences|experts)\b", text), text
             assert not re.search(r"\d\.\d{4,}", text), text
             assert "\\" not in text
+
+
+@pytest.mark.xfail(strict=False, reason="the automatic kernel is still called the best: app/speed")
+def test_the_best_kernel_is_the_one_that_takes_least() -> None:
+    """15: "our best kernel" took 2.07 ms, the grouped one 1.03, the loop 1.37."""
+    from app.speed import charts
+
+    times = {
+        charts.AUTO: 2.07,
+        charts.GROUPED: 1.03,
+        charts.LOOP: 1.37,
+        charts.ACTIVE: 0.2,
+        charts.TOTAL: 0.8,
+    }
+    rows = [{"name": name, "tokens": 1, "median_s": ms / 1e3} for name, ms in times.items()]
+    frame = pd.DataFrame(rows).assign(p10_s=1e-4, p90_s=3e-3)
+    assert "1.3" in charts.over_tokens(frame, pd.DataFrame(), "a model").title

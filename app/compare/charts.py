@@ -71,12 +71,7 @@ def lines(rows: pd.DataFrame, mixtures: Mapping[str, bool], here: Mapping[str, i
         [here.get(str(name)) == batch for name, batch in zip(data["scenario"], data["batch"], strict=True)]
     ]
     rings = alt.Chart(own).mark_point(size=230, strokeWidth=1.6, opacity=1).encode(x=x, y=y, color=_color())
-    ends = _ends(data)
-    ending = alt.Chart(ends).mark_text(align="left", dx=11, fontWeight="bold", fontSize=10.5)
-    at = alt.X("last:Q", scale=x["scale"])
-    words = ending.encode(x=at, y=alt.Y("place:Q"), text="short:N", color=_color())
-    lead = alt.Chart(ends).mark_rule(strokeWidth=0.8, opacity=0.55, strokeDash=[1, 3])
-    lead = lead.encode(x=x, x2="last:Q", y=y, y2="place:Q", color=_color())
+    words, lead = _names(_ends(data), x, y)
     title = _title(data)
     said = (
         "Time per output token over batch; filled points are measured elsewhere, hollow ones modelled, bands "
@@ -105,6 +100,15 @@ def _axes(data: pd.DataFrame) -> tuple[alt.X, alt.Y, alt.Y]:
     return x, alt.Y("seconds:Q", title=title, scale=scale, axis=axis), alt.Y(
         "lower:Q", title=title, scale=scale, axis=axis
     )  # fmt: skip
+
+
+def _names(ends: pd.DataFrame, x: alt.X, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
+    """The names at the ends of the lines, and what leads to them."""
+    ending = alt.Chart(ends).mark_text(align="left", dx=11, fontWeight="bold", fontSize=10.5)
+    at = alt.X("last:Q", scale=x["scale"])
+    words = ending.encode(x=at, y=alt.Y("place:Q"), text="short:N", color=_color())
+    lead = alt.Chart(ends).mark_rule(strokeWidth=0.8, opacity=0.55, strokeDash=[1, 3])
+    return words, lead.encode(x=x, x2="last:Q", y=y, y2="place:Q", color=_color())
 
 
 def _ends(data: pd.DataFrame) -> pd.DataFrame:

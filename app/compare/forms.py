@@ -15,8 +15,9 @@ from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, MIXES
 from moe_core.report import answer
-from moe_core.report.side import LETTERS, Side, labels, link, of, of_case, own_name
+from moe_core.report.side import AIMS, LETTERS, Side, labels, link, of, of_case, own_name
 from moe_core.review import Review
+from moe_core.scenario.link import KNOBS
 from moe_core.scenario.link import parameters as link_of
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import AUTO, POWERS, Scenario
@@ -38,15 +39,8 @@ def first(scenario: Scenario) -> None:
 
 def _example(scenario: Scenario) -> None:
     """A mixture and the dense model its makers set beside it."""
-    work = data.resolved(scenario).model_copy(update={"record": None})
-    names = ("Mixtral-8x7B", "Llama-2-70B")
-    cases = [
-        work.model_copy(
-            update={"architecture": registry.get(name).architecture, "label": f"{name} as published"}
-        )
-        for name in names
-    ]
-    view.put([of_case("", case) for case in cases])
+    said = {name: value for name, value in link_of(scenario).items() if name not in (*KNOBS, "rival")}
+    view.put([of({**said, "architecture": name}, view.here()) for name in ("Mixtral-8x7B", "Llama-2-70B")])
 
 
 def bar(sides: Sequence[Side], scenario: Scenario) -> None:
@@ -142,57 +136,69 @@ def _change(sides: Sequence[Side]) -> None:
 
 def _fields(case: Resolved, key: str, name: str, side: Side | None = None) -> dict[str, str]:
     """A scenario's fields as parameters of a link; what a browser sends is checked when they are read."""
-    own = "" if side is None else side.parameters.get("own", "")
-    models = [*(["(as it is)"] if own else []), *registry.names()]
-    model = case.architecture.name if case.architecture else str(case.record)
-    said = {"name": st.text_input("Name", name, max_chars=80, key=f"{key}_name", placeholder="by itself")}
-    start = 0 if own else models.index(model) if model in models else 0
-    picked = st.selectbox("Model", models, index=start, key=f"{key}_model")
-    said |= {"own": own, "architecture": model} if picked == "(as it is)" else {"architecture": str(picked)}
-    devices = list(data.devices())
+    kept = {} if side is None else side.parameters
+    said = {field: kept[field] for field in AIMS if field in kept}
+    said["name"] = st.text_input("Name", name, max_chars=80, key=f"{key}_name", placeholder="by itself")
+    said |= _model(case, key, kept.get("own", ""))
     left, right = st.columns(2)
     with left:
-        place = devices.index(case.hardware) if case.hardware in devices else 0
-        said["hardware"] = str(st.selectbox("Device", devices, index=place, key=f"{key}_hardware"))
-        said["batch"] = _count("Batch (sequences)", case.batch, f"{key}_batch")
-        traffic = "" if case.traffic is None else f"{case.traffic:g}"
-        said["traffic"] = st.text_input(
-            "or requests a second", traffic, placeholder="none", key=f"{key}_traffic"
-        )
-        read = case.context - case.write if case.prompt is None else case.prompt
-        said["prompt"] = _count("Prompt (tokens)", max(read, 1), f"{key}_prompt")
-        said["answer"] = _count("Answer (tokens)", case.write, f"{key}_answer")
-        cached = max(case.context - case.write - read, 0)
-        said["cached"] = _count("Cached before (tokens)", cached, f"{key}_cached", 0)
-        said["price"] = st.text_input(
-            "Dollars a device and hour", "" if case.price is None else f"{case.price:g}",
-            placeholder="as listed", key=f"{key}_price",
-        )  # fmt: skip
+        said |= _work(case, key)
     with right:
-        forms = list(dict.fromkeys((*BITS, *MIXES)))
-        now = (side.parameters.get("precision", "") if side else "") or case.precision.default
-        forms += [now] if now not in forms else []
-        said["precision"] = str(
-            st.selectbox("Weights in", forms, index=forms.index(now), key=f"{key}_precision")
-        )
-        kinds = list(BITS)
-        said["kv"] = str(st.selectbox("KV cache in", kinds, index=kinds.index(case.kv), key=f"{key}_kv"))
-        asked = case.devices if case.parallel.devices == 1 else case.parallel.devices
-        many = [AUTO, *map(str, sorted({*POWERS, *([] if asked is None else [asked])}))]
-        said["many"] = str(
+        said |= _ways(case, key, kept.get("precision", ""))
+    if said["hardware"] == case.hardware and "capacity" in kept:
+        said["capacity"] = kept["capacity"]
+    return said
+
+
+def _model(case: Resolved, key: str, own: str) -> dict[str, str]:
+    """A published model, or the one that travels in the link."""
+    models = [*(["(as it is)"] if own else []), *registry.names()]
+    model = case.architecture.name if case.architecture else str(case.record)
+    start = 0 if own else models.index(model) if model in models else 0
+    picked = st.selectbox("Model", models, index=start, key=f"{key}_model")
+    return {"own": own, "architecture": model} if picked == "(as it is)" else {"architecture": str(picked)}
+
+
+def _work(case: Resolved, key: str) -> dict[str, str]:
+    """Device, work and price."""
+    devices = list(data.devices())
+    place = devices.index(case.hardware) if case.hardware in devices else 0
+    read = case.context - case.write if case.prompt is None else case.prompt
+    cached = max(case.context - case.write - read, 0)
+    return {
+        "hardware": str(st.selectbox("Device", devices, index=place, key=f"{key}_hardware")),
+        "batch": _count("Batch (sequences)", case.batch, f"{key}_batch"),
+        "traffic": _limit("or requests a second", case.traffic, f"{key}_traffic"),
+        "prompt": _count("Prompt (tokens)", max(read, 1), f"{key}_prompt"),
+        "answer": _count("Answer (tokens)", case.write, f"{key}_answer"),
+        "cached": _count("Cached before (tokens)", cached, f"{key}_cached", 0),
+        "price": _limit("Dollars a device and hour", case.price, f"{key}_price", "as listed"),
+    }
+
+
+def _ways(case: Resolved, key: str, form: str) -> dict[str, str]:
+    """Formats, number of devices and targets."""
+    forms, kinds, now = list(dict.fromkeys((*BITS, *MIXES))), list(BITS), form or case.precision.default
+    forms += [now] if now not in forms else []
+    asked = case.devices if case.parallel.devices == 1 else case.parallel.devices
+    many = [AUTO, *map(str, sorted({*POWERS, *([] if asked is None else [asked])}))]
+    return {
+        "precision": str(st.selectbox("Weights in", forms, index=forms.index(now), key=f"{key}_precision")),
+        "kv": str(st.selectbox("KV cache in", kinds, index=kinds.index(case.kv), key=f"{key}_kv")),
+        "many": str(
             st.selectbox(
                 "How many", many, index=many.index(AUTO if asked is None else str(asked)), key=f"{key}_many",
                 help="auto: its own fewest that hold the batch, keep the targets and carry the traffic.",
             )
-        )  # fmt: skip
-        for field, label in (("latency_ms", "Target a token, ms"), ("ttft_ms", "Target first token, ms")):
-            now = getattr(case, field)
-            said[field] = st.text_input(
-                label, "" if now is None else f"{now:g}", placeholder="none", key=f"{key}_{field}"
-            )
-    if side is not None and said["hardware"] == case.hardware and "capacity" in side.parameters:
-        said["capacity"] = side.parameters["capacity"]
-    return said
+        ),
+        "latency_ms": _limit("Target a token, ms", case.latency_ms, f"{key}_latency_ms"),
+        "ttft_ms": _limit("Target first token, ms", case.ttft_ms, f"{key}_ttft_ms"),
+    }  # fmt: skip
+
+
+def _limit(label: str, value: float | None, key: str, placeholder: str = "none") -> str:
+    """A number above zero, or nothing."""
+    return st.text_input(label, "" if value is None else f"{value:g}", placeholder=placeholder, key=key)
 
 
 def _count(label: str, value: int, key: str, least: int = 1) -> str:

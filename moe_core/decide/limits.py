@@ -1,7 +1,8 @@
 """Limits: what a candidate has to keep to be a choice at all: memory, length, targets, traffic.
 
 Targets are missed only beyond the error of the prediction: where the faster end of its 80 % interval is still
-too slow. Each limit fades in over its last share (`serving.fading`), so that a margin has no jump there.
+too slow. Each limit fades in over its last share (`serving.fading`), so that a margin has no jump there; only
+memory does not where the next device is added.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def kept(one: Serving) -> float:
     """1 where every limit is kept easily, 0 where one is missed, between them just inside of one."""
     if one.work.context > one.candidate.longest:
         return 0.0
-    found, work = one.gate, one.work
+    found, work = _held(one), one.work
     if found and work.latency_ms is not None:
         found *= fading(work.latency_ms / 1e3, one.at_best(one.step))
     if found and work.ttft_ms is not None:
@@ -42,6 +43,12 @@ def kept(one: Serving) -> float:
     if found and work.traffic is not None and one.spec.equal is not None:
         found *= fading(one.carried, work.traffic)
     return found
+
+
+def _held(one: Serving) -> float:
+    """Memory's share of it. What has its own number of devices is given more before it is crowded."""
+    more = one.spec.equal is None and one.devices < WIDEST
+    return 1.0 if more and one.fits else one.gate
 
 
 def misses(one: Serving) -> tuple[Miss, ...]:

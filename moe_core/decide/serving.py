@@ -173,7 +173,7 @@ class Serving:
 
     @cached_property
     def room(self) -> float:
-        """Sequences of this context that fit beside the weights, all groups together; rarely a whole number."""
+        """Sequences of this context that fit beside the weights, all groups together; seldom whole."""
         return max(one.room(self.usable, self.work.context) for one in self.layouts)
 
     @property

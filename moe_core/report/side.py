@@ -24,8 +24,8 @@ from moe_core.perf.shard import Parallel
 from moe_core.report.text import line, many
 from moe_core.review import MOST, Case
 from moe_core.scenario import subject as subjects
-from moe_core.scenario.link import FIELDS, KNOBS, NAMED
-from moe_core.scenario.resolved import Resolved
+from moe_core.scenario.link import FIELDS, KNOBS, NAMED, rival, weights, written
+from moe_core.scenario.resolved import Aims, Resolved, aims
 from moe_core.scenario.spec import (
     ARCHITECTURE,
     AUTO,
@@ -56,6 +56,7 @@ NEW = {name: str(DEFAULTS.get(name, "")) for name in FIELDS} | {
     name: _said(value) for name, value in targets(PRESET).items()
 }
 _OLD_WORK = {"batch": "8", "context": "4096", "write": "64"}  # of links that older versions made
+AIMS = ("preset", "rival", "task", "training", "skill", "budget_usd", "weights")  # what a verdict rests on
 SPOKEN = ("architecture", "hardware", "batch", "prompt", "answer")  # what a link always says
 _MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
 _EVERY = (*NAMED, *_MORE)
@@ -190,6 +191,7 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
         }
     )
     bank = _asked(values, case)
+    case = case.model_copy(update={"aims": _aims(values, case, bank)})
     seq = _whole("seq", values["seq"])
     run = test_run(bank, values["model"], seq, case.batch, values["precision"])
     case = case.model_copy(update={"run": run})
@@ -211,8 +213,7 @@ def _filled(parameters: Mapping[str, str]) -> dict[str, str]:
     preset = parameters.get("preset", PRESET)
     if preset not in WORDS["preset"]:
         raise ConfigError(f"preset ({line(preset, 40)}): must be one of {', '.join(WORDS['preset'])}")
-    brought = {name: _said(value) for name, value in (brings(preset) | targets(preset)).items()}
-    return {**values, **brought, "edit": "true", **parameters}
+    return {**values, **_brought(preset), "edit": "true", **parameters}
 
 
 def _work(values: Mapping[str, str]) -> dict[str, int]:
@@ -234,6 +235,32 @@ def _asked(values: Mapping[str, str], case: Resolved) -> tuple[int, int, int] | 
     edited = values["edit"] == "true"
     experts, top_k, shared = (int(values[knob]) if edited and values[knob] else None for knob in KNOBS)
     return Scenario(name, experts=experts, top_k=top_k, shared=shared).bank
+
+
+def _aims(values: Mapping[str, str], case: Resolved, bank: tuple[int, int, int] | None) -> Aims | None:
+    """What its verdict rests on; None of a model without experts that are known."""
+    budget = _number("budget_usd", values["budget_usd"]) if values["budget_usd"] else None
+    said = {name: values[name] for name in ("preset", "training", "skill")}
+    for name, value in said.items():
+        if value not in WORDS[name]:
+            raise ConfigError(f"{name} ({line(value, 40)}): must be one of {', '.join(WORDS[name])}")
+    if values["task"] not in WORDS["task"]:
+        raise ConfigError(f"task ({line(values['task'], 40)}): must be one of {', '.join(WORDS['task'])}")
+    asked = Scenario(
+        **said,  # type: ignore[arg-type]
+        hardware=case.hardware,
+        rival=rival(values["rival"] or AUTO),
+        weights=weights(values["weights"]),
+        budget=budget,
+        task=None if values["task"] == AUTO else values["task"],
+    )
+    if case.architecture is None or case.architecture.experts is None:
+        found = aims(asked)
+        return found and found.model_copy(update={"dense": None, "rule": None})  # those are of a mixture
+    if values["own"]:
+        return aims(asked._replace(architecture=case.architecture.name, own=case.architecture))
+    knobs: dict[str, Any] = dict(zip(KNOBS, bank or (), strict=False))
+    return aims(asked._replace(architecture=registry.get(values["architecture"]).name, **knobs))
 
 
 def _bank(case: Resolved) -> tuple[int, int, int] | None:
@@ -261,10 +288,29 @@ def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = No
         "many": AUTO if case.devices is None else str(case.devices),
         **{"tensor": str(case.parallel.tensor), "expert": str(case.parallel.expert)},
         "capacity": "" if _listed(case) else str(case.capacity),
+        **_aimed(case.aims or Aims()),
     }
-    base = {**NEW, **_MORE, "cached": "0"}
+    base = _silent(said["preset"])
     shown = {key: value for key, value in said.items() if key in SPOKEN or value != base[key]}
     return Side(line(name, 80) or default_name(case), shown, case)
+
+
+def _aimed(found: Aims) -> dict[str, str]:
+    """What a verdict rests on, as a link says it."""
+    said = {name: getattr(found, name) for name in ("preset", "rival")}
+    said |= {"task": found.task or AUTO, "training": found.team.training, "skill": found.team.skill}
+    budget = "" if found.budget is None else f"{found.budget:g}"
+    return {**said, "budget_usd": budget, "weights": written(found.weights) or ""}
+
+
+def _silent(preset: str) -> dict[str, str]:
+    """What a link need not say once it has named its preset."""
+    return {**NEW, **_MORE, "preset": PRESET, **_brought(preset)}
+
+
+def _brought(preset: str) -> dict[str, str]:
+    """The preset's work, devices and targets."""
+    return {name: _said(value) for name, value in (brings(preset) | targets(preset)).items()}
 
 
 _LIMITS = ("traffic", "latency_ms", "ttft_ms", "price", "link_gbs")

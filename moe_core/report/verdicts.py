@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
+from moe_core.decide.pair import pair
 from moe_core.errors import MoEScopeError
 from moe_core.provenance import Provenance
 from moe_core.scenario.resolved import Resolved
@@ -18,7 +20,7 @@ def verdict(case: Resolved, others: Sequence[Resolved]) -> Said:
     """(words, winner, provenance) on this scenario's devices and work; a refusal is its sentence.
 
     The rival is the first model of the other kind in the comparison. A mixture without one is judged
-    against its published rival, else against the folk rule's dense model, as on every other page.
+    against the scenario's own rival, as on every other page.
     """
     arch = case.architecture
     if arch is None or not case.timed:
@@ -49,8 +51,7 @@ def _decided(case: Resolved, rival: Resolved | None) -> Said:
     assert mixture.architecture is not None, "it has experts"
     sides = {
         "mixture": _named(mixture.architecture),
-        "dense": None if dense is None or dense.architecture is None else _named(dense.architecture),
-        "rule": None if dense is not None else _rule(mixture.architecture),
+        **_rival(mixture, None if dense is None else dense.architecture),
         "parallel": case.question.parallel if _sparse(case) else None,
         "devices": case.question.equal,
     }
@@ -59,6 +60,24 @@ def _decided(case: Resolved, rival: Resolved | None) -> Said:
     against = found.pair.of("dense" if _sparse(case) else "mixture").name
     said = answer(found.winner, found.firm)
     return f"{said}, against {against}", said, "modelled"
+
+
+def _rival(mixture: Resolved, beside: Architecture | None) -> dict[str, Any]:
+    """The dense side: the model beside it, or its own rival; the same model is the same pair."""
+    assert mixture.architecture is not None, "it has experts"
+    aims = mixture.aims
+    own: dict[str, Any] = (
+        {"dense": None, "rule": _rule(mixture.architecture)}
+        if aims is None or aims.dense is aims.rule is None
+        else {"dense": aims.dense, "rule": aims.rule}
+    )
+    if beside is None:
+        return own
+    with suppress(MoEScopeError):
+        asked = mixture.question.model_copy(update={"mixture": _named(mixture.architecture), **own})
+        if pair(asked).of("dense").architecture == beside:
+            return own
+    return {"dense": _named(beside), "rule": None}
 
 
 def _named(arch: Architecture) -> str | Architecture:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from moe_core import hardware, registry
+from moe_core.decide import rules
 from moe_core.errors import ConfigError
+from moe_core.lookup import plain
 from moe_core.scenario import devices
+from moe_core.scenario.decision import dense_models
 from moe_core.scenario.spec import (
     ARCHITECTURE,
     AUTO,
@@ -18,6 +22,7 @@ from moe_core.scenario.spec import (
     OLD,
     PAGE_KEYS,
     PRESET,
+    RULES,
     WORDS,
     Scenario,
     brings,
@@ -32,7 +37,7 @@ FIELDS = {  # of a scenario, by the name that the URL gives them
     **{name: name for name in ("architecture", "hardware", *KNOBS, "preset", "rival", "batch", "traffic")},
     **{name: name for name in ("prompt", "answer", "cached", "precision", "latency_ms", "ttft_ms")},
     **{"many": "devices", "budget_usd": "budget"},
-    **{name: name for name in ("price", "link_gbs", "task", "training", "skill", "model", "seq")},
+    **{name: name for name in ("price", "link_gbs", "task", "training", "skill", "weights", "model", "seq")},
 }
 
 NAMED = (*FIELDS, *OLD)  # what a URL, old or new, holds of a scenario
@@ -43,6 +48,7 @@ def parameters(scenario: Scenario) -> dict[str, str]:
     values = {name: getattr(scenario, field) for name, field in FIELDS.items()}
     bank = dict(zip(KNOBS, scenario.bank or (None, None, None), strict=True))
     values |= {"many": scenario.devices or AUTO, "task": scenario.task or AUTO, **bank}
+    values |= {"weights": written(scenario.weights)}
     return {name: _text(value) for name, value in values.items() if value is not None}
 
 
@@ -85,7 +91,8 @@ def scenario(values: Mapping[str, str]) -> Scenario:
         "preset": preset,
         "architecture": registry.get(str(said.get("architecture", ARCHITECTURE))).name,
         "hardware": _device(str(said.get("hardware", HARDWARE))),
-        "rival": str(said.get("rival", AUTO)),
+        "rival": rival(str(said.get("rival", AUTO))),
+        "weights": weights(str(said.get("weights", ""))),
         **{
             name: _count(name, said[name], 0 if name == "cached" else 1)
             for name in ("batch", "prompt", "answer")
@@ -101,6 +108,34 @@ def scenario(values: Mapping[str, str]) -> Scenario:
     if "seq" in said:
         fields["seq"] = _count("seq", said["seq"], 1)
     return Scenario(**fields)
+
+
+def rival(value: str) -> str:
+    """`auto`, a rule, or a dense model as the registry calls it. Raises ConfigError."""
+    choices = (AUTO, *RULES, *dense_models())
+    known = next((one for one in choices if plain(one) == plain(value)), None)
+    if known is None:
+        raise ConfigError(
+            f"rival ({shorten(value)}): must be {AUTO}, {', '.join(RULES)} or a dense model on file"
+        )
+    return known
+
+
+def written(weights: tuple[tuple[str, float], ...]) -> str | None:
+    """Weights of factors as a link has them: `memory:2,latency:0.5`."""
+    return ",".join(f"{name}:{weight:g}" for name, weight in weights) or None
+
+
+def weights(text: str) -> tuple[tuple[str, float], ...]:
+    """The weights of a link. Raises ConfigError."""
+    found: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, said = part.partition(":")
+        if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", said):
+            raise ConfigError(f"weights ({shorten(part)}): must be a factor and a number such as memory:2")
+        found[name] = float(said)
+    rules.check_weights(found)
+    return tuple(found.items())
 
 
 _WORDS = ("precision", "training", "skill", "model")

@@ -7,25 +7,54 @@ so that an imported or edited model can be computed again elsewhere. Reviews and
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from moe_core import hardware, registry
+from moe_core.decide import rules
 from moe_core.decide.case import Recorded
-from moe_core.decide.spec import DecideSpec, Tokens, Work
-from moe_core.errors import ConfigError
+from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Tokens, Work
+from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.scenario import devices, subject
-from moe_core.scenario.spec import Scenario
+from moe_core.scenario.decision import decision
+from moe_core.scenario.spec import AUTO, PRESET, Scenario
 from moe_core.specs import Architecture, RunSpec, Size, Spec
 from moe_core.units import GIGA
 
 Limit = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Aims(Spec):
+    """What a verdict rests on beside devices and work.
+
+    rival: as a link says it; `dense` or `rule`: who that is. task: None the preset's.
+    weights: factors moved away from the preset's.
+    """
+
+    preset: Name = PRESET
+    rival: Name = AUTO
+    dense: Name | Architecture | None = None
+    rule: RuleName | None = None
+    budget: Limit | None = None
+    task: Name | None = None
+    team: Team = Team()
+    weights: tuple[tuple[Name, Annotated[float, Field(ge=0, le=1e6)]], ...] = ()
+
+
+def aims(scenario: Scenario) -> Aims | None:
+    """Those of a scenario; None where no verdict can be asked of it."""
+    with suppress(MoEScopeError):
+        asked = decision(scenario)
+        same = {name: getattr(scenario, name) for name in ("preset", "rival", "budget", "task", "weights")}
+        return Aims(**same, dense=asked.dense, rule=asked.rule, team=asked.team)
+    return None
 
 
 class Resolved(Spec):
@@ -36,6 +65,7 @@ class Resolved(Spec):
     devices: asked for, None the model's own fewest; parallel: a layout asked for, one device is none.
     price: US dollars for a device and hour, None takes the data file's. load: shares of the experts by rank,
     as recorded; None is even. run: what the test model is asked, and `heard` who recorded the load.
+    aims: None in files of older versions, and where no verdict can be asked.
     """
 
     label: Annotated[str, Field(max_length=400)]
@@ -59,6 +89,7 @@ class Resolved(Spec):
     link_gbs: Limit | None = None
     load: tuple[float, ...] | None = None
     heard: Annotated[str, Field(max_length=400)] | None = None
+    aims: Aims | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Resolved:
@@ -121,7 +152,17 @@ class Resolved(Spec):
             price=self.price,
             capacity_gb=own,
             link_gbs=self.link_gbs,
+            **self._aimed(),
         )
+
+    def _aimed(self) -> dict[str, Any]:
+        """The aims as the engine takes them."""
+        aims = self.aims
+        if aims is None:
+            return {}
+        task = aims.task or rules.preset(aims.preset).task
+        same = {name: getattr(aims, name) for name in ("preset", "budget", "team")}
+        return {**same, "task": task, "weights": dict(aims.weights)}
 
 
 def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
@@ -142,6 +183,7 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
         run=scenario._replace(text=None).run_spec(),
         load=None if recorded is None else recorded.load,
         heard=None if recorded is None else recorded.source[:400],
+        aims=aims(scenario),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from urllib.parse import urlencode
 
 import pytest
@@ -225,3 +226,20 @@ def test_what_fits_nowhere_alone_has_every_tab_and_can_be_removed(app: AppTest) 
     app.run()
     assert not app.exception
     assert app.title[0].value.startswith("No scenario is compared yet")
+
+
+@pytest.mark.slow
+def test_a_change_among_four_takes_at_most_400_ms(app: AppTest) -> None:
+    """The server's own work: seconds of this process, so that a busy machine does not count."""
+    by_link(
+        app, *QUERIES[:2], "architecture=DeepSeek-V3&hardware=H200", "architecture=Qwen3-30B-A3B&batch=64"
+    )
+    taken = []
+    for batch in (2, 3, 5, 7, 9):
+        fill(app, "compare_0", "_batch", batch)
+        next(button for button in app.button if button.label == "Change it").click()
+        began = time.process_time()
+        app.run()
+        taken.append(time.process_time() - began)
+        assert compared(app)[0].case.batch == batch
+    assert sorted(taken)[2] <= 0.4, taken

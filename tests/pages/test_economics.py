@@ -112,10 +112,10 @@ def test_what_does_not_fit_is_an_answer_with_numbers(filled: AppTest) -> None:
     assert filled.selectbox(key="many")  # the way on is there
 
 
-def test_a_device_without_a_price_has_none(filled: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_a_price_has_none(filled: AppTest) -> None:
     """Nobody says: then there is no price, and no dollar either."""
-    free = hardware.get("H100").model_copy(update={"usd_per_hour": 0.0})
-    monkeypatch.setattr("moe_core.decide.spec._device", lambda name: free)
+    assert not hardware.get("MI355X").usd_per_hour
+    filled.query_params["hardware"] = "MI355X"
     economics(filled, "Dollars")
     assert number(filled, "Cost of") == "no price"
     assert "has no price" in words(filled)
