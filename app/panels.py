@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -17,6 +18,7 @@ from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
 from moe_core.report.text import slug
+from moe_core.scenario import link as link_of
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
@@ -129,7 +131,7 @@ def show(
     _page()[2][key] = (figure, source, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
-            st.markdown(f"**{escape(figure.title)}**", width="stretch")
+            st.header(escape(figure.title), anchor=_anchor(key))
             if slim:
                 badge(source)
             with st.container(width="content"):
@@ -168,6 +170,19 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
                     icon=":material/download:",
                     help=_HINTS.get(ending),
                 )
+        st.caption("A link to this figure, with the whole scenario:")
+        st.code(_permalink(key), language=None, wrap_lines=True)
+
+
+def _anchor(key: str) -> str:
+    return f"figure-{slug(key)}"
+
+
+def _permalink(key: str) -> str:
+    """This page with the scenario, what is chosen on it, and the place of one figure."""
+    scenario: Scenario | None = st.session_state.get(sidebar.STATE)
+    asked = st.query_params.to_dict() | ({} if scenario is None else link_of.spoken(scenario))
+    return f"{st.context.url or '/'}?{urlencode(asked)}#{_anchor(key)}"
 
 
 def page_files(title: str) -> None:

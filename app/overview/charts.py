@@ -14,7 +14,7 @@ from app.figure import BYTE_AXIS, Figure, draw, layers, paint, percent, roles
 from moe_core.report.tables import GROUPS, SHADES, STACK, part_of
 from moe_core.units import quantity
 
-STRIP, MEMORY = 46, 190  # heights in pixels, axes and legend included
+STRIP, MEMORY = 46, 200  # heights in pixels, axes and legend included
 NEAR = 0.15  # of the strip: a margin below it is called small
 _ENDS = "datum.value == 0 ? 'even' : (datum.value < 0 ? 'dense' : 'mixture')"
 
@@ -86,8 +86,8 @@ def memory(sizes: pd.DataFrame, usable: float, device: str) -> Figure:
     names, reach = totals["name"].tolist(), max(float(totals["bytes"].max()), usable) * 1.12
     scale = alt.Scale(domain=[0, reach], nice=False)
     axis = alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)
-    x = alt.X("bytes:Q", title="memory of the fullest device", stack="zero", scale=scale, axis=axis)
-    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=220))
+    x = alt.X("bytes:Q", title=None, stack="zero", scale=scale, axis=axis)
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=150))
     bars = alt.Chart(data).mark_bar(height=20).encode(
         x=x, y=y, color=_parts(data), opacity=_shades(), order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("name:N"), alt.Tooltip("part:N"), alt.Tooltip("text:N", title="size")],
@@ -108,7 +108,7 @@ def memory(sizes: pd.DataFrame, usable: float, device: str) -> Figure:
 
 def _parts(data: pd.DataFrame) -> alt.Color:
     present = [name for name in STACK if name in set(data["part"])]
-    legend = alt.Legend(orient="bottom", title=None, columns=3, values=present, labelLimit=160)
+    legend = alt.Legend(orient="bottom", title=None, columns=2, values=present, labelLimit=180)
     return alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=legend)
 
 
