@@ -50,12 +50,13 @@ def _table() -> None:
 
 def _wanted() -> None:
     st.session_state["concepts_wanted"] = True
+    st.session_state["glossary"] = False  # else it would lie over them
 
 
 @st.dialog("Concepts", width="large")
 def _concepts() -> None:
     before, _, _ = text().partition("\n## Words\n")
-    st.markdown(re.sub(r"^## ", "#### ", before, flags=re.M))
+    st.markdown(re.sub(r"^## ", "### ", before, flags=re.M))
     st.caption("From docs/concepts.md.")
 
 

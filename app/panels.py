@@ -108,7 +108,10 @@ def numbers(items: Sequence[Number]) -> None:
         for item in items:
             with st.container(border=True, gap="xsmall", height="stretch"):
                 st.metric(item.label, item.value)
-                st.caption("  \n".join(filter(None, (item.heads, escape(item.note)))))
+                if item.heads:  # no caption: its grey would take the colours with it
+                    st.markdown(f":small[{item.heads}]  \n:small[:gray[{escape(item.note)}]]")
+                else:
+                    st.caption(escape(item.note))
                 badge(item.source)
 
 
@@ -156,7 +159,9 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
     if not opened.open:
         return
     with opened:
-        st.dataframe(figure.data, hide_index=True, height=260, alt=f"The rows behind: {figure.title}")
+        st.caption("A link to this figure, with the whole scenario:")
+        st.code(_permalink(key), language=None, wrap_lines=True)
+        st.dataframe(figure.data, hide_index=True, height=220, alt=f"The rows behind: {figure.title}")
         context = _context([source], cases)
         with st.container(horizontal=True, gap="small"):
             for ending, (label, mime, _) in FORMATS.items():
@@ -170,8 +175,6 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
                     icon=":material/download:",
                     help=_HINTS.get(ending),
                 )
-        st.caption("A link to this figure, with the whole scenario:")
-        st.code(_permalink(key), language=None, wrap_lines=True)
 
 
 def _anchor(key: str) -> str:

@@ -84,6 +84,8 @@ def memory(sizes: pd.DataFrame, usable: float, device: str) -> Figure:
     totals = data.groupby(["model", "name"], sort=False)["bytes"].sum().reset_index()
     totals = totals.assign(text=totals["bytes"].map(lambda b: quantity(float(b), "B")))
     names, reach = totals["name"].tolist(), max(float(totals["bytes"].max()), usable) * 1.12
+    near = totals["bytes"].between(usable - 0.15 * reach, usable)  # its amount would lie across the rule
+    totals = totals.assign(place=totals["bytes"].where(~near, usable))
     scale = alt.Scale(domain=[0, reach], nice=False)
     axis = alt.Axis(labelExpr=BYTE_AXIS, tickCount=6)
     x = alt.X("bytes:Q", title=None, stack="zero", scale=scale, axis=axis)
@@ -93,7 +95,7 @@ def memory(sizes: pd.DataFrame, usable: float, device: str) -> Figure:
         tooltip=[alt.Tooltip("name:N"), alt.Tooltip("part:N"), alt.Tooltip("text:N", title="size")],
     )  # fmt: skip
     amounts = paint(alt.Chart(totals).mark_text(align="left", dx=5, fontWeight="bold"), "ink")
-    amounts = amounts.encode(x=alt.X("bytes:Q", scale=scale), y=y, text=alt.Text("text:N"))
+    amounts = amounts.encode(x=alt.X("place:Q", scale=scale), y=y, text=alt.Text("text:N"))
     limit = alt.Chart(pd.DataFrame({"bytes": [usable], "text": [f"usable: {quantity(usable, 'B')}"]}))
     rule = paint(limit.mark_rule(strokeWidth=2.5), "limit", stroke=True)
     rule = rule.encode(x=alt.X("bytes:Q", scale=scale))
@@ -108,7 +110,9 @@ def memory(sizes: pd.DataFrame, usable: float, device: str) -> Figure:
 
 def _parts(data: pd.DataFrame) -> alt.Color:
     present = [name for name in STACK if name in set(data["part"])]
-    legend = alt.Legend(orient="bottom", title=None, columns=2, values=present, labelLimit=180)
+    legend = alt.Legend(
+        orient="bottom", title=None, columns=2, values=present, labelFontSize=11, columnPadding=6
+    )
     return alt.Color("part:N", scale=alt.Scale(domain=list(GROUPS), range="category"), legend=legend)
 
 
