@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -19,6 +20,7 @@ from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
 from moe_core.report.text import slug
+from moe_core.scenario import link as link_of
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
@@ -95,7 +97,10 @@ def numbers(items: Sequence[Number]) -> None:
         for item in items:
             with st.container(border=True, gap="xsmall", height="stretch"):
                 st.metric(item.label, item.value)
-                st.caption("  \n".join(filter(None, (item.heads, escape(item.note)))))
+                if item.heads:  # no caption: its grey would take the colours with it
+                    st.markdown(f":small[{item.heads}]  \n:small[:gray[{escape(item.note)}]]")
+                else:
+                    st.caption(escape(item.note))
                 badge(item.source)
 
 
@@ -118,7 +123,7 @@ def show(
     _page()[2][key] = (figure, source, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
-            st.markdown(f"**{escape(figure.title)}**", width="stretch")
+            st.header(escape(figure.title), anchor=_anchor(key))
             if slim:
                 badge(source)
             with st.container(width="content"):
@@ -143,7 +148,9 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
     if not opened.open:
         return
     with opened:
-        st.dataframe(figure.data, hide_index=True, height=260, alt=f"The rows behind: {figure.title}")
+        st.caption("A link to this figure, with the whole scenario:")
+        st.code(_permalink(key), language=None, wrap_lines=True)
+        st.dataframe(figure.data, hide_index=True, height=220, alt=f"The rows behind: {figure.title}")
         context = _context([source], cases)
         with st.container(horizontal=True, gap="small"):
             for ending, (label, mime, _) in FORMATS.items():
@@ -157,6 +164,17 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
                     icon=":material/download:",
                     help=_HINTS.get(ending),
                 )
+
+
+def _anchor(key: str) -> str:
+    return f"figure-{slug(key)}"
+
+
+def _permalink(key: str) -> str:
+    """This page with the scenario, what is chosen on it, and the place of one figure."""
+    scenario: Scenario | None = st.session_state.get(sidebar.STATE)
+    asked = st.query_params.to_dict() | ({} if scenario is None else link_of.spoken(scenario))
+    return f"{st.context.url or '/'}?{urlencode(asked)}#{_anchor(key)}"
 
 
 def page_files(title: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import data, panels, sidebar
+from app import data, glossary, panels, sidebar
 from app.words import escape
 from moe_core.errors import MoEScopeError
 
@@ -30,6 +30,7 @@ def run(pages: Mapping[str, Sequence[Any]]) -> None:
         st.warning(escape(notice), icon=":material/healing:")
     st.html(STATIC / "style.css")
     sidebar.sidebar()
+    glossary.asked()
     panels.start_page()
     page.run()
     panels.page_files(page.title)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, models
+from app import data, glossary, models
 from app.words import escape
 from moe_core.decide import rules
 from moe_core.scenario import link, spec
@@ -60,7 +60,7 @@ def sidebar() -> None:
         st.session_state[_NOTICES] = st.container()
         for sentence in st.session_state[_URL]:
             _warn(sentence)
-        st.caption("Dense or mixture of experts: which one for this work, on this hardware?")
+        glossary.button()
         values = _start() | _mixture(architectures)
         values |= _against() | _work() | _machines() | _targets(values["preset"])
         values |= _test_model(values)

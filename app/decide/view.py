@@ -136,6 +136,8 @@ def card(of: Ruling) -> None:
         if side * ordered[-1].pull < 0:
             st.markdown(f":material/close: {_line(ordered[-1])}")
         st.markdown(f":material/forum: **Against it.** {escape(frames.against(of)[0].sentence)}")
+        if near := frames.nearest(of):
+            st.markdown(f":material/swap_horiz: **What would turn it**: {escape(near.sentence)}")
         if not found.firm:
             st.markdown(":material/help: The error of the predicted times could turn it.")
 

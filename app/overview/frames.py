@@ -14,7 +14,6 @@ from app.overview import charts
 from app.overview.charts import Standing
 from app.routing import quality
 from app.speed import charts as speed_charts
-from moe_core.decide.verdict import counted
 from moe_core.scenario import answer
 from moe_core.store.queries import Run
 
@@ -46,7 +45,7 @@ def _memory(key: str, _of: Ruling) -> Figure:
     rows = [
         (
             one.candidate.kind,
-            f"{one.candidate.name}, {counted(one.devices, one.device.name)}",
+            one.candidate.name,
             part,
             float(size),
         )

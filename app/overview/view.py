@@ -54,16 +54,17 @@ def recorded(scenario: Scenario, run: Run) -> None:
         data.figure(routing_frames.load, run, compact=True),
         "load",
         panels.recorded(run),
-        caveat=f"test model. {link.tested(scenario)} This load: {ran(run)}.",
+        caveat=f"test model. {link.tested(scenario)} {ran(run, scenario)}",
         height=HEIGHT,
     )
 
 
-def ran(run: Run) -> str:
-    """`16 experts, top-4, 1 shared, recorded on NVIDIA H100, 2026-11-22`."""
-    spec = run.spec
-    mixture = describe(int(spec["experts"]), int(spec["top_k"]), int(spec["shared"]))
-    return f"{mixture}, recorded on {run.provenance['device']}, {run.created:%Y-%m-%d}"
+def ran(run: Run, scenario: Scenario) -> str:
+    """`This load: recorded on NVIDIA H100, 2026-11-22.`; whose it is, where it is another mixture's."""
+    asked = scenario.run_spec()
+    bank = (int(run.spec["experts"]), int(run.spec["top_k"]), int(run.spec["shared"]))
+    whose = "" if bank == (asked.experts, asked.top_k, asked.shared) else f"{describe(*bank)}, "
+    return f"This load: {whose}recorded on {run.provenance['device']}, {run.created:%Y-%m-%d}."
 
 
 def measured(run: Run) -> None:

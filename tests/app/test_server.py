@@ -206,4 +206,4 @@ def answer(port: int, route: str, host: str | None, extra: str = "", origin: str
 def test_icons_are_local_files() -> None:
     from app import shell
 
-    assert {path.name for path in Path(shell.STATIC).iterdir()} == {"favicon.png", "logo.svg"}
+    assert {path.name for path in Path(shell.STATIC).iterdir()} == {"favicon.png", "logo.svg", "style.css"}

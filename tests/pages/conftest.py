@@ -114,5 +114,5 @@ def open_page(app: AppTest, name: str) -> AppTest:
 
 def words(app: AppTest) -> str:
     """Everything written on the page, sidebar included."""
-    kinds = ("title", "subheader", "markdown", "caption", "warning", "error", "info")
+    kinds = ("title", "header", "subheader", "markdown", "caption", "warning", "error", "info")
     return "\n".join(str(element.value) for kind in kinds for element in app.get(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -59,6 +60,31 @@ def test_every_tab_of_routing(filled: AppTest, view: str) -> None:
     filled.run()
     assert not filled.exception
     assert filled.get("vega_lite_chart")
+
+
+def test_a_figure_has_a_link_to_itself(filled: AppTest) -> None:
+    filled.query_params["view"] = "Load"
+    open_page(filled, "overview")
+    filled.select_slider(key="batch").set_value(4).run()
+    filled.session_state["data_load"] = True
+    filled.run()
+    assert not filled.exception
+    (link,) = [code.value for code in filled.code if "#figure-load" in code.value]
+    parts = urlsplit(link)
+    assert dict(parse_qsl(parts.query))["batch"] == "4"
+    assert "figure-load" in [header.proto.anchor for header in filled.header]
+
+
+def test_the_glossary_is_one_click_away(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    assert "In plain words" not in words(filled)
+    filled.session_state["glossary"] = True
+    filled.run()
+    assert "| **Router** |" in words(filled)
+    filled.button(key="concepts").click().run()
+    assert not filled.exception
+    assert "Carving" in words(filled)
+    assert "In plain words" not in words(filled)  # it makes room
 
 
 def _progress(app: AppTest) -> str:
