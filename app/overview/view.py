@@ -76,7 +76,12 @@ def ran(run: Run, scenario: Scenario) -> str:
 def measured(run: Run) -> None:
     """What else the scale model measured, times, quality and memory, behind one click."""
     here = panels.source_of(run)
-    opened = st.expander("More of the scale model, run for real", key="scale_model", on_change="rerun")
+    opened = st.expander(
+        "More of the scale model, run for real",
+        expanded=panels.wanted("phases", "bits", "peak", "batch", "prefill", "decode"),
+        key="scale_model",
+        on_change="rerun",
+    )
     if opened.open:
         with opened:
             _more(run, here)

@@ -86,6 +86,7 @@ DEFAULTS: dict[str, Any] = {
 }
 OLD = ("context", "write", "edit")  # of links that older versions made
 # What pages keep in the URL for themselves, and what Streamlit reserves.
+SHOW = "show"  # a chart of any page
 PAGE_KEYS = (
     *("layer", "expert", "domain", "sequence", "view"),  # Routing
     *("look", "convention", "rumours", "changes"),  # Architectures
@@ -96,6 +97,7 @@ PAGE_KEYS = (
     *("review", "review_version"),  # Reviews
     *("argue", "knob"),  # Decide
     *("a", "b", "c", "d"),  # Compare
+    SHOW,
     *("embed", "embed_options"),
 )
 
