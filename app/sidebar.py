@@ -7,6 +7,7 @@ used is named in one sentence (field, value, rule), and a default takes its plac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,6 +30,7 @@ from moe_core.scenario.spec import (
     WORDS,
     Scenario,
 )
+from moe_core.scenario.subjects import Subject
 from moe_core.units import count
 
 STATE = "scenario_now"
@@ -82,7 +84,8 @@ def _remember(found: Scenario) -> None:
 def _adopt_url(architectures: tuple[str, ...]) -> None:
     """The first look at the URL: what cannot be used, and what older links called otherwise."""
     asked = {key: st.query_params.get_all(key) for key in st.query_params}
-    name = asked.get("architecture", [""])[-1]
+    plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
+    name = plain.get("architecture", [""])[-1]
     published = models.mixture_of(name if name in architectures else architectures[0])
     names: dict[str, tuple[str, ...]] = {
         **{
@@ -94,7 +97,6 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
         **_lengths({field: said[-1] for field, said in asked.items() if said}),
     }
-    plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
     st.session_state[_URL] = spec.read(plain, names)
     if any(field in asked for field in OLD):
         st.session_state[_LATER] = link.modern({field: said[-1] for field, said in plain.items() if said})
@@ -125,7 +127,9 @@ def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _plain(field: str, value: str) -> str:
     """The name of an option whose words stand in the address bar."""
     words = _WORDS.get(field)
-    choices = (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
+    choices: tuple[str, ...] = (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
+    if field == "architecture":
+        choices = data.architectures()
     return next((name for name in choices if words and words(name) == value), value)
 
 
@@ -161,6 +165,7 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         index=ordered.index(architectures[0]),
         key="architecture",
         bind="query-params",
+        format_func=_listed,
         on_change=_reset_knobs,
         label_visibility="collapsed",
         help="A published model, or one of your own: the Architectures page imports and edits them.",
@@ -182,6 +187,22 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         words = f"Reset to published: {spec.describe(*published.values())}"
         st.button(words, key="reset_knobs", icon=":material/restart_alt:", on_click=_reset_knobs)
     return values
+
+
+def _listed(name: str) -> str:
+    """A mixture in the list, by name and size: `Qwen3-30B-A3B · 30.5 B · top-8 of 128`."""
+    own = models.mine().get(name)
+    return _label(own) if own else _published_label(name)
+
+
+@lru_cache(maxsize=256)
+def _published_label(name: str) -> str:
+    return _label(models.subject(name))
+
+
+def _label(subject: Subject) -> str:
+    shape = f"top-{subject.routing[1]} of {subject.routing[0]}" if subject.routing else "dense"
+    return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
 
 
 def _sized(name: str) -> str:
@@ -447,6 +468,7 @@ def _pick(
 
 
 _WORDS: dict[str, Callable[[str], str]] = {
+    "architecture": _listed,
     "preset": _preset_words,
     "rival": _rival_words,
     "many": _many_words,

@@ -122,6 +122,22 @@ def test_a_forged_widget_value_falls_back(filled: AppTest) -> None:
     assert (scenario(filled).precision, scenario(filled).hardware) == ("auto", "H100")
 
 
+def test_the_list_of_mixtures_says_size_and_experts(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    listed = filled.selectbox(key="architecture").options
+    assert "Qwen3-30B-A3B · 30.5 B · top-8 of 128" in listed
+    assert "Mixtral-8x7B · 46.7 B · top-2 of 8" in listed
+    assert listed == sorted(listed, key=str.lower)
+
+
+@pytest.mark.parametrize("name", ["Mixtral-8x7B", "Mixtral-8x7B · 46.7 B · top-2 of 8"])
+def test_the_address_bar_has_the_list_s_words_and_a_link_the_name(filled: AppTest, name: str) -> None:
+    filled.query_params.update(architecture=name, experts="16")
+    open_page(filled, "overview")
+    assert (scenario(filled).architecture, scenario(filled).bank) == ("Mixtral-8x7B", (16, 2, 0))
+    assert not filled.warning
+
+
 def test_choosing_an_architecture_sets_its_mixture(filled: AppTest) -> None:
     open_page(filled, "memory")
     filled.selectbox(key="architecture").set_value("Mixtral-8x7B").run()
