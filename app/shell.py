@@ -29,6 +29,7 @@ def run(pages: Mapping[str, Sequence[Any]]) -> None:
     for notice in opened.notices:
         st.warning(escape(notice), icon=":material/healing:")
     st.html(STATIC / "style.css")
+    sidebar.redirect(page)
     sidebar.sidebar()
     glossary.asked()
     permalink.start_page(page.url_path)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from app import data, glossary, models
 from app.words import escape
@@ -35,7 +36,7 @@ from moe_core.units import count
 
 STATE = "scenario_now"
 _URL = "scenario_url_notices"
-_LATER = "scenario_of_an_older_link"
+_SENT = "scenario_link_sent_on"
 _PAST, _MOST_PAST = "scenario_past", 50  # for Undo
 _KNOBS = ("experts", "top_k", "shared")
 
@@ -54,9 +55,6 @@ def sidebar() -> None:
     architectures = (*data.architectures(), *models.usable())
     if _URL not in st.session_state:
         _adopt_url(architectures)
-    elif _LATER in st.session_state:
-        published = models.mixture_of(st.session_state.get("architecture", ""))
-        _set(published | st.session_state.pop(_LATER))
     with st.sidebar:
         for sentence in st.session_state[_URL]:
             st.warning(escape(sentence), icon=":material/link_off:")
@@ -65,8 +63,6 @@ def sidebar() -> None:
         values |= _against() | _work() | _machines() | _targets(values["preset"])
         values |= _test_model(values)
         found = Scenario(**values)
-        if _LATER in st.session_state:  # widgets took the address; what older links mean overrides it
-            st.rerun()
         _remember(found)
         _foot(found)
 
@@ -81,8 +77,43 @@ def _remember(found: Scenario) -> None:
     st.session_state[STATE] = found
 
 
+def redirect(page: StreamlitPage) -> None:
+    """Send a link to the address that the widgets understand: theirs are an option's words, ours its name.
+
+    Streamlit clears from the address what is no option, and a page loaded again would have lost it.
+    """
+    if _URL in st.session_state or st.session_state.get(_SENT):
+        return
+    asked = {key: st.query_params.get_all(key) for key in st.query_params}
+    found = _address(asked)
+    if found != asked:
+        st.session_state[_SENT] = True  # once, whatever comes of it
+        st.switch_page(page, query_params=found)
+
+
+def _address(asked: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Parameters of any link, also an older one, as the widgets write them."""
+    found = dict(asked)
+    if any(field in asked for field in OLD):
+        modern = link.modern({field: _plain(field, said[-1]) for field, said in asked.items() if said})
+        found = {field: said for field, said in asked.items() if field not in (*link.FIELDS, *OLD)}
+        found |= {field: [value] for field, value in modern.items()}
+    for field in _WORDS.keys() & found.keys():
+        name = _plain(field, found[field][-1]) if len(found[field]) == 1 else None
+        if name in _named(field):
+            found[field] = [_WORDS[field](name)]
+    return found
+
+
+def _named(field: str) -> tuple[str, ...]:
+    """Names of the options whose words stand in the address bar."""
+    if field == "architecture":
+        return data.architectures()
+    return (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
+
+
 def _adopt_url(architectures: tuple[str, ...]) -> None:
-    """The first look at the URL: what cannot be used, and what older links called otherwise."""
+    """The first look at the URL: what cannot be used is named."""
     asked = {key: st.query_params.get_all(key) for key in st.query_params}
     plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
     name = plain.get("architecture", [""])[-1]
@@ -98,11 +129,6 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         **_lengths({field: said[-1] for field, said in asked.items() if said}),
     }
     st.session_state[_URL] = spec.read(plain, names)
-    if any(field in asked for field in OLD):
-        st.session_state[_LATER] = link.modern({field: said[-1] for field, said in plain.items() if said})
-        for field in OLD:
-            if field in asked:
-                del st.query_params[field]
     preset = plain.get("preset", [PRESET])[-1]
     if preset in rules.presets() and preset != PRESET:  # a link that names it alone means all of it
         for field, value in spec.brings(preset).items():
@@ -127,10 +153,7 @@ def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _plain(field: str, value: str) -> str:
     """The name of an option whose words stand in the address bar."""
     words = _WORDS.get(field)
-    choices: tuple[str, ...] = (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
-    if field == "architecture":
-        choices = data.architectures()
-    return next((name for name in choices if words and words(name) == value), value)
+    return next((name for name in _named(field) if words and words(name) == value), value)
 
 
 # -- start from, mixture, against --------------------------------------------------------------------

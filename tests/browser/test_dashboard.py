@@ -209,3 +209,20 @@ def test_nothing_covers_the_data_button(server: Server, visit: Visit) -> None:
     figure.hover()
     for toolbar in figure.get_by_test_id("stElementToolbar").all():
         expect(toolbar).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "?architecture=Mixtral-8x7B&rival=total&preset=batch&experts=16",
+        "?context=8192&write=256&architecture=DBRX",
+    ],
+)
+def test_a_link_of_names_survives_a_reload(server: Server, visit: Visit, link: str) -> None:
+    """Streamlit clears from the address what is no option: the scenario was gone when loaded again."""
+    page = visit(server, link)
+    headline = page.locator("[data-testid=stMain] h1").first
+    before = headline.inner_text()
+    assert "Qwen3-30B-A3B" not in before
+    page.reload()
+    expect(headline).to_have_text(before)

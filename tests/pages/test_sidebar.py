@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import sidebar
 from moe_core.scenario.link import spoken
 from moe_core.scenario.spec import Scenario, work
 from moe_core.settings import ROOT
@@ -136,6 +137,28 @@ def test_the_address_bar_has_the_list_s_words_and_a_link_the_name(filled: AppTes
     open_page(filled, "overview")
     assert (scenario(filled).architecture, scenario(filled).bank) == ("Mixtral-8x7B", (16, 2, 0))
     assert not filled.warning
+
+
+@pytest.mark.parametrize(
+    ("link", "address"),
+    [
+        ({"experts": "16", "layer": "3"}, {"experts": "16", "layer": "3"}),
+        ({"rival": "total"}, {"rival": "made up: equal total parameters"}),
+        ({"rival": "Qwen3-32B", "skill": "expert"}, {"rival": "Qwen3-32B", "skill": "often"}),
+        ({"rival": "GPT-9"}, {"rival": "GPT-9"}),  # named as unusable, so it stays
+        (
+            {"context": "8192", "write": "256", "view": "Text"},
+            {"answer": "256", "prompt": "7936", "view": "Text"},
+        ),
+        ({"experts": "64", "edit": "false"}, {}),
+    ],
+)
+def test_a_link_is_sent_to_the_address_of_the_widgets(
+    filled: AppTest, link: dict[str, str], address: dict[str, str]
+) -> None:
+    found = sidebar._address({field: [value] for field, value in link.items()})
+    assert found == {field: [value] for field, value in address.items()}
+    assert sidebar._address(found) == found  # once is enough
 
 
 def test_choosing_an_architecture_sets_its_mixture(filled: AppTest) -> None:
