@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import data, exports, sidebar
+from app import data, exports, permalink, sidebar
 from app.figure import Figure
 from app.words import busy_words, escape, measured_here
 from moe_core.provenance import Provenance
@@ -20,7 +19,6 @@ from moe_core.report import archive
 from moe_core.report.decided import Decided
 from moe_core.report.formats import FORMATS
 from moe_core.report.text import slug
-from moe_core.scenario import link as link_of
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
@@ -123,7 +121,7 @@ def show(
     _page()[2][key] = (figure, source, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
-            st.header(escape(figure.title), anchor=_anchor(key))
+            st.header(escape(figure.title), anchor=False)
             if slim:
                 badge(source)
             with st.container(width="content"):
@@ -149,7 +147,7 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
         return
     with opened:
         st.caption("A link to this figure, with the whole scenario:")
-        st.code(_permalink(key), language=None, wrap_lines=True)
+        st.code(permalink.address(key), language=None, wrap_lines=True)
         st.dataframe(figure.data, hide_index=True, height=220, alt=f"The rows behind: {figure.title}")
         context = _context([source], cases)
         with st.container(horizontal=True, gap="small"):
@@ -164,17 +162,6 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
                     icon=":material/download:",
                     help=_HINTS.get(ending),
                 )
-
-
-def _anchor(key: str) -> str:
-    return f"figure-{slug(key)}"
-
-
-def _permalink(key: str) -> str:
-    """This page with the scenario, what is chosen on it, and the place of one figure."""
-    scenario: Scenario | None = st.session_state.get(sidebar.STATE)
-    asked = st.query_params.to_dict() | ({} if scenario is None else link_of.spoken(scenario))
-    return f"{st.context.url or '/'}?{urlencode(asked)}#{_anchor(key)}"
 
 
 def page_files(title: str) -> None:
@@ -227,6 +214,16 @@ def decides(kept: Callable[[], Decided]) -> None:
 def start_page() -> None:
     """A new rerun draws the page anew: nothing is on it yet."""
     st.session_state[_DRAWN] = ["", (), {}, None]
+
+
+def drawn() -> tuple[str, ...]:
+    """Keys of the figures that stand on the page so far."""
+    return tuple(_page()[2])
+
+
+def wanted(*keys: str) -> bool:
+    """Whether the address asks for one of these figures: what hides it opens."""
+    return permalink.asked() in keys
 
 
 def _page() -> tuple[str, Sequence[Number], dict[str, Drawn]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import data, glossary, panels, sidebar
+from app import data, glossary, panels, permalink, sidebar
 from app.words import escape
 from moe_core.errors import MoEScopeError
 
@@ -29,8 +29,11 @@ def run(pages: Mapping[str, Sequence[Any]]) -> None:
     for notice in opened.notices:
         st.warning(escape(notice), icon=":material/healing:")
     st.html(STATIC / "style.css")
+    sidebar.redirect(page)
     sidebar.sidebar()
     glossary.asked()
+    permalink.start_page(page.url_path)
     panels.start_page()
     page.run()
     panels.page_files(page.title)
+    permalink.arrive(panels.drawn())

@@ -7,14 +7,17 @@ used is named in one sentence (field, value, rule), and a default takes its plac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from app import data, glossary, models
 from app.words import escape
 from moe_core.decide import rules
+from moe_core.errors import ConfigError
 from moe_core.scenario import link, spec
 from moe_core.scenario.decision import dense_models
 from moe_core.scenario.spec import (
@@ -29,12 +32,13 @@ from moe_core.scenario.spec import (
     WORDS,
     Scenario,
 )
+from moe_core.scenario.subjects import Subject
 from moe_core.units import count
 
 STATE = "scenario_now"
 _URL = "scenario_url_notices"
 _NOTICES = "scenario_place_of_notices"
-_LATER = "scenario_of_an_older_link"
+_SENT = "scenario_link_sent_on"
 _PAST, _MOST_PAST = "scenario_past", 50  # for Undo
 _KNOBS = ("experts", "top_k", "shared")
 
@@ -53,9 +57,6 @@ def sidebar() -> None:
     architectures = (*data.architectures(), *models.usable())
     if _URL not in st.session_state:
         _adopt_url(architectures)
-    elif _LATER in st.session_state:
-        published = models.mixture_of(st.session_state.get("architecture", ""))
-        _set(published | st.session_state.pop(_LATER))
     with st.sidebar:
         st.session_state[_NOTICES] = st.container()
         for sentence in st.session_state[_URL]:
@@ -65,8 +66,6 @@ def sidebar() -> None:
         values |= _against() | _work() | _machines() | _targets(values["preset"])
         values |= _test_model(values)
         found = Scenario(**values)
-        if _LATER in st.session_state:  # widgets took the address; what older links mean overrides it
-            st.rerun()
         _remember(found)
         _foot(found)
 
@@ -92,10 +91,46 @@ def _remember(found: Scenario) -> None:
     st.session_state[STATE] = found
 
 
-def _adopt_url(architectures: tuple[str, ...]) -> None:
-    """The first look at the URL: what cannot be used, and what older links called otherwise."""
+def redirect(page: StreamlitPage) -> None:
+    """Send a link to the address that the widgets understand: theirs are an option's words, ours its name.
+
+    Streamlit clears from the address what is no option, and a page loaded again would have lost it.
+    """
+    if _URL in st.session_state or st.session_state.get(_SENT):
+        return
     asked = {key: st.query_params.get_all(key) for key in st.query_params}
-    name = asked.get("architecture", [""])[-1]
+    found = _address(asked)
+    if found != asked:
+        st.session_state[_SENT] = True  # once, whatever comes of it
+        st.switch_page(page, query_params=found)
+
+
+def _address(asked: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Parameters of any link, also an older one, as the widgets write them."""
+    found = dict(asked)
+    if any(field in asked for field in OLD):
+        modern = link.modern({field: _plain(field, said[-1]) for field, said in asked.items() if said})
+        found = {field: said for field, said in asked.items() if field not in (*link.FIELDS, *OLD)}
+        found |= {field: [value] for field, value in modern.items()}
+    for field in _WORDS.keys() & found.keys():
+        name = _plain(field, found[field][-1]) if len(found[field]) == 1 else None
+        if name in _named(field):
+            found[field] = [_WORDS[field](name)]
+    return found
+
+
+def _named(field: str) -> tuple[str, ...]:
+    """Names of the options whose words stand in the address bar."""
+    if field == "architecture":
+        return data.architectures()
+    return (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
+
+
+def _adopt_url(architectures: tuple[str, ...]) -> None:
+    """The first look at the URL: what cannot be used is named."""
+    asked = {key: st.query_params.get_all(key) for key in st.query_params}
+    plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
+    name = plain.get("architecture", [""])[-1]
     published = models.mixture_of(name if name in architectures else architectures[0])
     names: dict[str, tuple[str, ...]] = {
         **{
@@ -106,13 +141,8 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
         **_lengths({field: said[-1] for field, said in asked.items() if said}),
     }
-    plain = {field: [_plain(field, value) for value in values] for field, values in asked.items()}
-    st.session_state[_URL] = spec.read(plain, names)
-    if any(field in asked for field in OLD):
-        st.session_state[_LATER] = link.modern({field: said[-1] for field, said in plain.items() if said})
-        for field in OLD:
-            if field in asked:
-                del st.query_params[field]
+    said = {field: texts[-1] for field, texts in plain.items() if texts}
+    st.session_state[_URL] = [*spec.read(plain, names), *_weigh(said)]
     preset = plain.get("preset", [PRESET])[-1]
     if preset in rules.presets() and preset != PRESET:  # a link that names it alone means all of it
         for field, value in spec.brings(preset).items():
@@ -121,6 +151,18 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
     for field in _WORDS.keys() & asked.keys():  # the address bar has an option's words, a link its name
         if plain[field] and plain[field][-1] in names.get(field, WORDS.get(field, ())):
             st.session_state[field] = plain[field][-1]
+
+
+def _weigh(values: Mapping[str, Any]) -> list[str]:
+    """Set the sliders of a link's weights; the sentence that says why they cannot be used."""
+    try:
+        found = link.weights(str(values.get("weights", "")))
+    except ConfigError as error:
+        return [f"{error}; the preset's are used"]
+    preset = values.get("preset", PRESET)
+    for name, weight in found:
+        st.session_state[weight_key(preset if preset in rules.presets() else PRESET, name)] = float(weight)
+    return []
 
 
 def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -137,8 +179,7 @@ def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _plain(field: str, value: str) -> str:
     """The name of an option whose words stand in the address bar."""
     words = _WORDS.get(field)
-    choices = (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
-    return next((name for name in choices if words and words(name) == value), value)
+    return next((name for name in _named(field) if words and words(name) == value), value)
 
 
 # -- start from, mixture, against --------------------------------------------------------------------
@@ -173,6 +214,7 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         index=ordered.index(architectures[0]),
         key="architecture",
         bind="query-params",
+        format_func=_listed,
         on_change=_reset_knobs,
         label_visibility="collapsed",
         help="A published model, or one of your own: the Architectures page imports and edits them.",
@@ -194,6 +236,22 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         words = f"Reset to published: {spec.describe(*published.values())}"
         st.button(words, key="reset_knobs", icon=":material/restart_alt:", on_click=_reset_knobs)
     return values
+
+
+def _listed(name: str) -> str:
+    """A mixture in the list, by name and size: `Qwen3-30B-A3B · 30.5 B · top-8 of 128`."""
+    own = models.mine().get(name)
+    return _label(own) if own else _published_label(name)
+
+
+@lru_cache(maxsize=256)
+def _published_label(name: str) -> str:
+    return _label(models.subject(name))
+
+
+def _label(subject: Subject) -> str:
+    shape = f"top-{subject.routing[1]} of {subject.routing[0]}" if subject.routing else "dense"
+    return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
 
 
 def _sized(name: str) -> str:
@@ -418,7 +476,8 @@ def _set(values: dict[str, Any]) -> None:
     if name in (*data.architectures(), *models.usable()):
         values = models.mixture_of(name) | values
     _lengths(values)
-    for field, value in values.items():
+    _weigh(values)
+    for field, value in ((field, value) for field, value in values.items() if field != "weights"):
         st.session_state[field] = link.typed(field, value)
 
 
@@ -459,6 +518,7 @@ def _pick(
 
 
 _WORDS: dict[str, Callable[[str], str]] = {
+    "architecture": _listed,
     "preset": _preset_words,
     "rival": _rival_words,
     "many": _many_words,

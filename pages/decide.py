@@ -2,12 +2,10 @@
 
 import streamlit as st
 
-from app import live, panels, sidebar
+from app import panels, sidebar
 from app.decide import frames, keep, view
 
 scenario = sidebar.current()
-answer = live.follow(scenario.run_spec())
-live.strip(answer)
 head = st.container()
 with head:
     ruling = view.ask(scenario)

@@ -70,7 +70,12 @@ def ran(run: Run, scenario: Scenario) -> str:
 def measured(run: Run) -> None:
     """What else the test model measured, times, quality and memory, behind one click."""
     here = panels.source_of(run)
-    opened = st.expander("More of the test model, run for real", key="scale_model", on_change="rerun")
+    opened = st.expander(
+        "More of the test model, run for real",
+        expanded=panels.wanted("phases", "bits", "peak", "batch", "prefill", "decode"),
+        key="scale_model",
+        on_change="rerun",
+    )
     if opened.open:
         with opened:
             _more(run, here)

@@ -85,6 +85,7 @@ DEFAULTS: dict[str, Any] = {
     **{"task": AUTO, "training": "none", "skill": "some"},
 }
 OLD = ("context", "write", "edit")  # of links that older versions made
+SHOW = "show"  # a chart of any page
 # What pages keep in the URL for themselves, and name themselves; and what Streamlit reserves.
 PAGE_KEYS = (
     *("layer", "expert", "domain", "sequence", "view"),  # Routing
@@ -96,6 +97,7 @@ PAGE_KEYS = (
     *("review", "review_version"),  # Reviews
     *("argue", "knob"),  # Decide
     *("a", "b", "c", "d"),  # Compare
+    SHOW,
     *("embed", "embed_options"),
 )
 
@@ -260,7 +262,7 @@ def read(parameters: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[s
     """
     found = []
     for field, values in parameters.items():
-        if field in PAGE_KEYS or field in OLD:
+        if field in (*PAGE_KEYS, *OLD, "weights"):  # whoever owns these reads them
             continue
         value = values[-1] if values else ""
         if len(values) > 1:

@@ -176,3 +176,53 @@ def _number(query: str, name: str) -> int:
     """A number from the query; the first choice is not written there."""
     parts = dict(part.split("=") for part in query.lstrip("?").split("&"))
     return int(parts.get(name, 0))
+
+
+def test_the_link_of_a_chart_opens_it_in_sight(server: Server, visit: Visit) -> None:
+    """Copied from the chart's own menu, opened in a fresh browser: the same tab, the chart on the screen."""
+    page = visit(server, "memory?budget=Formats&batch=64")
+    chart = page.locator(".st-key-figure_formats")
+    chart.get_by_role("button", name="Data").click()
+    address = page.get_by_test_id("stPopoverBody").get_by_test_id("stCode").inner_text().strip()
+    fresh = visit(server, address.removeprefix(f"{server.address}/"))
+    expect(fresh.locator(".st-key-figure_formats")).to_be_in_viewport(ratio=0.9)
+    assert fresh.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_prints_without_sidebar_header_and_controls(
+    server: Server, visit: Visit, path: str
+) -> None:
+    page = visit(server, path)
+    page.emulate_media(media="print")
+    for name in ("stSidebar", "stHeader", "stButton", "stPopover", "stSelectbox", "stElementToolbar"):
+        for one in page.get_by_test_id(name).all():
+            expect(one).to_be_hidden()
+    expect(page.locator("[data-testid=stMain] h1").first).to_be_visible()
+    inside = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    assert page.evaluate("document.documentElement.scrollHeight") >= inside  # nothing scrolls on paper
+
+
+def test_nothing_covers_the_data_button(server: Server, visit: Visit) -> None:
+    page = visit(server, "memory")
+    figure = page.locator("[class*=st-key-figure_]").first
+    figure.hover()
+    for toolbar in figure.get_by_test_id("stElementToolbar").all():
+        expect(toolbar).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "?architecture=Mixtral-8x7B&rival=total&preset=batch&experts=16",
+        "?context=8192&write=256&architecture=DBRX",
+    ],
+)
+def test_a_link_of_names_survives_a_reload(server: Server, visit: Visit, link: str) -> None:
+    """Streamlit clears from the address what is no option: the scenario was gone when loaded again."""
+    page = visit(server, link)
+    headline = page.locator("[data-testid=stMain] h1").first
+    before = headline.inner_text()
+    assert "Qwen3-30B-A3B" not in before
+    page.reload()
+    expect(headline).to_have_text(before)

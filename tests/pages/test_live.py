@@ -245,3 +245,11 @@ def test_the_sweep_is_asked_only_when_its_tab_is_open(filled: AppTest, queue: Jo
     filled.session_state["view"] = "Quality against k"
     filled.select_slider(key="experts").set_value(32).run()
     assert [job.spec.lab for job in queue.list_jobs()] == ["topk_sweep"]
+
+
+@pytest.mark.parametrize("page", ["decide", "economics", "compare", "reviews", "accuracy", "architectures"])
+def test_a_page_that_needs_no_run_asks_for_none(filled: AppTest, queue: JobQueue, page: str) -> None:
+    filled.query_params["experts"] = "8"  # nobody ran that
+    open_page(filled, page)
+    assert not queue.list_jobs()
+    assert "Waiting to run here" not in " ".join(str(bar.text) for bar in filled.progress)

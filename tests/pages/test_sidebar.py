@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import sidebar
 from moe_core.scenario.link import spoken
 from moe_core.scenario.spec import Scenario, work
 from moe_core.settings import ROOT
@@ -120,6 +121,44 @@ def test_a_forged_widget_value_falls_back(filled: AppTest) -> None:
     filled.session_state["hardware"] = "H900"
     open_page(filled, "overview")
     assert (scenario(filled).precision, scenario(filled).hardware) == ("auto", "H100")
+
+
+def test_the_list_of_mixtures_says_size_and_experts(filled: AppTest) -> None:
+    open_page(filled, "overview")
+    listed = filled.selectbox(key="architecture").options
+    assert "Qwen3-30B-A3B · 30.5 B · top-8 of 128" in listed
+    assert "Mixtral-8x7B · 46.7 B · top-2 of 8" in listed
+    assert listed == sorted(listed, key=str.lower)
+
+
+@pytest.mark.parametrize("name", ["Mixtral-8x7B", "Mixtral-8x7B · 46.7 B · top-2 of 8"])
+def test_the_address_bar_has_the_list_s_words_and_a_link_the_name(filled: AppTest, name: str) -> None:
+    filled.query_params.update(architecture=name, experts="16")
+    open_page(filled, "overview")
+    assert (scenario(filled).architecture, scenario(filled).bank) == ("Mixtral-8x7B", (16, 2, 0))
+    assert not filled.warning
+
+
+@pytest.mark.parametrize(
+    ("link", "address"),
+    [
+        ({"experts": "16", "layer": "3"}, {"experts": "16", "layer": "3"}),
+        ({"rival": "total"}, {"rival": "made up: equal total parameters"}),
+        ({"rival": "Qwen3-32B", "skill": "expert"}, {"rival": "Qwen3-32B", "skill": "often"}),
+        ({"rival": "GPT-9"}, {"rival": "GPT-9"}),  # named as unusable, so it stays
+        (
+            {"context": "8192", "write": "256", "view": "Text"},
+            {"answer": "256", "prompt": "7936", "view": "Text"},
+        ),
+        ({"experts": "64", "edit": "false"}, {}),
+    ],
+)
+def test_a_link_is_sent_to_the_address_of_the_widgets(
+    filled: AppTest, link: dict[str, str], address: dict[str, str]
+) -> None:
+    found = sidebar._address({field: [value] for field, value in link.items()})
+    assert found == {field: [value] for field, value in address.items()}
+    assert sidebar._address(found) == found  # once is enough
 
 
 def test_choosing_an_architecture_sets_its_mixture(filled: AppTest) -> None:
@@ -253,3 +292,9 @@ def test_a_length_of_a_link_that_is_no_choice_is_kept(filled: AppTest) -> None:
     assert not [one.value for one in filled.warning if "prompt" in one.value]
     filled.select_slider(key="prompt").set_value(4096).run()
     assert scenario(filled).prompt == 4096
+
+
+def test_the_weights_of_a_link_are_those_of_the_verdict(filled: AppTest) -> None:
+    filled.query_params.update({"weights": "memory:2.5"})
+    open_page(filled, "overview")
+    assert ("memory", 2.5) in scenario(filled).weights
