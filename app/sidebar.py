@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from app import data, glossary, models
+from app.text import own_text
 from app.words import escape
 from moe_core.decide import rules
 from moe_core.errors import ConfigError
@@ -400,37 +401,8 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
         model = model if model in WORDS["model"] else DEFAULTS["model"]
         st.caption(escape(link.tested(Scenario(**values, model=model))))
         seq = _slider("seq", "Bytes a sequence")
-        text = _text()
+        text = own_text()
     return {"model": model, "seq": seq, "text": text}
-
-
-def _text() -> str | None:
-    """The user's own text: pasted, or uploaded into the same box. None reads the held-out corpus."""
-    st.text_area("Your own text", key="own_text", persist_state="session", height=140, max_chars=200_000)
-    st.file_uploader("or a text file (UTF-8)", key="own_file", on_change=_upload, max_upload_size=1)
-    if problem := st.session_state.get("own_problem"):
-        st.error(escape(problem), icon=":material/error:")
-    own = st.session_state.get("own_text") or ""
-    if not own:
-        st.caption("Reads the held-out corpus: eight kinds of text in turn.")
-        return None
-    text, problem = spec.check_text(own)
-    if problem:
-        st.error(escape(problem), icon=":material/error:")
-    else:
-        st.caption(f"Reads your text: {len(own.encode()):,} bytes. It stays on this machine.")
-    return text
-
-
-def _upload() -> None:
-    """Put an uploaded file into the text box, or say why not."""
-    file = st.session_state.get("own_file")
-    st.session_state["own_problem"] = None
-    if file is not None:
-        text, problem = spec.decode_text(file.name, file.getvalue())
-        st.session_state["own_problem"] = problem
-        if text is not None:
-            st.session_state["own_text"] = text
 
 
 # -- foot --------------------------------------------------------------------------------------------
