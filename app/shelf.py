@@ -49,6 +49,22 @@ def shelf(scenario: Scenario) -> None:
             attempt(partial(_keep, scenario, where or "", name, note))
 
 
+def save(scenario: Scenario) -> None:
+    """Keep the scenario in the sidebar under a name, to be opened again from Reviews."""
+    with st.popover("Save", icon=":material/bookmark:"):
+        name = st.text_input("Name", default_name(scenario), max_chars=80, key="save_name")
+        st.button(
+            "Save it", key="save_now", on_click=attempt_quietly, args=(partial(_saved, scenario, name),)
+        )
+        if done := st.session_state.pop("saved_as", None):
+            st.success(f"Kept as {escape(done)}; Reviews opens it again.", icon=":material/check:")
+
+
+def _saved(scenario: Scenario, name: str) -> None:
+    _keep(scenario, "", name, "")
+    st.session_state["saved_as"] = name
+
+
 def _keep(scenario: Scenario, where: str, name: str, note: str) -> None:
     store, author = data.door().store, st.session_state.get(AUTHOR, "")
     base = scenarios.read(store, where).latest if where else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import data, glossary, panels, permalink, sidebar
+from app import data, glossary, panels, permalink, shelf, sidebar
 from app.words import escape
 from moe_core.errors import MoEScopeError
 
@@ -31,6 +31,8 @@ def run(pages: Mapping[str, Sequence[Any]]) -> None:
     st.html(STATIC / "style.css")
     sidebar.redirect(page)
     sidebar.sidebar()
+    with st.sidebar:
+        shelf.save(sidebar.current())
     glossary.asked()
     permalink.start_page(page.url_path)
     panels.start_page()

@@ -125,7 +125,7 @@ def test_a_link_means_the_scenario(scenario: Scenario) -> None:
     assert side.of(spoken).case == resolve(scenario)
 
 
-@pytest.mark.parametrize("scenario", PUBLISHED[::3])
+@pytest.mark.parametrize("scenario", PUBLISHED)
 def test_commands_say_what_the_pages_say(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
     query, found = urlencode(link.parameters(scenario)), verdict(scenario)
     code = main(["decide", "--link", query, "--json"])
@@ -143,7 +143,7 @@ def test_commands_say_what_the_pages_say(scenario: Scenario, capsys: pytest.Capt
         assert rows[how]["text"] == compare.cell(how, mixture).text, how
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS[::4])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_economics_prices_what_the_verdict_prices(scenario: Scenario) -> None:
     found, recorded = verdict(scenario), hear(scenario.run_spec())
     if isinstance(found, str):
@@ -212,7 +212,7 @@ def shown_figures(one: Serving) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["overview", "decide"])
-@pytest.mark.parametrize("scenario", SCENARIOS[::2])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_overview_and_decide_say_the_answer(shown: Callable[..., str], scenario: Scenario, page: str) -> None:
     text, found = shown(scenario, page), verdict(scenario)
     if isinstance(found, str):
@@ -226,7 +226,7 @@ def test_overview_and_decide_say_the_answer(shown: Callable[..., str], scenario:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS[1::2])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_economics_and_memory_say_the_same_numbers(shown: Callable[..., str], scenario: Scenario) -> None:
     mixture, _ = sides(scenario)
     one = answer.served(mixture)
@@ -243,7 +243,7 @@ def test_economics_and_memory_say_the_same_numbers(shown: Callable[..., str], sc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", PUBLISHED[::3])
+@pytest.mark.parametrize("scenario", PUBLISHED)
 def test_compare_says_the_same_numbers(shown: Callable[..., str], scenario: Scenario) -> None:
     mixture, dense = sides(scenario)
     every = [one for one in (mixture, dense) if one is not None]

@@ -99,6 +99,18 @@ def _loudest(frame: pd.DataFrame, winner: str) -> str:
 def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
     """The margin over one input: tinted by who wins where, a rule where the scenario stands."""
     x = _axis(points, knob)
+    fits = points[points["winner"] != NEITHER].assign(model=points["winner"].map(_ROLE))
+    tints, names = _tinted(points, regions, x)
+    even, line, dots = _margins(fits, knob, x)
+    rule, word = _here(fits, knob, x)
+    counts = _counts(points, x)
+    chart = layers(tints, even, line, dots, rule, names, word, *counts, height=HEIGHT)
+    title = _story(regions, knob)
+    return draw(title, f"The margin over {knob.title}, modelled. {title}.", chart, points)
+
+
+def _tinted(points: pd.DataFrame, regions: pd.DataFrame, x: alt.X) -> tuple[alt.Chart, alt.Chart]:
+    """Who wins where, as tints, and the names of those that are wide enough."""
     shaded = regions.assign(model=regions["winner"].map(_ROLE), said=regions["winner"].map(_SAID))
     low, high = float(points["value"].min()), float(points["value"].max())
     shaded = shaded.assign(low=shaded["low"].clip(lower=low), high=shaded["high"].clip(upper=high))
@@ -116,8 +128,11 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
         alt.Chart(shaded).mark_text(align="left", baseline="top", dx=6, dy=6, fontWeight="bold"), "ink"
     )
     names = names.encode(x=alt.X("low:Q", scale=x["scale"]), y=alt.value(0), text=alt.Text("said:N"))
-    names = names.transform_filter(f"log(datum.high / datum.low) > {_room(low, high)}")
-    fits = points[points["winner"] != NEITHER].assign(model=points["winner"].map(_ROLE))
+    return tints, names.transform_filter(f"log(datum.high / datum.low) > {_room(low, high)}")
+
+
+def _margins(fits: pd.DataFrame, knob: Knob, x: alt.X) -> tuple[alt.Chart, alt.Chart, alt.Chart]:
+    """Where both are even, the margin as a dashed line, and its points."""
     y = alt.Y(
         "margin:Q", title="margin", scale=alt.Scale(domain=[-1.05, 1.05], nice=False),
         axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], labelExpr=SIDES),
@@ -128,24 +143,20 @@ def against(points: pd.DataFrame, regions: pd.DataFrame, knob: Knob) -> Figure:
         *(alt.Tooltip("winner:N"), *(alt.Tooltip(f"{name}:Q") for name in DEVICES)),
     ]
     line = paint(alt.Chart(fits).mark_line(strokeDash=[6, 4], strokeWidth=1.8), "ink", stroke=True)
-    line = line.encode(x=x, y=y)
-    dots = (
-        alt.Chart(fits)
-        .mark_point(size=45, filled=True, opacity=1)
-        .encode(x=x, y=y, color=roles(), tooltip=tip)
-    )
-    even = paint(alt.Chart(pd.DataFrame({"margin": [0.0]})).mark_rule(), "limit", stroke=True).encode(y=y)
+    dots = alt.Chart(fits).mark_point(size=45, filled=True, opacity=1)
+    even = paint(alt.Chart(pd.DataFrame({"margin": [0.0]})).mark_rule(), "limit", stroke=True)
+    return even.encode(y=y), line.encode(x=x, y=y), dots.encode(x=x, y=y, color=roles(), tooltip=tip)
+
+
+def _here(fits: pd.DataFrame, knob: Knob, x: alt.X) -> tuple[alt.Chart, alt.Chart]:
+    """A rule where the scenario stands, and its words where the line is not."""
     here = alt.Chart(pd.DataFrame({"value": [knob.now]})).encode(x=alt.X("value:Q", scale=x["scale"]))
     rule = paint(here.mark_rule(strokeDash=[2, 3]), "ink", stroke=True)
     beside = min(fits.to_dict("records"), key=lambda row: abs(math.log(row["value"] / knob.now)), default={})
-    low_free = beside.get("margin", 0) > 0  # the word goes where the line is not
+    low_free = beside.get("margin", 0) > 0
     place = {"baseline": "bottom", "y": "height", "dy": -44} if low_free else {"baseline": "top", "y": 24}
     word = paint(here.mark_text(align="left", dx=5, **place), "ink")
-    word = word.encode(text=alt.value("you are here"))
-    counts = _counts(points, x)
-    chart = layers(tints, even, line, dots, rule, names, word, *counts, height=HEIGHT)
-    title = _story(regions, knob)
-    return draw(title, f"The margin over {knob.title}, modelled. {title}.", chart, points)
+    return rule, word.encode(text=alt.value("you are here"))
 
 
 def _counts(points: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
@@ -200,17 +211,7 @@ SHOWN = 14
 def tornado(swings: pd.DataFrame, margin: float) -> Figure:
     """Bars between the margins at both ends of what is turned, the widest on top; ends say where they are."""
     data = swings.head(SHOWN)
-    ends = pd.concat(
-        [
-            data.assign(value=data[end], at=data[f"{end}_at"], other=data["high" if end == "low" else "low"])
-            for end in ("low", "high")
-        ],
-        ignore_index=True,
-    )
-    ends = ends.assign(
-        model=["mixture" if value > 0 else "dense" if value < 0 else "limit" for value in ends["value"]],
-        right=(ends["value"] > ends["other"]) | ((ends["value"] == ends["other"]) & ends.duplicated("name")),
-    )
+    ends = _both_ends(data)
     order = data["name"].tolist()
     y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, minExtent=170))
     wide = alt.Scale(domain=[-1.6, 1.6], nice=False)
@@ -243,6 +244,21 @@ def tornado(swings: pd.DataFrame, margin: float) -> Figure:
     )
     title = _title(data)
     return draw(title, f"Margins at both ends of each weight, input and error. {title}.", chart, swings)
+
+
+def _both_ends(data: pd.DataFrame) -> pd.DataFrame:
+    """A row an end of each bar: its margin, whose it is, and on which side its words stand."""
+    ends = pd.concat(
+        [
+            data.assign(value=data[end], at=data[f"{end}_at"], other=data["high" if end == "low" else "low"])
+            for end in ("low", "high")
+        ],
+        ignore_index=True,
+    )
+    return ends.assign(
+        model=["mixture" if value > 0 else "dense" if value < 0 else "limit" for value in ends["value"]],
+        right=(ends["value"] > ends["other"]) | ((ends["value"] == ends["other"]) & ends.duplicated("name")),
+    )
 
 
 def _tornado_words(right: bool) -> alt.Chart:

@@ -61,7 +61,6 @@ def test_a_changed_scenario_keeps_its_rival_and_preset(app: AppTest) -> None:
     assert (side.case.batch, side.case.aims.preset, side.case.aims.rival) == (5, "code", "sqrt")
 
 
-@pytest.mark.xfail(strict=False, reason="a failure is still told to every session: app/live")
 def test_a_failure_belongs_to_its_session(filled: AppTest, settings: Settings) -> None:
     """22: "time_limit_s ran out; allow more time" was shown to every new session."""
     queue = JobQueue(settings)

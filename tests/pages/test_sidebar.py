@@ -298,3 +298,11 @@ def test_the_weights_of_a_link_are_those_of_the_verdict(filled: AppTest) -> None
     filled.query_params.update({"weights": "memory:2.5"})
     open_page(filled, "overview")
     assert ("memory", 2.5) in scenario(filled).weights
+
+
+def test_a_scenario_is_saved_from_any_page(filled: AppTest) -> None:
+    open_page(filled, "memory")
+    filled.text_input(key="save_name").set_value("Ours").run()
+    filled.button(key="save_now").click().run()
+    assert not filled.exception
+    assert any("Kept as Ours" in one.value.replace("\\", "") for one in filled.success)
