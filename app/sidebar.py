@@ -17,9 +17,10 @@ from streamlit.navigation.page import StreamlitPage
 from app import data, glossary, models
 from app.text import own_text
 from app.words import escape
+from moe_core import registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError
-from moe_core.scenario import link, spec
+from moe_core.scenario import link, spec, subjects
 from moe_core.scenario.decision import dense_models
 from moe_core.scenario.spec import (
     ARCHITECTURE,
@@ -33,7 +34,6 @@ from moe_core.scenario.spec import (
     WORDS,
     Scenario,
 )
-from moe_core.scenario.subjects import Subject
 from moe_core.units import count
 
 STATE = "scenario_now"
@@ -215,7 +215,7 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         index=ordered.index(architectures[0]),
         key="architecture",
         bind="query-params",
-        format_func=_listed,
+        format_func=listed,
         on_change=_reset_knobs,
         label_visibility="collapsed",
         help="A published model, or one of your own: the Architectures page imports and edits them.",
@@ -239,18 +239,12 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
     return values
 
 
-def _listed(name: str) -> str:
-    """A mixture in the list, by name and size: `Qwen3-30B-A3B · 30.5 B · top-8 of 128`."""
-    own = models.mine().get(name)
-    return _label(own) if own else _published_label(name)
-
-
 @lru_cache(maxsize=256)
-def _published_label(name: str) -> str:
-    return _label(models.subject(name))
-
-
-def _label(subject: Subject) -> str:
+def listed(name: str) -> str:
+    """A mixture in the list: `Qwen3-30B-A3B · 30.5 B · top-8 of 128`; one of the session's own by name."""
+    if name not in registry.names():
+        return name
+    subject = subjects.published(name)
     shape = f"top-{subject.routing[1]} of {subject.routing[0]}" if subject.routing else "dense"
     return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
 
@@ -490,7 +484,7 @@ def _pick(
 
 
 _WORDS: dict[str, Callable[[str], str]] = {
-    "architecture": _listed,
+    "architecture": listed,
     "preset": _preset_words,
     "rival": _rival_words,
     "many": _many_words,

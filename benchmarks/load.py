@@ -28,12 +28,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import streamlit
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
+from app.sidebar import listed
 from benchmarks.store import RESULTS, environment
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
@@ -85,7 +87,10 @@ class Session:
 
     async def _rerun(self, knob: str, message: BackMsg) -> Moved:
         asked = message.rerun_script
-        asked.query_string, asked.page_name = f"architecture={self.architecture}", "economics"
+        asked.page_name = "economics"
+        asked.query_string = urlencode(
+            {"architecture": listed(self.architecture)}
+        )  # as the address bar has it
         asked.page_script_hash = self.page
         start = time.perf_counter()
         await self.socket.send(message.SerializeToString())

@@ -415,7 +415,6 @@ def test_a_deck_of_a_comparison_answers_first_and_says_words(count: int) -> None
     ("values", "named"),
     [
         ({"many": ["3"]}, "many (3)"),
-        ({"subject": ["Nope"]}, "subject (Nope)"),
         ({"rival": ["GPT-9"]}, "rival (GPT-9)"),
         ({"traffic": ["lots"]}, "traffic (lots)"),
         ({"colour": ["red"]}, "colour (red)"),

@@ -85,7 +85,7 @@ def test_a_failure_belongs_to_its_session(filled: AppTest, settings: Settings) -
         ("compare", {"a": "garbage"}, "garbage"),
         ("overview", {"many": "3"}, "many (3)"),
         ("decide", {"rival": "GPT-9"}, "rival (GPT-9)"),
-        ("overview", {"subject": "Nope"}, "subject (Nope)"),
+        ("architectures", {"subject": "Nope"}, "subject (Nope)"),
         ("economics", {"experts": "7"}, "experts (7)"),
         ("memory", {"traffic": "lots"}, "traffic (lots)"),
     ],

@@ -143,7 +143,7 @@ def test_the_edited_model_goes_into_the_scenario_and_to_memory(app: AppTest) -> 
     assert (scenario.experts, scenario.top_k) == (16, 2)
     app.switch_page("../pages/memory.py").run()
     assert not app.exception, app.exception
-    assert plain(app.title[0].value).startswith("Mixtral-8x7B, edited as given needs")
+    assert plain(app.title[0].value).startswith("Mixtral-8x7B, edited as given fits each of")
 
 
 def test_choosing_another_architecture_is_looked_at_too(app: AppTest) -> None:

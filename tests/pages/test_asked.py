@@ -15,7 +15,7 @@ BAD = (
     ("routing", "view", "nope", "must be one of Load, Text, Price"),
     ("memory", "budget", "nope", "Every device is used"),
     ("memory", "kv_format", "fp7", "must be one of bf16"),
-    ("memory", "tensor", "3", "1 is used"),
+    ("memory", "tensor", "3", "as served is used"),
     ("memory", "mix", "nope", "as the scenario is used"),
     ("speed", "timing", "nope", "Architecture or code is used"),
     ("architectures", "subject", "Nope", "must be a known subject; Qwen3-30B-A3B is used"),
