@@ -52,7 +52,7 @@ def shelf(scenario: Scenario) -> None:
 def save(scenario: Scenario) -> None:
     """Keep the scenario in the sidebar under a name, to be opened again from Reviews."""
     with st.popover("Save", icon=":material/bookmark:"):
-        name = st.text_input("Name", default_name(scenario), max_chars=80, key="save_name")
+        name = st.text_input("Save it as", default_name(scenario), max_chars=80, key="save_name")
         st.button(
             "Save it", key="save_now", on_click=attempt_quietly, args=(partial(_saved, scenario, name),)
         )

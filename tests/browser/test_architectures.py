@@ -39,7 +39,7 @@ def test_a_config_is_imported_and_its_experts_edited(server: Server, visit: Visi
     page.get_by_role("button", name="Use in the scenario").click()
     page.wait_for_url("**architecture=my-mixture**")
     page.get_by_role("link", name="Memory").click()
-    page.get_by_role("heading", name="my-mixture, edited as given").wait_for()
+    page.get_by_role("heading", level=1, name="my-mixture, edited as given").wait_for()
 
 
 def test_a_click_on_a_point_looks_at_that_model(server: Server, visit: Visit) -> None:

@@ -125,7 +125,11 @@ def test_everything_is_inside_its_slide(show: Any) -> None:
 @pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_text_leaves_its_slide(title: str, note: str, question: str) -> None:
-    values = {"title": f"x{title * 9}"[:150], "question": f"y{question * 9}"[:900], "notes": note * 20}
+    values = {
+        "title": f"x{title * 9}"[:150],
+        "question": f"y{question * 9}"[:900],
+        "notes": (note * 20)[:4_000],
+    }
     inside(opened(story.tell(saved(review(**values)))))
 
 
