@@ -111,6 +111,12 @@ def get(name: str) -> Record:
     return find("model", name, table, ((record.hf_id, record) for record in _all() if record.hf_id))
 
 
+def name_of(arch: Architecture) -> str | None:
+    """The name of the registered model that `arch` is, to the last field; None where it is nobody's."""
+    known = next((one for one in records() if one.name == arch.name), None)
+    return arch.name if known is not None and known.architecture == arch else None
+
+
 def parameters(record: Record) -> ParameterCount:
     """Total, active and components: closed form where it reaches, else the integers of the record."""
     if record.architecture is not None:

@@ -54,7 +54,7 @@ def _of_file(name: str, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any
     from moe_core.cli.hear import hear
     from moe_core.decide.pair import candidate
     from moe_core.decide.spec import DecideSpec
-    from moe_core.scenario.spec import test_run
+    from moe_core.scenario.spec import nearest_run
 
     values = _file(name) | said
     if work:
@@ -62,7 +62,7 @@ def _of_file(name: str, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any
     spec = DecideSpec.of(values)
     bank = candidate(spec.mixture).architecture.experts
     known = None if bank is None else (bank.count, bank.top_k, bank.shared)
-    return spec, hear(test_run(known, "carved", 256, spec.workload.batch, "auto"))
+    return spec, hear(nearest_run(known, "carved", 256, spec.workload.batch, "auto"))
 
 
 def _of_scenario(link: str | None, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any, Any]:

@@ -31,7 +31,7 @@ def completed(cases: Mapping[str, Resolved], found: Decided) -> dict[str, Resolv
 def _beside(other: Resolved, arch: Architecture) -> Resolved:
     """The same question of another model. A dense one has no experts to lay over devices."""
     split = other.parallel if arch.experts is not None or other.parallel.expert == 1 else Parallel()
-    named = {"label": _label(arch), "architecture": arch, "record": _record(arch)}
+    named = {"label": _label(arch), "architecture": arch, "record": registry.name_of(arch)}
     return other.model_copy(update={**named, "parallel": split, "run": None})
 
 
@@ -42,7 +42,7 @@ def _asked(found: Decided, arch: Architecture) -> Resolved:
     return Resolved(
         label=_label(arch),
         architecture=arch,
-        record=_record(arch),
+        record=registry.name_of(arch),
         hardware=spec.device.name,
         capacity=spec.device.capacity,
         batch=work.batch,
@@ -62,13 +62,7 @@ def _asked(found: Decided, arch: Architecture) -> Resolved:
 
 
 def _label(arch: Architecture) -> str:
-    return f"{arch.name} {'as given' if _record(arch) is None else 'as published'}"[:400]
-
-
-def _record(arch: Architecture) -> str | None:
-    """The name that the registry has it by, if it is the same model."""
-    known = any(one.name == arch.name and one.architecture == arch for one in registry.records())
-    return arch.name if known else None
+    return f"{arch.name} {'as given' if registry.name_of(arch) is None else 'as published'}"[:400]
 
 
 def _free(name: str, taken: Mapping[str, Resolved]) -> str:

@@ -37,8 +37,8 @@ from moe_core.scenario.spec import (
     Scenario,
     brings,
     describe,
+    nearest_run,
     targets,
-    test_run,
 )
 from moe_core.specs import Architecture
 
@@ -193,7 +193,7 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     bank = _asked(values, case)
     case = case.model_copy(update={"aims": _aims(values, case, bank)})
     seq = _whole("seq", values["seq"])
-    run = test_run(bank, values["model"], seq, case.batch, values["precision"])
+    run = nearest_run(bank, values["model"], seq, case.batch, values["precision"])
     case = case.model_copy(update={"run": run})
     given = line(values["name"], 80) or default_name(case)
     said = of_case(given, case, values).parameters
@@ -455,7 +455,7 @@ def _architecture(case: Resolved) -> dict[str, str]:
     arch = case.architecture
     if arch is None:
         return {"architecture": str(case.record)}
-    if any(record.architecture == arch for record in registry.records() if record.name == arch.name):
+    if registry.name_of(arch) is not None:
         return {"architecture": arch.name}
     return {"architecture": arch.name, "own": pack(arch)}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
+from moe_core import registry
 from moe_core.decide.pair import pair
 from moe_core.errors import MoEScopeError
 from moe_core.provenance import Provenance
+from moe_core.scenario.decision import folk
 from moe_core.scenario.resolved import Resolved
 from moe_core.specs import Architecture
 
@@ -67,7 +69,7 @@ def _rival(mixture: Resolved, beside: Architecture | None) -> dict[str, Any]:
     assert mixture.architecture is not None, "it has experts"
     aims = mixture.aims
     own: dict[str, Any] = (
-        {"dense": None, "rule": _rule(mixture.architecture)}
+        {"dense": None, "rule": folk(_named(mixture.architecture))}
         if aims is None or aims.dense is aims.rule is None
         else {"dense": aims.dense, "rule": aims.rule}
     )
@@ -82,15 +84,4 @@ def _rival(mixture: Resolved, beside: Architecture | None) -> dict[str, Any]:
 
 def _named(arch: Architecture) -> str | Architecture:
     """By name where the name says it all: published pairs are known by name."""
-    from moe_core import registry
-
-    known = any(one.name == arch.name and one.architecture == arch for one in registry.records())
-    return arch.name if known else arch
-
-
-def _rule(mixture: Architecture) -> Literal["published", "sqrt"]:
-    """How a mixture's dense rival is found when the comparison has none."""
-    from moe_core.decide import rules
-
-    known = any(pair.mixture == mixture.name for pair in rules.known_pairs())
-    return "published" if known and isinstance(_named(mixture), str) else "sqrt"
+    return registry.name_of(arch) or arch

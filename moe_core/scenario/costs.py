@@ -145,12 +145,15 @@ def step(of: Study, who: Priced, batch: int, phase: Phase = "decode") -> Predict
 
     Decode: the answer's seconds, which the parts share out. Prefill: whole prompts, all at once.
     """
-    one = answer.required(served(of, who, batch))
+    return _predicted(answer.required(served(of, who, batch)), phase)
+
+
+def _predicted(one: Serving, phase: Phase) -> Prediction:
     return answer.step(one) if phase == "decode" else answer.prompts(one)
 
 
 def steps(of: Study, phase: Phase, batches: Sequence[int] = BATCHES) -> pd.DataFrame:
-    """A row a model and batch that fits: `STEPS`, distinct, source, devices."""
+    """A row a model and batch that fits: `STEPS`, distinct, source, devices, rate (decoding alone)."""
     rows: list[dict[str, Any]] = []
     for who in of.subjects:
         with suppress(InfeasibleError):  # larger batches do not fit either
@@ -160,13 +163,14 @@ def steps(of: Study, phase: Phase, batches: Sequence[int] = BATCHES) -> pd.DataF
 
 
 def _row(of: Study, who: Priced, batch: int, phase: Phase) -> dict[str, Any]:
-    found = step(of, who, batch, phase)
+    one = answer.required(served(of, who, batch))
+    found = _predicted(one, phase)
     known = {name: getattr(found, name) for name in STEPS[4:]}
     return {
         **{"name": who.name, "model": who.model, "batch": batch, "phase": phase},
         **known,
         **{"distinct": found.distinct_experts, "source": found.source},
-        "devices": served(of, who, batch).devices,
+        **{"devices": one.devices, "rate": answer.rate(one)},
     }
 
 
@@ -181,12 +185,10 @@ def parts(of: Study, phase: Phase, batches: Iterable[int]) -> pd.DataFrame:
 
 
 def rates(frame: pd.DataFrame, price: float) -> pd.DataFrame:
-    """`steps` with tokens a second of one device, and dollars for a million tokens with their interval."""
-    each = frame["batch"] / frame["seconds"] / frame["devices"]
+    """Decoding `steps` with dollars for a million tokens, decoding alone, and their interval."""
     dollars = price / economics.HOUR * 1e6
     return frame.assign(
-        rate=each,
-        dollars=dollars / each,
+        dollars=dollars / frame["rate"],
         dollars_low=dollars * frame["devices"] * frame["lower"] / frame["batch"],
         dollars_high=dollars * frame["devices"] * frame["upper"] / frame["batch"],
     )

@@ -61,7 +61,7 @@ def _rival(scenario: Scenario) -> dict[str, Any]:
         return {"dense": scenario.rival}
     plain = scenario._replace(experts=None, top_k=None, shared=None)
     published = _mixture(plain)
-    rule = scenario.rival if scenario.rival in RULES else _folk(published)
+    rule = scenario.rival if scenario.rival in RULES else folk(published)
     if not scenario.edited:
         return {"rule": rule}
     dense = pair(DecideSpec(mixture=published, rule=rule)).of("dense")  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def _rival(scenario: Scenario) -> dict[str, Any]:
     return {"dense": dense.name if registered else dense.architecture}  # the user's own pair from here on
 
 
-def _folk(mixture: str | Architecture) -> str:
+def folk(mixture: str | Architecture) -> str:
     """What its makers set beside it; where they did not, the folk rule."""
     return "published" if any(known.mixture == mixture for known in rules.known_pairs()) else "sqrt"
 
