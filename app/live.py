@@ -2,10 +2,10 @@
 
 A change of the scenario submits a run by itself. What this session asked before and no longer needs is
 cancelled; another session that waits for the same question simply asks again. A run starts only while a
-page looks at it, so closed tabs leave nothing behind. A failure is shown to whoever saw the run under way;
-another session asks again, once. Until the answer is
-there, pages show a stand-in: the same question recorded elsewhere, this session's last result, or
-the nearest shipped run. The routing of a run is there before the rest of it, and shown at once.
+page looks at it, so closed tabs leave nothing queued. A failure is shown to whoever saw the run under way;
+another session asks again, once. Until the answer is there, pages show a stand-in: the same question
+recorded elsewhere, this session's last result, or the nearest shipped run. The routing of a run is there
+before the rest of it, and shown at once.
 """
 
 from __future__ import annotations

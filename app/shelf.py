@@ -51,18 +51,22 @@ def shelf(scenario: Scenario) -> None:
 
 def save(scenario: Scenario) -> None:
     """Keep the scenario in the sidebar under a name, to be opened again from Reviews."""
+    usual = default_name(scenario)
     with st.popover("Save", icon=":material/bookmark:"):
-        name = st.text_input("Save it as", default_name(scenario), max_chars=80, key="save_name")
-        st.button(
-            "Save it", key="save_now", on_click=attempt_quietly, args=(partial(_saved, scenario, name),)
-        )
+        name = st.text_input("Save it as", max_chars=80, placeholder=usual, key="save_name") or usual
+        st.button("Save it", key="save_now", on_click=_saved, args=(scenario, name))
         if done := st.session_state.pop("saved_as", None):
             st.success(f"Kept as {escape(done)}; Reviews opens it again.", icon=":material/check:")
+        if refused := st.session_state.pop("save_problem", None):  # not the page's own: it shows here
+            st.error(escape(refused), icon=":material/error:")
 
 
 def _saved(scenario: Scenario, name: str) -> None:
-    _keep(scenario, "", name, "")
-    st.session_state["saved_as"] = name
+    try:
+        _keep(scenario, "", name, "")
+        st.session_state["saved_as"] = name
+    except MoEScopeError as error:
+        st.session_state["save_problem"] = str(error)
 
 
 def _keep(scenario: Scenario, where: str, name: str, note: str) -> None:

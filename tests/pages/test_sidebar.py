@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import sidebar
+from moe_core.errors import StoreError
 from moe_core.scenario.link import spoken
 from moe_core.scenario.spec import Scenario, work
 from moe_core.settings import ROOT
@@ -306,3 +307,16 @@ def test_a_scenario_is_saved_from_any_page(filled: AppTest) -> None:
     filled.button(key="save_now").click().run()
     assert not filled.exception
     assert any("Kept as Ours" in one.value.replace("\\", "") for one in filled.success)
+
+
+def test_a_scenario_that_cannot_be_saved_says_why_where_it_was_asked(
+    filled: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    open_page(filled, "overview")
+    monkeypatch.setattr("moe_core.store.scenarios.save", refuse)
+    filled.button(key="save_now").click().run()
+    assert not filled.exception
+    assert [one.value for one in filled.error] == ["the disk is full"]
