@@ -78,13 +78,9 @@ def _distance(spec: RunSpec, one: Heard) -> float:
     """Doublings between two questions: experts and top-k count fully, batch and length a quarter."""
     run = one.run.manifest.spec
     doublings = {name: abs(log2(run[name] / getattr(spec, name))) for name in ("top_k", "batch", "seq")}
-    experts = abs(log2(_experts(one.run) / spec.experts))
+    experts = abs(log2(facts.experts(one.run.manifest) / spec.experts))
     shared = 0.5 * abs(run["shared"] - spec.shared)
     return experts + doublings["top_k"] + shared + 0.25 * (doublings["batch"] + doublings["seq"])
-
-
-def _experts(run: Bundle) -> int:
-    return facts.experts(run.manifest)
 
 
 def _load(run: Bundle) -> tuple[float, ...]:
@@ -94,5 +90,5 @@ def _load(run: Bundle) -> tuple[float, ...]:
     pairs = counted.aggregate([("expert", "count")]).to_pydict()
     layers: dict[int, list[float]] = {}
     for layer, expert, many in zip(pairs["layer"], pairs["expert"], pairs["expert_count"], strict=True):
-        layers.setdefault(layer, [0.0] * _experts(run))[expert] = float(many)
+        layers.setdefault(layer, [0.0] * facts.experts(run.manifest))[expert] = float(many)
     return economics.ranked([layers[layer] for layer in sorted(layers)])

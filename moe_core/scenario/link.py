@@ -93,10 +93,7 @@ def scenario(values: Mapping[str, str]) -> Scenario:
         "hardware": _device(str(said.get("hardware", HARDWARE))),
         "rival": rival(str(said.get("rival", AUTO))),
         "weights": weights(str(said.get("weights", ""))),
-        **{
-            name: _count(name, said[name], 0 if name == "cached" else 1)
-            for name in ("batch", "prompt", "answer")
-        },
+        **{name: _count(name, said[name], 1) for name in ("batch", "prompt", "answer")},
         "cached": _count("cached", said["cached"], 0),
         **{name: _count(name, said[name], name != "shared") for name in KNOBS if said.get(name)},
         "devices": None if many == AUTO else _count("many", many, 1),

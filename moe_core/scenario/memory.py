@@ -1,4 +1,4 @@
-"""Capacity: the scenario's architecture in chosen formats, split over devices.
+"""Memory: the scenario as it is served, or in chosen formats and splits: what a device holds.
 
 Everything answers for the fullest device, in bytes. A tenth of each is left to framework and
 fragmentation. No Streamlit here.
