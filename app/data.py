@@ -190,25 +190,47 @@ def bundle_path(run_id: str) -> Path | None:
 
 def answer(spec: RunSpec) -> str | None:
     """The run made here that answers this question with this code; None if there is none yet."""
-    found = queries.latest(door().store, question_id(spec))
-    return found if found and run(found).reference is None else None
+    return _found("answer", spec)
 
 
 def routing_of(spec: RunSpec) -> str | None:
     """The run made here whose routing answers this question, even if the rest is still being measured."""
-    found = queries.latest(door().store, question_id(spec), whole=False)
-    return found if found and run(found).reference is None else None
+    return _found("routing", spec)
 
 
 def same_question(spec: RunSpec) -> str | None:
     """The newest run of the same spec by any version on any device; own runs before shipped ones."""
-    return queries.latest_for_spec(door().store, spec)
+    return _found("same", spec)
 
 
 def nearest(spec: RunSpec) -> str | None:
     """The run most like `spec`, a shipped one if there is any."""
-    store = door().store
-    return queries.nearest(store, spec) or queries.nearest(store, spec, reference_only=False)
+    return _found("nearest", spec)
+
+
+def _found(what: str, spec: RunSpec) -> str | None:
+    return _looked_up(what, door().store.state, spec.fingerprint(), spec)
+
+
+@st.cache_data(show_spinner=False, max_entries=4_096)
+def _looked_up(what: str, state: str, question: str, _spec: RunSpec) -> str | None:
+    """Asked once until somebody writes: a rerun wants the same run for its heatmap and for its verdict."""
+    return _LOOKUPS[what](door().store, _spec)
+
+
+def _own(store: Store, spec: RunSpec, whole: bool) -> str | None:
+    found = queries.latest(store, question_id(spec), whole=whole)
+    return found if found and queries.run(store, found).reference is None else None
+
+
+_LOOKUPS: dict[str, Callable[[Store, RunSpec], str | None]] = {
+    "answer": lambda store, spec: _own(store, spec, True),
+    "routing": lambda store, spec: _own(store, spec, False),
+    "same": queries.latest_for_spec,
+    "nearest": lambda store, spec: (
+        queries.nearest(store, spec) or queries.nearest(store, spec, reference_only=False)
+    ),
+}
 
 
 def exists(run_id: str) -> bool:
@@ -295,15 +317,9 @@ def validated(values: dict[str, Any]) -> RunSpec | None:
 def hears(spec: RunSpec) -> Run | None:
     """The run whose recorded load is put on the full size: this question's own, else the nearest there is."""
     with suppress(ConfigError):
-        found = _hears(str(door().settings.data_dir), spec.fingerprint(), spec)
-        return run(found) if found and exists(found) else None
+        found = answer(spec) or same_question(spec) or nearest(spec)
+        return run(found) if found else None
     return None
-
-
-@st.cache_data(show_spinner=False, max_entries=512, ttl=5.0)
-def _hears(place: str, question: str, _spec: RunSpec) -> str | None:
-    """Looked up again after five seconds: a run that lands is not missed for long."""
-    return answer(_spec) or same_question(_spec) or nearest(_spec)
 
 
 def recorded(of: Run) -> Recorded:

@@ -62,6 +62,14 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
         os._exit(1)  # an exception here would bury the sentence under three frameworks' stack traces
 
 
+def modules() -> list[str]:
+    """Everything that a page may load: the rooms of the pages too, the entry point and this file apart."""
+    here = Path(__file__).parent
+    found = (path.relative_to(here.parent).with_suffix("") for path in sorted(here.rglob("*.py")))
+    every = [".".join(path.parts) for path in found if path.name != "__init__"]
+    return [name for name in every if name not in ("app.main", "app.server")]
+
+
 def _settle() -> None:
     """Load what the pages need before the first visitor asks, and keep the collector out of it.
 
@@ -69,9 +77,8 @@ def _settle() -> None:
     of every rerun (`runner.postScriptGC` is off for the same reason). What is kept of answers grows with use
     and dies late: it is walked a tenth as often as Python would.
     """
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in ("__init__", "main", "server"):
-            import_module(f"app.{path.stem}")
+    for name in modules():
+        import_module(name)
     tables.preload()
     gc.collect()
     gc.freeze()

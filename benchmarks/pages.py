@@ -95,7 +95,7 @@ def _knob(page: str, key: str, tab: str, widget: str, values: Iterable[Any]) -> 
         cpu.append(time.process_time() - start_cpu)
         assert not app.exception, app.exception
     spread = {"median_s": statistics.median(wall), "min_s": min(wall), "max_s": max(wall)}
-    return spread | {"cpu_s": statistics.median(cpu), "reruns": len(wall), "each_cpu_s": cpu}
+    return spread | {"cpu_s": statistics.median(cpu), "reruns": len(wall), "each_s": wall, "each_cpu_s": cpu}
 
 
 def _turn(app: AppTest, widget: str) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import duckdb
 import pandas as pd
@@ -42,6 +43,12 @@ class Store:
         self._writing = threading.Lock()
         self.settings = settings
         self.notices = notices
+        self._opened, self._written = uuid4().hex, 0
+
+    @property
+    def state(self) -> str:
+        """Another word after every write: what was looked up under one still holds while it is the same."""
+        return f"{self._opened}/{self._written}"
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -100,6 +107,7 @@ class Store:
             try:
                 yield cursor
                 cursor.execute("COMMIT")
+                self._written += 1
             except BaseException:
                 _roll_back(cursor)
                 raise

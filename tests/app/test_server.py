@@ -207,3 +207,11 @@ def test_icons_are_local_files() -> None:
     from app import shell
 
     assert {path.name for path in Path(shell.STATIC).iterdir()} == {"favicon.png", "logo.svg", "style.css"}
+
+
+def test_pages_are_loaded_before_the_first_visitor() -> None:
+    """A page's modules stand in its own room: a walk that stays on the top floor would miss them all."""
+    found = server.modules()
+    rooms = {path.stem for path in (ROOT / "pages").glob("*.py")}
+    assert {f"app.{room}.view" for room in rooms} <= set(found)
+    assert not {"app.main", "app.server"} & set(found)

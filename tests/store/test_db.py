@@ -272,3 +272,16 @@ def test_a_full_disk_at_the_start_is_a_sentence_and_no_damage(
     store = Store.open(settings)
     assert store.notices == ()
     store.close()
+
+
+def test_its_state_changes_with_every_write_and_with_nothing_else(store: Store) -> None:
+    before = store.state
+    store.rows("SELECT 1")
+    assert store.state == before
+    with store.transaction() as cursor:
+        cursor.execute("SELECT 1")
+    after = store.state
+    assert after != before
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        raise ZeroDivisionError
+    assert store.state == after  # nothing was written
