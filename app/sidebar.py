@@ -241,11 +241,11 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def listed(name: str) -> str:
-    """A mixture in the list: `Qwen3-30B-A3B · 30.5 B · top-8 of 128`; one of the session's own by name."""
+    """A mixture in the list: `Qwen3-30B-A3B · 30.5 B · 128/8`, experts and top-k; one's own by name."""
     if name not in registry.names():
         return name
     subject = subjects.published(name)
-    shape = f"top-{subject.routing[1]} of {subject.routing[0]}" if subject.routing else "dense"
+    shape = f"{subject.routing[0]}/{subject.routing[1]}" if subject.routing else "dense"
     return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
 
 

@@ -127,12 +127,12 @@ def test_a_forged_widget_value_falls_back(filled: AppTest) -> None:
 def test_the_list_of_mixtures_says_size_and_experts(filled: AppTest) -> None:
     open_page(filled, "overview")
     listed = filled.selectbox(key="architecture").options
-    assert "Qwen3-30B-A3B · 30.5 B · top-8 of 128" in listed
-    assert "Mixtral-8x7B · 46.7 B · top-2 of 8" in listed
+    assert "Qwen3-30B-A3B · 30.5 B · 128/8" in listed
+    assert "Mixtral-8x7B · 46.7 B · 8/2" in listed
     assert listed == sorted(listed, key=str.lower)
 
 
-@pytest.mark.parametrize("name", ["Mixtral-8x7B", "Mixtral-8x7B · 46.7 B · top-2 of 8"])
+@pytest.mark.parametrize("name", ["Mixtral-8x7B", "Mixtral-8x7B · 46.7 B · 8/2"])
 def test_the_address_bar_has_the_list_s_words_and_a_link_the_name(filled: AppTest, name: str) -> None:
     filled.query_params.update(architecture=name, experts="16")
     open_page(filled, "overview")
