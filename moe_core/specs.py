@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moe_core.errors import ConfigError
+from moe_core.formats import Format
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 RouterKind = Literal[
@@ -192,8 +193,32 @@ class Extras(Spec):
         return self
 
 
+class Precision(Spec):
+    """The format of a model's weights, and of the components that differ from it."""
+
+    default: Format = "bf16"
+    embedding: Format | None = None
+    head: Format | None = None
+    attention: Format | None = None
+    ffn: Format | None = None
+    experts: Format | None = None
+    shared: Format | None = None
+    router: Format | None = None
+    norms: Format | None = None
+    mixer: Format | None = None
+    other: Format | None = None
+
+    def of(self, component: str) -> Format:
+        """The format of `component`, a field of `params.Breakdown`."""
+        chosen: Format | None = getattr(self, component)
+        return chosen or self.default
+
+
 class Architecture(Spec):
-    """A decoder-only transformer, dense or mixture. `experts=None` is dense."""
+    """A decoder-only transformer, dense or mixture. `experts=None` is dense.
+
+    stored, stored_kv: the formats that its makers publish its weights in, and want its cache in.
+    """
 
     name: str = "custom"
     hidden: Size
@@ -210,6 +235,8 @@ class Architecture(Spec):
     rope_theta: float = 10_000.0
     max_positions: Annotated[int, Field(ge=1, le=100_000_000)] = 4096
     extras: Extras = Extras()
+    stored: Precision = Precision()
+    stored_kv: Format = "bf16"
 
     @model_validator(mode="after")
     def _layout(self) -> Self:

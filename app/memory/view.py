@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,7 +16,7 @@ from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import WIDEST, usable
-from moe_core.perf.precision import MIXES, Format, Precision
+from moe_core.perf.precision import BITS, MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
 from moe_core.scenario import memory
@@ -26,7 +26,7 @@ from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import WEIGHTS
 from moe_core.units import GIGA, count
 
-FORMATS: tuple[Format, ...] = get_args(Format)
+FORMATS: tuple[Format, ...] = tuple(BITS)
 CACHE: tuple[Format, ...] = ("bf16", "fp16", "fp8", "int8", "int4", "nvfp4", "fp32")
 COMPONENTS = {
     "experts": "Routed experts",

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from moe_core.perf import gemm
 from moe_core.perf.attention_time import Heads
 from moe_core.perf.params import index_layers
-from moe_core.perf.precision import Format, Precision, width
+from moe_core.perf.precision import Format, Precision, kind, width
 from moe_core.perf.shard import Parallel
 from moe_core.specs import GQA, MLA, Architecture, DeltaNet, Experts, Indexer, Size, Spec
 
@@ -240,7 +240,9 @@ def small_kernels(arch: Architecture) -> int:
 def block_products(found: list[Op]) -> int:
     """Products whose inputs are scaled by blocks first, one more kernel each (DeepSeek-V3, section 3.3)."""
     scaled = ((op.kernel, op.times) for op in found)
-    return sum(n for kernel, n in scaled if isinstance(kernel, Product | Bank) and kernel.form == "fp8_block")
+    return sum(
+        n for kernel, n in scaled if isinstance(kernel, Product | Bank) and kind(kernel.form) == "fp8_block"
+    )
 
 
 class _Case(NamedTuple):

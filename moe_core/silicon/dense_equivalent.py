@@ -148,8 +148,8 @@ def _modelled(
     place: Place, form: str, hidden: int, gates: int, tokens: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     times = [
-        product(Product(tokens, gates * w, hidden, form), place).seconds  # type: ignore[arg-type]
-        + product(Product(tokens, hidden, w, form), place).seconds  # type: ignore[arg-type]
+        product(Product(tokens, gates * w, hidden, form), place).seconds
+        + product(Product(tokens, hidden, w, form), place).seconds
         for w in _MODEL_WIDTHS
     ]
     return tuple(map(float, _MODEL_WIDTHS)), tuple(times)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from moe_core.perf import attention_time, comm, gemm
-from moe_core.perf.precision import width
+from moe_core.perf.precision import KINDS, kind, width
 from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, StateUpdate
 from moe_core.silicon import constants, tables
 from moe_core.silicon.layer import bank
@@ -32,7 +32,23 @@ def time(kernel: Kernel, place: Place, load: tuple[float, ...] | None = None) ->
 @lru_cache(maxsize=100_000, typed=True)  # typed: kernels of two kinds may hold the same numbers
 def _time(kernel: Kernel, place: Place, load: tuple[float, ...] | None) -> KernelTime:
     """Steps share most kernels: those of two histories all but attention, of two mixtures all but experts."""
+    if isinstance(kernel, Product | Bank) and kernel.form not in KINDS:
+        return _restored(time(kernel._replace(form=kind(kernel.form)), place, load), kernel.form)
     return bank(kernel, place, load) if isinstance(kernel, Bank) else _TIMES[type(kernel)](kernel, place)
+
+
+def _restored(found: KernelTime, form: str) -> KernelTime:
+    """The same kernel over weights of another width: where memory binds, its seconds follow its bytes."""
+    factor = width(form) / width(kind(form))
+    if found.memory_s < found.compute_s:
+        return found._replace(bytes=found.bytes * factor, memory_s=found.memory_s * factor)
+    return found._replace(
+        seconds=found.seconds * factor,
+        bytes=found.bytes * factor,
+        memory_s=found.memory_s * factor,
+        measured=False,
+        spread=found.spread + BETWEEN,
+    )
 
 
 # -- products --------------------------------------------------------------------------------------

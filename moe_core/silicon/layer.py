@@ -18,7 +18,7 @@ from moe_core.perf.benchmark_load import Mend
 from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.expert_load import Load, expected
 from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, overhead, roof, seconds, work
-from moe_core.perf.precision import BITS
+from moe_core.perf.precision import kind, width
 from moe_core.perf.step_time import Bank
 from moe_core.silicon import constants, systems, tables
 from moe_core.silicon.constants import LayerFit
@@ -39,12 +39,13 @@ _NEAREST = {
     "mxfp4": "int4",
     "fp8_block": "fp8",
 }
+_MIXED = "mxfp4_a8"  # the weights of mxfp4, met by 8-bit activations
 # Stages of formats that run the same weights; within a stage the fastest. vLLM's kernel for one 8-bit scale a
 # tensor is four times slower than 16 bits on Hopper; 4-bit weights meet 8-bit activations where they can.
 _ALTERNATIVES: dict[str, tuple[tuple[str, ...], ...]] = {
     "fp8": (("fp8", "fp8_block"),),
     "fp8_block": (("fp8_block",), ("fp8",)),
-    "mxfp4": (("mxfp4_a8",), ("mxfp4",)),
+    "mxfp4": ((_MIXED,), ("mxfp4",)),
     "fp16": (("bf16",),),
     "fp32": (("bf16",),),
 }
@@ -138,7 +139,7 @@ def _check(case: LayerCase) -> None:
 def _place(hardware: Hardware, dtype: str, framework: str) -> _Group:
     """The group to take constants from: the format asked for, else the nearest that was fitted."""
     system = systems.of(hardware)
-    form = _form(system.name, framework, dtype)
+    form = _form(system.name, framework, dtype if dtype == _MIXED else kind(dtype))
     peak = hardware.peak(multiplied(dtype))
     of = Machine(hardware.bandwidth, peak, CACHES[system.name], weight_bytes(dtype))
     return _Group(system.name, framework, form, system.own, of)
@@ -238,13 +239,12 @@ def machine(system: str, dtype: str) -> Machine:
 
 def weight_bytes(dtype: str) -> float:
     """Bytes of a stored weight, scales included."""
-    stored = {"mxfp4_a8": "mxfp4"}.get(dtype, dtype)  # 8-bit activations, the same weights
-    return float({str(form): bits for form, bits in BITS.items()}[stored]) / 8
+    return width("mxfp4" if dtype == _MIXED else dtype)
 
 
 def multiplied(dtype: str) -> str:
     """The format of the products: 4-bit weights alone are widened to 16 bits first."""
-    return {"mxfp4": "bf16", "int4": "bf16", "mxfp4_a8": "fp8"}.get(dtype, dtype)
+    return "fp8" if dtype == _MIXED else {"mxfp4": "bf16", "int4": "bf16"}.get(kind(dtype), kind(dtype))
 
 
 def mend(system: str, framework: str) -> Mend:
