@@ -40,12 +40,13 @@ def _time(kernel: Kernel, place: Place, load: tuple[float, ...] | None) -> Kerne
 def _restored(found: KernelTime, form: str) -> KernelTime:
     """The same kernel over weights of another width: where memory binds, its seconds follow its bytes."""
     factor = width(form) / width(kind(form))
-    if found.memory_s < found.compute_s:
-        return found._replace(bytes=found.bytes * factor, memory_s=found.memory_s * factor)
+    seconds, memory = found.seconds, found.memory_s * factor
+    if found.memory_s > found.compute_s:
+        seconds = max(seconds * factor, found.compute_s)
     return found._replace(
-        seconds=found.seconds * factor,
+        seconds=max(seconds, memory),
         bytes=found.bytes * factor,
-        memory_s=found.memory_s * factor,
+        memory_s=memory,
         measured=False,
         spread=found.spread + BETWEEN,
     )
