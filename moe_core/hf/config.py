@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
+from moe_core.hf.modules import matrices
 from moe_core.hf.quantisation import published
 from moe_core.hf.reader import Missing, Unsupported, language, short
 from moe_core.hf.sparse import SPARSE
-from moe_core.perf.precision import Precision
 from moe_core.specs import Architecture
 
 __all__ = ["Imported", "Missing", "Unsupported", "architecture", "family", "load"]
@@ -25,20 +25,26 @@ FAMILIES = DENSE | SPARSE
 
 
 class Imported(NamedTuple):
-    """A config understood: the architecture, the formats its checkpoint is stored in, what to mention."""
+    """A config understood: the architecture with the formats it is stored in, and what to mention."""
 
     architecture: Architecture
-    precision: Precision
     notes: tuple[str, ...]
 
 
-def load(config: Mapping[str, Any], name: str = "imported") -> Imported:
-    """Architecture, stored formats and notes of `config`. Raises Unsupported or ConfigError."""
+def load(
+    config: Mapping[str, Any], name: str = "imported", beside: Mapping[str, Any] | None = None
+) -> Imported:
+    """Architecture, stored formats and notes of `config`. Raises Unsupported or ConfigError.
+
+    `beside`: the hf_quant_config.json of the same folder, where there is one.
+    """
     notes = []
     if language(config).nested:
         notes.append("text model only: vision and audio encoders are not counted")
-    precision, note = published(config)
-    return Imported(architecture(config, name), precision, tuple(notes + ([note] if note else [])))
+    arch = architecture(config, name)
+    found = published(config, matrices(arch), beside)
+    stored = {"stored": found.precision, "stored_kv": found.kv}
+    return Imported(arch.model_copy(update=stored), (*notes, *found.notes))
 
 
 def architecture(config: Mapping[str, Any], name: str = "imported") -> Architecture:

@@ -1,119 +1,212 @@
-"""The formats a checkpoint is stored in, from `quantization_config` of its config.json.
+"""The formats a checkpoint is stored in: from the blocks of its config.json, or of the file beside it.
 
-Schemes name the modules they leave alone, by pattern or layer by layer; a component that is left alone in
-at least half of the layers counts as 16-bit. Embedding, head, router and norms stay in 16 bits in every
-published scheme read for this file.
+A scheme (`schemes`) names modules; a model has matrices (`modules`). Each matrix gets its format, and each
+component what its matrices have: one format, or the average of several, as in `nvfp4@9.2`. Embedding, head,
+router and norms stay as they were trained unless a scheme says otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
 
+from moe_core.formats import Format, kind, stored
+from moe_core.hf import schemes
+from moe_core.hf.modules import Matrix, plain
 from moe_core.hf.reader import language
-from moe_core.perf.precision import Format, Precision
+from moe_core.hf.schemes import Scheme, Unknown, brief
+from moe_core.specs import Precision
 
-_KEPT: dict[str, Format] = {"embedding": "bf16", "head": "bf16", "router": "bf16", "norms": "bf16"}
-_COMPONENTS = {  # how module lists spell them
-    "attention": r"self_attn",
-    "experts": r"(?<!shared_)experts",
-    "shared": r"shared_expert",
-    "ffn": r"mlp[\\.(]*(gate|up|down)[a-z_|)]*_proj",
-    "mixer": r"linear_attn|mamba|mixer",
-}
-_BITS: dict[object, Format] = {4: "int4", 8: "int8"}
-_FLOATS: dict[object, Format] = {4: "nvfp4", 8: "fp8"}
-_NAMES: dict[str, Format] = {"NVFP4": "nvfp4", "FP8": "fp8", "MXFP4": "mxfp4", "W4A16": "int4"}
+_BLOCKS = ("quantization_config", "compression_config", "quantization")
+_TRAINED = ("embedding", "head", "router", "norms")  # that a scheme leaves alone unless it names them
+_SPELT = (  # how patterns may spell what `modules.plain` spells one way
+    (".mlp.", (".block_sparse_moe.", ".ffn.", ".feed_forward.", ".moe.")),
+    (".self_attn.", (".attn.", ".attention.")),
+    (".gate_proj", (".w1", ".gate_up_proj")),
+    (".up_proj", (".w3", ".gate_up_proj")),
+    (".down_proj", (".w2",)),
+    (".shared_experts.", (".shared_expert.",)),
+    (".mlp.gate", (".mlp.router",)),
+)
 
 
-def published(config: Mapping[str, Any]) -> tuple[Precision, str | None]:
-    """(formats by component, a note for the user). bf16 throughout where nothing is quantised."""
+class Published(NamedTuple):
+    """Formats by component, the format of the cache, and what to tell the user."""
+
+    precision: Precision
+    kv: Format
+    notes: tuple[str, ...]
+
+
+def published(
+    config: Mapping[str, Any], matrices: Sequence[Matrix] = (), beside: Mapping[str, Any] | None = None
+) -> Published:
+    """The formats that `config` states, or `beside` (hf_quant_config.json) where it is silent.
+
+    `matrices`: those of the model; without them every layer is taken to have one of each kind.
+    """
     inner = language(config).values
-    stated = next(
-        (s for s in (c.get("quantization_config") for c in (config, inner)) if isinstance(s, dict)), None
-    )
-    if stated is None:
-        return Precision(default=_plain({**config, **inner})), None
-    method = str(stated.get("quant_method", "")).lower()
-    if method == "mxfp4":
-        return Precision(experts="mxfp4"), "experts stored in mxfp4, the rest in bf16"
-    groups = _groups(stated)
-    form = groups[0][1] if groups else _format(method, stated)
-    if form is None:
-        return (
-            Precision(),
-            f"quantization_config ({method or 'no quant_method'}): not understood, sized as bf16",
+    trained = _trained({**config, **inner})
+    block = _block(config, inner, beside)
+    if block is None:
+        return Published(Precision(default=trained), "bf16", ())
+    try:
+        found = _experts_of_their_own(schemes.scheme(block), {**config, **inner})
+    except Unknown as reason:
+        note = f"quantization_config: {reason}; the weights are sized as {trained}"
+        return Published(Precision(default=trained), "bf16", (note,))
+    every = matrices or _generic(inner.get("num_hidden_layers"))
+    precision, mixed = _formats(found, every, trained)
+    return Published(precision, found.kv or "bf16", (*found.said, *mixed, *_unused(found, every)))
+
+
+def _block(
+    config: Mapping[str, Any], inner: Mapping[str, Any], beside: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """The block that says most: ModelOpt writes a short one into the config and the whole beside it."""
+    stated = [source.get(name) for source in (config, inner) for name in _BLOCKS]
+    if beside is not None:
+        own = beside.get("quantization", beside)
+        if isinstance(own, Mapping):
+            stated.append({"quant_method": "modelopt", **own})
+    found = [block for block in stated if isinstance(block, Mapping) and block]
+    return max(found, key=lambda block: schemes.method_of(block) != "", default=None)
+
+
+def _trained(config: Mapping[str, Any]) -> Format:
+    said = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
+    return {"float32": "fp32", "float16": "fp16"}.get(said, "bf16")
+
+
+def _experts_of_their_own(found: Scheme, config: Mapping[str, Any]) -> Scheme:
+    """DeepSeek-V4 says the format of its experts beside the block."""
+    if config.get("expert_dtype") == "fp4" and found.form in ("fp8", "fp8_block") and not found.rules:
+        return found._replace(rules=(schemes.Rule(("experts",), "mxfp4"),))
+    return found
+
+
+# -- which format a matrix has ---------------------------------------------------------------------
+
+
+class _Names:
+    """The modules that a list of entries names: exact ones, parents, globs, regular expressions."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self.exact: set[str] = set()
+        patterns, spelt = [], []
+        for entry in entries:
+            if entry.startswith("re:"):
+                spelt.append(_compiled(entry[3:]))
+                continue
+            name = re.sub(r"\.experts\.\d+", ".experts.0", plain(entry).rstrip("."))
+            if re.fullmatch(r"[\w.]+", name) and name.startswith("layers."):
+                self.exact.add(name)
+            elif re.fullmatch(r"[\w.*\-]+", name):
+                glob = re.escape(name).replace(r"\*", ".*")
+                patterns.append(rf"(?:^|\.){glob}(?:\.|$)" if name[0] != "*" else rf"^{glob}(?:\.|$)")
+            else:
+                spelt.append(_compiled(entry))
+        self.glob = re.compile("|".join(patterns)) if patterns else None
+        self.spelt = [pattern for pattern in spelt if pattern is not None]
+
+    def name(self, module: str) -> bool:
+        """Whether an entry names `module` or what is around it."""
+        parts = module.split(".")
+        if self.exact and any(".".join(parts[:n]) in self.exact for n in range(2, len(parts) + 1)):
+            return True
+        if self.glob is not None and self.glob.search(module):
+            return True
+        return bool(self.spelt) and any(
+            pattern.match(spelling) for spelling in _spellings(module) for pattern in self.spelt
         )
-    formats = {**_targets(groups), **_ignored(stated, inner.get("num_hidden_layers")), **_KEPT}
-    precision = Precision.parse({"default": form, **{k: v for k, v in formats.items() if v != form}})
-    return precision, _note(precision)
 
 
-def _note(precision: Precision) -> str:
-    others = {k: v for k, v in precision.model_dump(exclude_none=True).items() if k != "default"}
-    kept = ", ".join(f"{name} in {form}" for name, form in others.items())
-    return f"stored in {precision.default}; {kept}"
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern[:1000])
+    except (re.error, RecursionError, OverflowError):
+        return None
 
 
-def _plain(config: Mapping[str, Any]) -> Format:
-    stated = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
-    known: dict[str, Format] = {"float32": "fp32", "float16": "fp16"}
-    return known.get(stated, "bf16")
+def _spellings(module: str) -> list[str]:
+    """A module's name as other checkpoints of its layout write it."""
+    found = [module]
+    for own, others in _SPELT:
+        found += [name.replace(own, other) for name in found if own in name for other in others]
+        if own == ".mlp." and ".mlp.experts.0." in module:
+            found.append(module.replace(".mlp.experts.0.", ".experts."))
+    found += [name.replace(".experts.0.", ".experts.") for name in found if ".experts.0." in name]
+    return [f"{before}{name}" for name in found for before in ("model.", "", "model.language_model.")]
 
 
-def _format(method: str, stated: Mapping[str, Any]) -> Format | None:
-    if method == "fp8":
-        return "fp8_block" if stated.get("weight_block_size") else "fp8"
-    if method in ("gptq", "awq", "auto-round", "hqq"):
-        return _BITS.get(_hashable(stated.get("bits")))
-    if method == "bitsandbytes":
-        return "int4" if stated.get("load_in_4bit") else "int8"
-    algorithm = str(stated.get("quant_algo", "")).upper()
-    return next((form for name, form in _NAMES.items() if name in algorithm), None)
+def _form_of(found: Scheme, rules: Sequence[tuple[_Names, Format | None]], left: _Names, one: Matrix) -> Any:
+    """The format of a matrix; None where it stays as it was trained."""
+    for names, form in rules:
+        if names.name(one.name):
+            return form
+    if left.name(one.name) or (one.component in _TRAINED and not found.whole):
+        return None
+    return found.form
 
 
-def _groups(stated: Mapping[str, Any]) -> list[tuple[list[str], Format]]:
-    """(targets, format) of every group of compressed-tensors or ModelOpt; the most general one first."""
-    groups = stated.get("config_groups")
-    found = []
-    for group in groups.values() if isinstance(groups, dict) else ():
-        weights = group.get("weights") if isinstance(group, dict) else None
-        if not isinstance(weights, dict):
-            continue
-        table = _FLOATS if weights.get("type") == "float" else _BITS
-        form = table.get(_hashable(weights.get("num_bits")))
-        if form is not None:
-            found.append((_strings(group.get("targets")), form))
-    return sorted(found, key=lambda item: "Linear" not in item[0])
+def _formats(found: Scheme, matrices: Sequence[Matrix], trained: Format) -> tuple[Precision, tuple[str, ...]]:
+    """By component, the format of most weights first, and a sentence for each that is mixed."""
+    rules = [(_Names(rule.modules), rule.form) for rule in found.rules]
+    left, parts = _Names(found.left), dict[str, dict[Format, int]]()
+    for one in matrices:
+        form = _form_of(found, rules, left, one) or trained
+        held = parts.setdefault(one.component, {})
+        held[form] = held.get(form, 0) + one.elements
+    forms = {component: _average(held) for component, held in parts.items()}
+    largest = max(parts, key=lambda component: sum(parts[component].values()))
+    every = {**dict.fromkeys((*_TRAINED, "other"), trained), **forms}
+    chosen = {name: form for name, form in every.items() if form != forms[largest]}
+    notes = tuple(_mixture(name, held, forms[name]) for name, held in parts.items() if len(held) > 1)
+    return Precision.parse({"default": forms[largest], **chosen}), notes
 
 
-def _targets(groups: list[tuple[list[str], Format]]) -> dict[str, Format]:
-    """Components that a group names by their modules."""
-    named: dict[str, Format] = {}
-    for targets, form in groups:
-        for component, pattern in _COMPONENTS.items():
-            if any(re.search(pattern, target) for target in targets):
-                named.setdefault(component, form)
-    return named
+def _average(held: Mapping[Format, int]) -> Format:
+    """One format, or the average of several with the kernels of the most."""
+    if len(held) == 1:
+        return next(iter(held))
+    bits = sum(stored(form).bits * many for form, many in held.items()) / Fraction(sum(held.values()))
+    return f"{kind(max(held, key=lambda form: held[form]))}@{float(bits):.4g}"
 
 
-def _ignored(stated: Mapping[str, Any], layers: object) -> dict[str, Format]:
-    """Components left in 16 bits in at least half of the layers, or by a pattern."""
-    entries = _strings(stated.get("ignore")) + _strings(stated.get("modules_to_not_convert"))
-    most = layers if isinstance(layers, int) and layers > 0 else 1
-    left: dict[str, Format] = {}
-    for component, pattern in _COMPONENTS.items():
-        matching = [e for e in entries if re.search(pattern, e) and not re.search("norm|indexer", e)]
-        indices = {match.group(1) for entry in matching if (match := re.search(r"layers\.(\d+)\.", entry))}
-        if any("*" in entry for entry in matching) or len(indices) * 2 >= most:
-            left[component] = "bf16"
-    return left
+def _mixture(component: str, held: Mapping[Format, int], form: Format) -> str:
+    total = sum(held.values())
+    shares = ", ".join(
+        f"{form} {many / total:.0%}" for form, many in sorted(held.items(), key=lambda item: -item[1])
+    )
+    return f"{component}: {float(stored(form).bits):.3g} bits a weight on average ({shares})"
 
 
-def _strings(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, Iterable) else []
+def _unused(found: Scheme, matrices: Sequence[Matrix]) -> tuple[str, ...]:
+    """What a scheme names and the model does not have would be sized wrongly in silence."""
+    missing = [
+        rule
+        for rule in found.rules
+        if rule.form and not any(_Names(rule.modules).name(one.name) for one in matrices)
+    ]
+    if not missing:
+        return ()
+    names = brief(missing[0].modules[0])
+    return (f"quantization_config: names modules that are not known here ({names}); they are left out",)
 
 
-def _hashable(value: object) -> object:
-    return value if isinstance(value, int | str) else None
+def _generic(layers: object) -> list[Matrix]:
+    """One matrix of each kind a layer, where nothing is known of the model."""
+    many = layers if isinstance(layers, int) and 0 < layers <= 1000 else 1
+    kinds = {
+        **{f"self_attn.{one}_proj": "attention" for one in "qkvo"},
+        **{f"mlp.experts.0.{one}_proj": "experts" for one in ("gate", "up", "down")},
+        **{f"mlp.shared_experts.{one}_proj": "shared" for one in ("gate", "up", "down")},
+        **{f"mlp.{one}_proj": "ffn" for one in ("gate", "up", "down")},
+        **{"linear_attn.in_proj_qkv": "mixer", "linear_attn.out_proj": "mixer", "mlp.gate": "router"},
+    }
+    found = [Matrix("embed_tokens", "embedding", 1), Matrix("lm_head", "head", 1)]
+    return found + [
+        Matrix(f"layers.{layer}.{name}", part, 1) for layer in range(many) for name, part in kinds.items()
+    ]

@@ -1,0 +1,503 @@
+"""What a quantisation block says: the format of the weights, of single modules, and what is left in 16 bits.
+
+One function a `quant_method`, each after the documentation of its scheme. A value that a function does not
+know raises `Unknown`, and whoever asked says so. Bits count scales and zero points; a scale for each row or
+tensor, and the order of GPTQ's inputs (32 bits a row), are under 0.1 % and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from moe_core.errors import ConfigError
+from moe_core.formats import Format, stored
+
+Block = Mapping[str, Any]
+HALF = 16  # bits of a scale, and of a zero point that is not packed
+_WORDS = {"int4": ("int", 4, 128, HALF), "mxfp4": ("fp", 4, 32, 8), "nvfp4": ("fp", 4, 16, 8)}
+
+
+class Unknown(ConfigError):
+    """A value of a quantisation block that this file does not know."""
+
+
+class Rule(NamedTuple):
+    """Modules by name, and their format; None is what the model was trained in."""
+
+    modules: tuple[str, ...]
+    form: Format | None
+
+
+class Scheme(NamedTuple):
+    """What a block says. `rules` win over `form`, the first that names a module; `left` over neither.
+
+    whole: the embedding, the router and a head that nobody names are stored so as well.
+    kv: the format of the cache, where it is said. said: what to mention.
+    """
+
+    form: Format | None
+    rules: tuple[Rule, ...] = ()
+    left: tuple[str, ...] = ()
+    whole: bool = False
+    kv: Format | None = None
+    said: tuple[str, ...] = ()
+
+
+def scheme(block: Block) -> Scheme:
+    """The scheme of a `quantization_config` or what stands in its place. Raises Unknown."""
+    method = method_of(block)
+    if method not in SCHEMES:
+        raise Unknown(f"quant_method ({brief(method or None)}): is not a known scheme")
+    try:
+        found, kv = SCHEMES[method](block), _cache(block)
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
+        raise Unknown(f"{method}: a value is of another kind than its scheme says") from error
+    return found._replace(kv=kv or found.kv, said=(*found.said, *_sparse(block)))
+
+
+def method_of(block: Block) -> str:
+    """Its name in the table. Some write none, and are known by what else they say."""
+    method = block.get("quant_method") or block.get("quantization_method")
+    if isinstance(method, str) and method:
+        return method.lower().replace("_", "-")
+    if "quant_algo" in block or "quantized_layers" in block:
+        return "modelopt"
+    if "config_groups" in block:
+        return "compressed-tensors"
+    return "mlx" if "bits" in block and "group_size" in block and "desc_act" not in block else ""
+
+
+def brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def _whole(block: Block, name: str, default: int | None = None) -> int:
+    value = block.get(name, default)
+    if isinstance(value, float) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Unknown(f"{name} ({brief(value)}): must be a whole number")
+    return value
+
+
+def _bits(block: Block, name: str = "bits") -> int:
+    value = _whole(block, name)
+    if not 2 <= value <= 8:
+        raise Unknown(f"{name} ({value}): must be from 2 to 8")
+    return value
+
+
+def _flag(block: Block, name: str, default: bool) -> bool:
+    value = block.get(name, default)
+    if not isinstance(value, bool):
+        raise Unknown(f"{name} ({brief(value)}): must be true or false")
+    return value
+
+
+def _inside(block: Block, name: str) -> Block:
+    value = block.get(name)
+    if not isinstance(value, Mapping):
+        raise Unknown(f"{name} ({brief(value)}): must be an object")
+    return value
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """The strings of a list; none where it is no list."""
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
+
+
+def _left(block: Block) -> tuple[str, ...]:
+    """Modules in 16 bits, under the names in use."""
+    names = ("ignore", "modules_to_not_convert", "exclude_modules", "exclude", "skip_modules")
+    return tuple(item for name in names for item in strings(block.get(name)))
+
+
+def grouped(bits: int, group: int, extra: float, base: str = "int") -> Format:
+    """`bits` a weight and `extra` more for each `group`, -1 is a row; the plain word where it is one."""
+    word = next((word for word, own in _WORDS.items() if own == (base, bits, group, extra)), None)
+    if word is not None:
+        return word
+    form = f"{base}{bits}-g{group}+{extra:g}" if group > 0 else f"{base}{bits}@{bits}"
+    form = f"{base}8" if group <= 0 and bits == 8 else form
+    try:
+        stored(form)
+    except ValueError as error:
+        raise Unknown(f"group_size ({group}) of {bits} bits: is not a known format") from error
+    return form
+
+
+def _blocks(size: object) -> Format:
+    """fp8 with one fp32 scale a block of rows x columns."""
+    if size in ([128, 128], (128, 128)):
+        return "fp8_block"
+    if isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size):
+        return grouped(8, size[1], round(32 / size[0], 4), "fp")
+    raise Unknown(f"weight_block_size ({brief(size)}): must be two whole numbers")
+
+
+def _cache(block: Block) -> Format | None:
+    """The format of the cache. Raises Unknown."""
+    said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
+    if said is None:
+        return None
+    if isinstance(said, Mapping):
+        bits, kind = said.get("num_bits"), said.get("type", "float")
+        known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
+        form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
+    else:
+        form = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}.get(str(said).upper())
+    if form is None:
+        raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
+    return form
+
+
+def _sparse(block: Block) -> tuple[str, ...]:
+    said = block.get("sparsity_config")
+    if not isinstance(said, Mapping) or said.get("sparsity_structure") in (None, "", "0:0"):
+        return ()
+    return (f"sparsity_config ({brief(said.get('sparsity_structure'))}): zeros are sized as they are stored",)
+
+
+# -- schemes ---------------------------------------------------------------------------------------
+
+
+def _fp8(block: Block) -> Scheme:
+    """DeepSeek, transformers: blocks, or a scale a tensor. ModelOpt gives DeepSeek-V4's experts another."""
+    size = block.get("weight_block_size")
+    form = "fp8" if size is None else _blocks(size)
+    experts = block.get("moe_quant_algo")
+    if experts is None:
+        return Scheme(form, left=_left(block))
+    left = strings(block.get("modules_to_not_convert"))
+    return Scheme(form, (Rule(("experts",), _algorithm(str(experts))),), left)
+
+
+def _mxfp4(block: Block) -> Scheme:
+    """gpt-oss: the experts alone."""
+    return Scheme(None, (Rule(("experts",), "mxfp4"),), _left(block))
+
+
+def _gptq(block: Block) -> Scheme:
+    """A 16-bit scale and a packed zero point a group, symmetric or not (Frantar et al., arXiv 2210.17323)."""
+    bits, group = _bits(block), _whole(block, "group_size", 128)
+    head = ("lm_head",) if block.get("lm_head") is True else ()
+    rules = tuple(_dynamic(block, bits, group))
+    form = grouped(bits, group, HALF + bits)
+    return Scheme(form, (*rules, *((Rule(head, form),) if head else ())), _left(block))
+
+
+def _dynamic(block: Block, bits: int, group: int) -> Iterable[Rule]:
+    """GPTQModel's overrides: `-:pattern` is left alone, `+:pattern` has bits and groups of its own."""
+    said = block.get("dynamic")
+    for pattern, own in said.items() if isinstance(said, Mapping) else ():
+        name = f"re:{str(pattern).removeprefix('+:').removeprefix('-:')}"
+        if str(pattern).startswith("-:"):
+            yield Rule((name,), None)
+        elif isinstance(own, Mapping):
+            many = _bits({"bits": bits, **own})
+            yield Rule((name,), grouped(many, _whole(own, "group_size", group), HALF + many))
+
+
+def _awq(block: Block) -> Scheme:
+    """A 16-bit scale a group, and a packed zero point where there is one (Lin et al., arXiv 2306.00978)."""
+    bits = _bits({"bits": block.get("w_bit"), **block})
+    group = _whole({"group_size": block.get("q_group_size", 128), **block}, "group_size")
+    return Scheme(grouped(bits, group, HALF + bits * _flag(block, "zero_point", True)), left=_left(block))
+
+
+def _auto_round(block: Block) -> Scheme:
+    """Packed as GPTQ or AWQ packs. `extra_config`: modules with bits of their own, 16 is left alone."""
+    bits, group = _bits(block), _whole(block, "group_size", 128)
+    if str(block.get("data_type", "int")).startswith(("mx_fp", "nv_fp", "fp")):
+        form = _algorithm({"mx_fp": "MXFP4", "nv_fp": "NVFP4"}.get(str(block["data_type"])[:5], "?"))
+        return Scheme(form, left=_left(block))
+    rules = []
+    said = block.get("extra_config")
+    for name, own in said.items() if isinstance(said, Mapping) else ():
+        many = own.get("bits", bits) if isinstance(own, Mapping) else bits
+        if isinstance(many, int) and many >= HALF:
+            rules.append(Rule((str(name),), None))
+        elif isinstance(own, Mapping):
+            many = _bits({"bits": bits, **own})
+            rules.append(Rule((str(name),), grouped(many, _whole(own, "group_size", group), HALF + many)))
+    return Scheme(grouped(bits, group, HALF + bits), tuple(rules), _left(block))
+
+
+def _bitsandbytes(block: Block) -> Scheme:
+    """Blocks of 64 with an fp32 maximum, itself in 8 bits where quantised twice (QLoRA, arXiv 2305.14314)."""
+    named = block.get("llm_int8_skip_modules")
+    left = ("lm_head",) if named is None else strings(named)
+    if block.get("load_in_4bit") or block.get("_load_in_4bit"):
+        base = str(block.get("bnb_4bit_quant_type", "fp4")).lower()
+        if base not in ("nf4", "fp4"):
+            raise Unknown(f"bnb_4bit_quant_type ({brief(base)}): must be nf4 or fp4")
+        twice = _flag(block, "bnb_4bit_use_double_quant", False)
+        return Scheme(grouped(4, 64, 8 + 32 / 256 if twice else 32, base[:2]), left=left)
+    if block.get("load_in_8bit") or block.get("_load_in_8bit"):
+        return Scheme("int8", left=left)
+    raise Unknown("load_in_4bit (None): neither 4 nor 8 bits are said")
+
+
+def _hqq(block: Block) -> Scheme:
+    """A 16-bit scale and a 16-bit zero point a group (Badri and Shaji 2023); by module name or for all."""
+    inner = block.get("quant_config")
+    inner = inner if isinstance(inner, Mapping) else block
+
+    def form(own: Block) -> Format:
+        weights = own.get("weight_quant_params")
+        weights = weights if isinstance(weights, Mapping) else own
+        bits = _bits({"bits": weights.get("nbits"), **weights})
+        return grouped(bits, _whole({"group_size": 64, **weights}, "group_size"), 2 * HALF)
+
+    if "weight_quant_params" in inner or "nbits" in inner or "bits" in inner:
+        return Scheme(form(inner), left=_left(block))
+    rules = [Rule((name,), form(own)) for name, own in inner.items() if isinstance(own, Mapping)]
+    if not rules:
+        raise Unknown("quant_config (None): says no bits")
+    return Scheme(None, tuple(rules), _left(block))
+
+
+def _exl(block: Block) -> Scheme:
+    """EXL2 and EXL3: an average of bits a weight, scales included, and another for the head."""
+    found = []
+    for name, default in (("bits", None), ("head_bits", 6)):
+        value = block.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 16:
+            raise Unknown(f"{name} ({brief(value)}): must be a number from 1 to 16")
+        found.append(f"int4@{value:.4g}" if value < 6 else f"int8@{value:.4g}")
+    return Scheme(found[0], (Rule(("lm_head",), found[1]),), _left(block))
+
+
+_TORCHAO: dict[str, Callable[[Block], Format]] = {
+    "int4weightonly": lambda own: grouped(4, _whole(own, "group_size", 128), 2 * HALF),
+    "int8weightonly": lambda _: "int8",
+    "int8dynamicactivationint8weight": lambda _: "int8",
+    "int8dynamicactivationint4weight": lambda own: grouped(4, _whole(own, "group_size", 32), 2 * HALF),
+    "float8weightonly": lambda _: "fp8",
+    "float8dynamicactivationfloat8weight": lambda _: "fp8",
+    "float8staticactivationfloat8weight": lambda _: "fp8",
+    "float8dynamicactivationint4weight": lambda own: grouped(4, _whole(own, "group_size", 128), 2 * HALF),
+    "nvfp4dynamicactivationnvfp4weight": lambda _: "nvfp4",
+    "nvfp4weightonly": lambda _: "nvfp4",
+    "mxdynamicactivationmxweight": lambda own: _algorithm("MXFP4" if "4" in str(own) else "MXFP8"),
+}
+
+
+def _torchao(block: Block) -> Scheme:
+    """A word with keywords (old), or a class with its fields, for all or by module name."""
+    said, keywords = block.get("quant_type"), block.get("quant_type_kwargs")
+    if isinstance(said, str):
+        form = _ao(said, keywords if isinstance(keywords, Mapping) else {})
+        return Scheme(form, left=("lm_head", *_left(block)))
+    if isinstance(said, Mapping) and isinstance(said.get("default"), Mapping):
+        said = said["default"]
+    if not isinstance(said, Mapping) or "_type" not in said:
+        raise Unknown(f"quant_type ({brief(said)}): is not a known type")
+    data = said.get("_data")
+    own: Block = data if isinstance(data, Mapping) else {}
+    whole = block.get("include_input_output_embeddings") is True
+    left = _left(block) if whole else ("lm_head", *_left(block))
+    if said["_type"] not in ("ModuleFqnToConfig", "FqnToConfig", "AOPerModuleConfig"):
+        return Scheme(_ao(str(said["_type"]), own), left=left, whole=whole)
+    named = next((value for value in own.values() if isinstance(value, Mapping)), {})
+    forms = {
+        name: _ao(str(one["_type"]), one.get("_data") or {}) if isinstance(one, Mapping) else None
+        for name, one in named.items()
+    }
+    rest = forms.pop("_default", None)
+    return Scheme(rest, tuple(Rule((name,), form) for name, form in forms.items()), left, whole)
+
+
+def _ao(word: str, own: Block) -> Format:
+    name = word.removesuffix("Config").replace("_", "").lower()
+    if name in ("intxweightonly", "uintxweightonly"):
+        bits = _bits({"bits": _digits(str(own.get("weight_dtype", own.get("dtype", ""))))})
+        inner = own.get("granularity")
+        data = inner.get("_data") if isinstance(inner, Mapping) else None
+        return grouped(bits, _whole(data if isinstance(data, Mapping) else own, "group_size", 32), 2 * HALF)
+    if name not in _TORCHAO:
+        raise Unknown(f"quant_type ({brief(word)}): is not a known type")
+    return _TORCHAO[name](own)
+
+
+def _digits(text: str) -> int | None:
+    found = "".join(letter for letter in text if letter.isdigit())
+    return int(found) if 0 < len(found) < 3 else None
+
+
+def _compressed(block: Block) -> Scheme:
+    """compressed-tensors (vLLM): groups of targets, each with the arguments of its weights."""
+    groups = block.get("config_groups")
+    if not isinstance(groups, Mapping) or not groups:
+        raise Unknown(f"config_groups ({brief(groups)}): names no weights")
+    general: Format | None = None
+    rules = []
+    for group in groups.values():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if not isinstance(weights, Mapping):
+            continue  # activations alone
+        form = _arguments(weights, str(group.get("format") or block.get("format") or ""))
+        targets = strings(group.get("targets")) or ("Linear",)
+        if any(target in ("Linear", "re:.*") for target in targets):
+            general = form
+        else:
+            rules.append(Rule(targets, form))
+    if general is None and not rules:
+        raise Unknown("config_groups: no group has weights")
+    return Scheme(general, tuple(rules), _left(block))
+
+
+def _arguments(weights: Block, packed: str = "") -> Format:
+    """`QuantizationArgs` of compressed-tensors: bits, type, strategy, groups."""
+    bits, kind = _whole(weights, "num_bits"), weights.get("type", "int")
+    group, strategy = weights.get("group_size"), weights.get("strategy")
+    strategy = strategy or ("group" if group else "tensor")
+    many = -1 if strategy in ("tensor", "channel") else _whole(weights, "group_size", 128)
+    if strategy not in ("tensor", "channel", "group", "tensor_group", "block", "attn_head"):
+        raise Unknown(f"strategy ({brief(strategy)}): is not a known one")
+    if kind == "float" and bits == 8:
+        if strategy == "block":
+            return _blocks(weights.get("block_structure", [128, 128]))
+        return "fp8" if many <= 0 else grouped(8, many, 8 if many == 32 else HALF, "fp")
+    if kind == "float" and bits == 4:
+        mx = "mx" in packed or many == 32
+        return grouped(4, 32 if many <= 0 and mx else 16 if many <= 0 else many, 8, "fp")
+    if kind == "int" and 2 <= bits <= 8:
+        zero = 0 if weights.get("symmetric", True) else bits
+        return grouped(bits, many, HALF + zero)
+    raise Unknown(f"weights ({bits} bits of {brief(kind)}): are not a known format")
+
+
+def _modelopt(block: Block) -> Scheme:
+    """NVIDIA ModelOpt: one algorithm, or one by module; excluded modules stay as they are."""
+    inner = block.get("quantization")
+    inner = inner if isinstance(inner, Mapping) else block
+    left = ("lm_head", *_left(inner))
+    named = inner.get("quantized_layers")
+    if isinstance(named, Mapping) and named:
+        rules: dict[Format | None, list[str]] = {}
+        for name, own in named.items():
+            said = own.get("quant_algo") if isinstance(own, Mapping) else own
+            rules.setdefault(_algorithm(str(said), own if isinstance(own, Mapping) else {}), []).append(name)
+        found = tuple(Rule(tuple(names), form) for form, names in rules.items())
+        return Scheme(None, found, left, kv=_cache(inner))
+    if isinstance(inner.get("config_groups"), Mapping):
+        found_groups = _compressed(inner)
+        return found_groups._replace(left=(*found_groups.left, *left))
+    return Scheme(_algorithm(str(inner.get("quant_algo")), inner), left=left, kv=_cache(inner))
+
+
+def _algorithm(said: str, own: Block | None = None) -> Format:
+    """The weights of an algorithm of ModelOpt."""
+    name = said.upper().replace("-", "_")
+    group = (own or {}).get("group_size")
+    if name in ("W4A16_AWQ", "W4A8_AWQ", "INT4_AWQ", "W4A16"):
+        return grouped(4, group if isinstance(group, int) else 128, HALF)
+    if name in ("FP8_PB_WO", "FP8_PB_REAL", "FP8_BLOCK_SCALES"):
+        return "fp8_block"
+    for part, form in (("NVFP4", "nvfp4"), ("MXFP4", "mxfp4"), ("MXFP8", "fp8-g32+8"), ("FP8", "fp8")):
+        if part in name:
+            return form
+    if name in ("W8A16", "W8A8_SQ_PER_CHANNEL", "INT8_SQ", "INT8", "W8A8"):
+        return "int8"
+    raise Unknown(f"quant_algo ({brief(said)}): is not a known algorithm")
+
+
+def _quark(block: Block) -> Scheme:
+    """AMD Quark: one setting for all, others by layer name, and a list of what is left alone."""
+
+    def form(setting: Block) -> Format:
+        weight = setting.get("weight")
+        weight = weight[0] if isinstance(weight, list) and weight else weight
+        if not isinstance(weight, Mapping):
+            raise Unknown(f"weight ({brief(weight)}): must be an object")
+        kind, group = str(weight.get("dtype", "")), weight.get("group_size")
+        per = weight.get("qscheme") == "per_group" and isinstance(group, int)
+        many = group if per and isinstance(group, int) else -1
+        if kind.startswith("fp8"):
+            return "fp8" if many <= 0 else grouped(8, many, 8, "fp")
+        if kind.startswith(("fp4", "fp6")):
+            return grouped(int(kind[2]), many if many > 0 else 32, 8, "fp")
+        if kind.removeprefix("u") in ("int4", "int8"):
+            return grouped(int(kind[-1]), many, HALF if kind[0] == "i" else HALF + int(kind[-1]))
+        raise Unknown(f"dtype ({brief(kind)}): is not a known format of Quark")
+
+    named = block.get("layer_quant_config")
+    rules = [
+        Rule((name,), form(own) if own.get("weight") else None)
+        for name, own in (named.items() if isinstance(named, Mapping) else ())
+        if isinstance(own, Mapping)
+    ]
+    return Scheme(form(_inside(block, "global_quant_config")), tuple(rules), _left(block))
+
+
+def _mlx(block: Block) -> Scheme:
+    """MLX: a 16-bit scale and a 16-bit bias a group, embedding, head and router as well; or one by module."""
+
+    def form(own: Block) -> Format:
+        mode = own.get("mode", "affine")
+        if mode in ("mxfp4", "nvfp4", "mxfp8"):
+            return _algorithm(mode)
+        if mode != "affine":
+            raise Unknown(f"mode ({brief(mode)}): is not a known one of MLX")
+        return grouped(_bits(own), _whole(own, "group_size", 64), 2 * HALF)
+
+    rules = [
+        Rule((name,), form({**block, **own}) if isinstance(own, Mapping) else None)
+        for name, own in block.items()
+        if isinstance(own, Mapping) or own is False
+    ]
+    return Scheme(form(block), tuple(rules), whole=True)
+
+
+def _aqlm(block: Block) -> Scheme:
+    """Additive codebooks: `num_codebooks` codes for each group of weights (arXiv 2401.06118)."""
+    bits = _whole(block, "nbits_per_codebook") * _whole(block, "num_codebooks")
+    group = _whole(block, "in_group_size") * _whole(block, "out_group_size", 1)
+    if not 0 < bits <= 8 * group:
+        raise Unknown(f"nbits_per_codebook ({bits} bits for {group} weights): is not possible")
+    return Scheme(f"int4@{bits / group:.4g}", left=strings(block.get("linear_weights_not_to_quantize")))
+
+
+def _quanto(block: Block) -> Scheme:
+    known = {"float8": "fp8", "int8": "int8", "int4": "int4@4.25", "int2": "int2@2.25"}
+    said = block.get("weights")
+    if said not in known:
+        raise Unknown(f"weights ({brief(said)}): must be one of {', '.join(known)}")
+    return Scheme(known[str(said)], left=("lm_head", *_left(block)))
+
+
+def _eetq(block: Block) -> Scheme:
+    return Scheme("int8", left=("lm_head", *_left(block)))
+
+
+def _fbgemm(block: Block) -> Scheme:
+    return Scheme("fp8", left=("lm_head", *_left(block)))
+
+
+def _fp_quant(block: Block) -> Scheme:
+    return Scheme(_algorithm(str(block.get("forward_dtype", "nvfp4"))), left=("lm_head", *_left(block)))
+
+
+def _higgs(block: Block) -> Scheme:
+    return Scheme(grouped(_bits(block), _whole(block, "group_size", 256), HALF), left=("lm_head",))
+
+
+def _bitnet(block: Block) -> Scheme:
+    """Four ternary weights in a byte (Ma et al., arXiv 2402.17764)."""
+    return Scheme("int2@2", left=("lm_head", *_left(block)))
+
+
+SCHEMES: dict[str, Callable[[Block], Scheme]] = {
+    **{"fp8": _fp8, "finegrained-fp8": _fp8, "fbgemm-fp8": _fbgemm, "mxfp4": _mxfp4},
+    **{"gptq": _gptq, "gptq-marlin": _gptq, "awq": _awq, "awq-marlin": _awq, "auto-round": _auto_round},
+    **{"intel/auto-round": _auto_round, "bitsandbytes": _bitsandbytes, "hqq": _hqq, "exl2": _exl},
+    **{"exl3": _exl, "torchao": _torchao, "compressed-tensors": _compressed, "modelopt": _modelopt},
+    **{"modelopt-fp4": _modelopt, "modelopt-mixed": _modelopt, "quark": _quark, "mlx": _mlx, "aqlm": _aqlm},
+    **{"quanto": _quanto, "eetq": _eetq, "fp-quant": _fp_quant, "higgs": _higgs, "bitnet": _bitnet},
+}
