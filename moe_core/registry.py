@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from functools import cache as once
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe_core.errors import ConfigError
+from moe_core.formats import Format
 from moe_core.lookup import find
 from moe_core.perf import memory
 from moe_core.perf.cache import Cache
 from moe_core.perf.params import Active, Breakdown, Method, ParameterCount, count
-from moe_core.specs import Architecture, Spec
+from moe_core.specs import Architecture, Precision, Spec
 
 DATA = Path(__file__).parent.parent / "data" / "architectures"
 
@@ -58,7 +59,10 @@ class MemoryShape(Spec):
 
 
 class Record(Spec):
-    """One published model. `architecture` is None where our closed form cannot express it."""
+    """One published model. `architecture` is None where our closed form cannot express it.
+
+    stored, stored_kv: the formats its makers publish its weights in, and want its cache in.
+    """
 
     name: str
     hf_id: str | None = None
@@ -70,6 +74,9 @@ class Record(Spec):
     sources: tuple[str, ...]
     verified: Verified
     attention: str
+    stored: Precision = Precision()
+    stored_kv: Format = "bf16"
+    stored_source: str = ""
     total: int
     active: dict[str, int]
     breakdown: dict[str, int] = Field(default={})
@@ -78,6 +85,14 @@ class Record(Spec):
     shape: MemoryShape | None = None
     config: dict[str, Any] = Field(default={})
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _carried(self) -> Self:
+        """The architecture carries the formats, so that whoever holds it knows them."""
+        if self.architecture is not None:
+            own = {"stored": self.stored, "stored_kv": self.stored_kv}
+            object.__setattr__(self, "architecture", self.architecture.model_copy(update=own))
+        return self
 
     @property
     def method(self) -> Method:
