@@ -313,14 +313,18 @@ def _machines() -> dict[str, Any]:
         "As few as hold it: each model has its own number, planned anew at every batch. Or an equal number.",
     )  # fmt: skip
     precision = _pick(
-        "Weights", "precision", WORDS["precision"], str, None,
-        "auto: bf16, as most are stored. The test model takes what is fastest here.",
+        "Weights", "precision", WORDS["precision"], _format_words, None,
+        "As stored: what each model's makers publish. The test model takes what is fastest here.",
     )  # fmt: skip
     return {
         "hardware": hardware if hardware in devices else devices[0],
         "devices": None if many == AUTO else int(many),
         "precision": precision,
     }
+
+
+def _format_words(name: str) -> str:
+    return "as stored" if name == AUTO else name
 
 
 def _many_words(name: str) -> str:

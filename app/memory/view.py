@@ -23,7 +23,8 @@ from moe_core.scenario import memory
 from moe_core.scenario.devices import Device
 from moe_core.scenario.memory import WAYS, Case, Plan, Reach
 from moe_core.scenario.spec import Scenario
-from moe_core.scenario.subject import WEIGHTS
+from moe_core.scenario.subject import formats as formats_of
+from moe_core.scenario.subject import subject
 from moe_core.units import GIGA, count
 
 FORMATS: tuple[Format, ...] = tuple(BITS)
@@ -40,7 +41,7 @@ COMPONENTS = {
     "mixer": "Linear attention, state space",
     "other": "Other",
 }
-SCENARIO, MIX, OWN = "as the scenario", "as the mix", "as served"
+SCENARIO, MIX, OWN, STORED_KV = "as the scenario", "as the mix", "as served", "as stored"
 _PRICES = "device_prices"  # typed by the user, by device
 _TYPED = "device_prices_typed_before"  # the same when the table was opened
 
@@ -51,15 +52,17 @@ _TYPED = "device_prices_typed_before"  # the same when the table was opened
 def plan(scenario: Scenario) -> Plan:
     """The pickers under the answer: formats of weights and cache, and the split over devices."""
     mix = pick("Weights", [SCENARIO, *MIXES], "mix", persist_state="session", width=210)
-    kv = pick("KV cache", list(CACHE), "kv_format", persist_state="session", width=110)
+    kv = pick("KV cache", [STORED_KV, *CACHE], "kv_format", persist_state="session", width=110)
     tensor = pick("Tensor parallel", [OWN, *WAYS[:7]], "tensor", persist_state="session", width=120)
     expert = pick("Expert parallel", [OWN, *WAYS], "expert_ways", persist_state="session", width=120)
-    base = Precision(default=WEIGHTS[scenario.precision]) if mix == SCENARIO else MIXES[mix]
+    own, stored_kv = formats_of(scenario, subject(scenario))
+    base = own if mix == SCENARIO else MIXES[mix]
     with st.popover("By component", icon=":material/tune:"):
         st.caption("A format for a component on its own; the rest keep the mix. Scales are counted.")
         chosen = {name: _component(name, words, base) for name, words in COMPONENTS.items()}
     kept = {name: form for name, form in chosen.items() if form is not None}
     ways = [1 if one == OWN else int(one) for one in (tensor, expert)]
+    kv = stored_kv if kv == STORED_KV else kv
     return Plan(base.model_copy(update=kept), kv, ways[0], ways[1], own=tensor == expert == OWN)
 
 

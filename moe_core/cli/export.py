@@ -16,9 +16,10 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli.formats import STORED, Dtype
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError, StoreError
-from moe_core.perf.precision import BITS
+from moe_core.perf.precision import asked
 from moe_core.settings import Settings
 
 Subject = Annotated[
@@ -40,7 +41,7 @@ def export(
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     prompt: Annotated[int | None, typer.Option(help="Tokens read for a request.")] = None,
     tokens: Annotated[int | None, typer.Option("--answer", help="Tokens written for it.")] = None,
-    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")] = "bf16",
+    dtype: Dtype = STORED,
     review: ReviewId = None,
     version: Annotated[int | None, typer.Option(help="Of the review; the newest otherwise.")] = None,
     source: Source = None,
@@ -136,8 +137,7 @@ def _of_models(names: list[str], hardware: str, work: dict[str, int | None], dty
     from moe_core.cli.hear import with_load
     from moe_core.report.side import of
 
-    if dtype not in BITS:
-        raise ConfigError(f"dtype ({dtype}): must be one of {', '.join(BITS)}")
+    asked(dtype, "dtype")
     if not 1 <= len(names) <= 4:
         raise ConfigError(f"model ({len(names)} given): must be one to four")
     said = {name: str(value) for name, value in work.items() if value is not None}

@@ -9,15 +9,15 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 from moe_core.hf import sizes
 from moe_core.hf.sizes import Sized
 from moe_core.perf import fit
-from moe_core.perf import precision as formats
 from moe_core.perf.memory import Footprint, Workload, footprint
 from moe_core.perf.params import ParameterCount
-from moe_core.perf.precision import BITS, Precision
+from moe_core.perf.precision import words
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import count as readable
 from moe_core.units import quantity
@@ -25,8 +25,6 @@ from moe_core.units import quantity
 Model = Annotated[str | None, typer.Option("--model", help="A registered model, any case.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A config.json, or a folder with one.")]
 Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it with transformers).")]
-Format = Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")]
-Maybe = Annotated[str | None, typer.Option(help="Another format for the experts alone.")]
 Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
 Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does it fit?")]
 
@@ -58,9 +56,9 @@ def params(
 def memory(
     model: Model = None,
     config: Config = None,
-    dtype: Format = "bf16",
-    kv_dtype: Format = "bf16",
-    experts_dtype: Maybe = None,
+    dtype: Dtype = STORED,
+    kv_dtype: KvDtype = STORED,
+    experts_dtype: Experts = None,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     context: Annotated[int, typer.Option(help="Tokens of each, prompt and answer.")] = 4096,
     tensor: Annotated[int, typer.Option(help="Tensor-parallel ways.")] = 1,
@@ -72,21 +70,21 @@ def memory(
     found = _sized(model, config, "auto")
     subject = sizes.model(found)
     workload = Workload.parse({"batch": batch, "context": context})
-    precision = Precision(
-        default=_format("dtype", dtype) or "bf16", experts=_format("experts_dtype", experts_dtype)
-    )
-    setting = fit.Setting(subject, precision, _format("kv_dtype", kv_dtype) or "bf16")
+    precision, kv = chosen(found, dtype, kv_dtype, experts_dtype)
+    setting = fit.Setting(subject, precision, kv)
     parallel = Parallel.parse({"tensor": tensor, "expert": expert})
     held = shard(subject, parallel)
-    need = footprint(held, share(workload, parallel), precision, setting.kv)
+    need = footprint(held, share(workload, parallel), precision, kv)
     asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {
         **asked,
+        **{"weights_in": words(precision), "cache_in": kv},
         "devices": parallel.devices,
         **_need(need),
-        "kv_bytes_per_token": held.cache.token_bytes(setting.kv),
+        "kv_bytes_per_token": held.cache.token_bytes(kv),
         "components": need.components(),
         "method": subject.parameters.method,
+        "notes": list(found.notes),
     }
     if hardware is not None:
         values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
@@ -146,12 +144,6 @@ def _stored(folder: Path, as_json: bool) -> None:
     rows = [["elements", f"{found.elements:,}"], ["bytes", quantity(found.nbytes, "B")]]
     rows += [[dtype, quantity(size, "B")] for dtype, size in found.by_dtype.items()]
     answer(values, as_json, [f"{folder}: {found.tensors} tensors in {found.files} files", *table(rows)])
-
-
-def _format(option: str, value: str | None) -> formats.Format | None:
-    if value is not None and value not in BITS:
-        raise ConfigError(f"{option} ({value}): must be one of {', '.join(BITS)}")
-    return value
 
 
 def _sized(model: str | None, config: Path | None, method: str) -> Sized:
@@ -218,8 +210,9 @@ def _count_lines(name: str, counted: ParameterCount, notes: tuple[str, ...]) -> 
 def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
     rows = [[part, quantity(size, "B")] for part, size in need.components().items()]
     rows.append(["total", quantity(need.total, "B")])
-    lines = [f"{values['name']}, {values['dtype']}, batch {values['batch']} x {values['context']} tokens"]
-    lines += [*table(rows), f"KV cache: {values['kv_bytes_per_token']:,} bytes a token"]
+    lines = [f"{values['name']}, batch {values['batch']} x {values['context']} tokens"]
+    lines += [f"weights in {values['weights_in']}; cache in {values['cache_in']}"]
+    lines += [*table(rows), f"KV cache: {values['kv_bytes_per_token']:,} bytes a token", *values["notes"]]
     fits = values.get("hardware")
     if fits:
         verdict = "fits" if fits["fits"] else "does not fit"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moe_core import registry
+from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.precision import BITS, Format, Precision
+from moe_core.perf.precision import Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
 from moe_core.specs import Architecture
@@ -22,7 +23,6 @@ from moe_core.units import quantity
 if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.predict import Prediction
 
-_DTYPE = f"One of {', '.join(BITS)}."
 Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest devices that fit if left out.")]
 
 
@@ -34,9 +34,9 @@ def predict(
     ] = "decode",
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     context: Annotated[int, typer.Option(help="Tokens before this one, or tokens of the prompt.")] = 1024,
-    dtype: Annotated[str, typer.Option(help=_DTYPE)] = "bf16",
-    kv_dtype: Annotated[str, typer.Option(help=_DTYPE)] = "bf16",
-    experts_dtype: Annotated[str | None, typer.Option(help="Another format for the experts alone.")] = None,
+    dtype: Dtype = STORED,
+    kv_dtype: KvDtype = STORED,
+    experts_dtype: Experts = None,
     tensor: Ways = None,
     expert: Ways = None,
     framework: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
@@ -48,16 +48,13 @@ def predict(
 
     arch, device = _architecture(name), systems.device(hardware)
     step = _step(phase, batch, context)
-    precision = Precision(
-        default=_format("dtype", dtype),
-        experts=_format("experts_dtype", experts_dtype) if experts_dtype else None,
-    )
-    kv = _format("kv_dtype", kv_dtype)
+    precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
     parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
     found = prediction(arch, device, step, precision=precision, kv=kv, parallel=parallel, framework=framework)
     asked = {
         **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
-        **{"dtype": dtype, "framework": framework, "devices": parallel.devices},
+        **{"dtype": dtype, "weights": words(precision), "cache": kv},
+        **{"framework": framework, "devices": parallel.devices},
         **{"tensor": parallel.tensor, "expert": parallel.expert},
     }
     if phase == "decode":
@@ -89,12 +86,6 @@ def _step(phase: str, batch: int, context: int) -> Step:
         raise ConfigError(f"context ({context}): must be at least 1")
     sizes = {"new": context} if phase == "prefill" else {"new": 1, "past": context}
     return Step.parse({"batch": batch, **sizes})
-
-
-def _format(option: str, value: str) -> Format:
-    if value not in BITS:
-        raise ConfigError(f"{option} ({value}): must be one of {', '.join(BITS)}")
-    return value
 
 
 def _parallel(
@@ -142,7 +133,8 @@ def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
         rows.append(["experts hit a layer", f"{found.distinct_experts:.1f}"])
     parts = [["part", "time", "bound", "source"]]
     parts += [[part.name, quantity(part.seconds, "s"), part.bound, part.source] for part in found.parts]
-    return [head, *table(rows), "", *table(parts)]
+    formats = f"weights in {asked['weights']}; cache in {asked['cache']}"
+    return [head, formats, *table(rows), "", *table(parts)]
 
 
 def _score_lines(served: dict[str, Any]) -> list[str]:

@@ -66,14 +66,15 @@ class Layout(NamedTuple):
 class Way:
     """What decides a candidate's layouts, the number of devices apart. Equal by value, hashed once."""
 
-    __slots__ = ("candidate", "hash", "load", "name", "spec")
+    __slots__ = ("candidate", "formats", "hash", "kv", "load", "name", "spec")
 
     def __init__(self, candidate: Candidate, spec: DecideSpec, load: tuple[float, ...] | None) -> None:
         sparse = candidate.kind == "mixture"
         self.candidate, self.spec, self.load = candidate, spec, load if sparse else None
-        stored = (spec.formats, spec.kv)
+        self.formats, self.kv = spec.formats(candidate.architecture), spec.cache(candidate.architecture)
         self.name = (
-            *(candidate.key, candidate.name, self.load, stored, spec.listed.name, spec.framework),
+            *(candidate.key, candidate.name, self.load, (self.formats, self.kv)),
+            *(spec.listed.name, spec.framework),
             spec.parallel if sparse else None,
         )
         self.hash = hash(self.name)
@@ -106,12 +107,12 @@ def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
     found = []
     for parallel in asked:
         with suppress(InfeasibleError):  # heads or experts do not divide so
-            model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, spec.formats)
+            model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, way.formats)
             clock = Clock(
-                *(candidate.architecture, candidate.key, spec.listed, spec.formats, spec.kv),
+                *(candidate.architecture, candidate.key, spec.listed, way.formats, way.kv),
                 *(parallel, spec.framework, way.load),
             )
-            held = Fullest(candidate.key, model, parallel, spec.kv)
+            held = Fullest(candidate.key, model, parallel, way.kv)
             found.append(Layout(parallel, devices / parallel.devices, held, weights, clock))
     return tuple(found)
 

@@ -26,6 +26,8 @@ from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
 from moe_core.perf.fit import WIDEST, usable
+from moe_core.perf.precision import Format
+from moe_core.specs import Precision
 
 WIDER = 3  # a group that serves traffic may be wider than it must by so many doublings
 
@@ -76,6 +78,16 @@ class Serving:
     def load(self) -> tuple[float, ...] | None:
         """Shares of the experts by rank; None: even, or a dense model."""
         return self._way.load
+
+    @property
+    def formats(self) -> Precision:
+        """Of the weights: asked for, or as stored."""
+        return self._way.formats
+
+    @property
+    def kv(self) -> Format:
+        """Of the cache."""
+        return self._way.kv
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""

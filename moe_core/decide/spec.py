@@ -18,9 +18,10 @@ from moe_core.decide import rules
 from moe_core.decide.rules import Skill, Weight
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
-from moe_core.perf.precision import MIXES, Format, Precision
+from moe_core.perf import precision
+from moe_core.perf.precision import STORED, Format
 from moe_core.perf.shard import Parallel
-from moe_core.specs import Architecture, Spec
+from moe_core.specs import Architecture, Precision, Spec
 
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
@@ -82,6 +83,7 @@ class DecideSpec(Spec):
 
     devices: of `hardware`, for each candidate; None: its own, as few as do.
     parallel: how the mixture is laid over them; None tries every way.
+    precision, kv: of weights and cache; `stored` is each model's own, as its makers publish it.
     capacity_gb, price (a device and hour), link_gbs (both directions): in place of the data file's.
     budget: dollars a million output tokens. weights: factors in place of the preset's.
     """
@@ -93,8 +95,8 @@ class DecideSpec(Spec):
     hardware: Name = "H100"
     devices: Annotated[int, Field(ge=1, le=4096)] | None = None
     parallel: Parallel | None = None
-    precision: Format | Name | Precision = "bf16"
-    kv: Format = "bf16"
+    precision: Name | Precision = STORED
+    kv: Name = STORED
     framework: Literal["vllm", "sglang"] = "vllm"
     workload: Work = Work()
     budget: Positive | None = None
@@ -120,7 +122,7 @@ class DecideSpec(Spec):
         """From untrusted values, the preset filled in below them. Raises ConfigError: field, value, rule."""
         filled = _filled(dict(values))
         spec = cls.parse_json(json.dumps(filled, default=_plain))
-        spec.device, spec.formats  # noqa: B018 -- both raise what a user can mend
+        spec.device, spec.asked, spec.asked_kv  # noqa: B018 -- all raise what a user can mend
         rules.task(spec.task)
         rules.check_weights(spec.weights)
         return spec
@@ -141,9 +143,22 @@ class DecideSpec(Spec):
         return _changed(self.hardware, self.capacity_gb, self.price, self.link_gbs)
 
     @property
-    def formats(self) -> Precision:
-        """The formats of the weights. Raises ConfigError for a mix that does not exist."""
-        return self.precision if isinstance(self.precision, Precision) else _mix(self.precision)
+    def asked(self) -> Precision | None:
+        """The formats of the weights, None as stored. Raises ConfigError for what does not exist."""
+        return self.precision if isinstance(self.precision, Precision) else precision.asked(self.precision)
+
+    @property
+    def asked_kv(self) -> Format | None:
+        """The format of the cache, None as stored. Raises ConfigError."""
+        return precision.asked_cache(self.kv)
+
+    def formats(self, model: Architecture) -> Precision:
+        """The formats of a model's weights under this question."""
+        return self.asked or model.stored
+
+    def cache(self, model: Architecture) -> Format:
+        """The format of its cache."""
+        return self.asked_kv or model.stored_kv
 
     @property
     def importance(self) -> dict[str, float]:
@@ -163,16 +178,6 @@ def _changed(name: str, capacity_gb: float | None, price: float | None, link_gbs
     """A device with other figures than the data file's."""
     own = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
     return _device(name).model_copy(update={key: value for key, value in own.items() if value is not None})
-
-
-@once
-def _mix(name: str) -> Precision:
-    if name in MIXES:
-        return MIXES[name]
-    try:
-        return Precision.parse({"default": name})
-    except ConfigError:
-        raise ConfigError(f"precision ({name[:40]}): must be a format or one of {', '.join(MIXES)}") from None
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

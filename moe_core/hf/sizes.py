@@ -12,21 +12,28 @@ from typing import Any, Literal, NamedTuple
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf import checkpoint, config, reader
+from moe_core.hf.quantisation import published
 from moe_core.hf.reader import Unsupported
 from moe_core.perf import memory, params
 from moe_core.perf.params import ParameterCount
-from moe_core.specs import Architecture
+from moe_core.perf.precision import Format
+from moe_core.specs import Architecture, Precision
 
 Method = Literal["auto", "closed_form", "meta"]
 
 
 class Sized(NamedTuple):
-    """A model's parameters, what to mention, and its architecture where the closed form reaches."""
+    """A model's parameters, what to mention, and its architecture where the closed form reaches.
+
+    stored, stored_kv: the formats that it is published in.
+    """
 
     name: str
     parameters: ParameterCount
     notes: tuple[str, ...]
     architecture: Architecture | None
+    stored: Precision = Precision()
+    stored_kv: Format = "bf16"
 
 
 def registered(name: str, method: Method = "auto") -> Sized:
@@ -34,13 +41,14 @@ def registered(name: str, method: Method = "auto") -> Sized:
     record = registry.get(name)
     if record.rumoured:
         raise ConfigError(f"model ({record.name}): is a rumour; nothing about it can be counted")
+    formats = (record.stored, record.stored_kv)
     if method == "meta":
         if not record.config:
             raise ConfigError(f"model ({record.name}): transformers has no class for it")
-        return Sized(record.name, _exact(record.config), record.notes, record.architecture)
+        return Sized(record.name, _exact(record.config), record.notes, record.architecture, *formats)
     if method == "closed_form" and record.architecture is None:
         raise Unsupported(f"model ({record.name}): the closed form does not cover its layout")
-    return Sized(record.name, registry.parameters(record), record.notes, record.architecture)
+    return Sized(record.name, registry.parameters(record), record.notes, record.architecture, *formats)
 
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
@@ -48,20 +56,30 @@ def from_config(path: Path, method: Method = "auto") -> Sized:
     if path.is_dir():
         path = path / "config.json"
     name = path.parent.name if path.stem == "config" else path.stem
-    return from_values(reader.read(path), name or "imported", method)
+    beside = path.with_name("hf_quant_config.json")
+    formats = reader.read(beside) if beside.exists() else None
+    return from_values(reader.read(path), name or "imported", method, formats)
 
 
-def from_values(values: dict[str, Any], name: str = "imported", method: Method = "auto") -> Sized:
-    """The model that a parsed config.json describes."""
+def from_values(
+    values: dict[str, Any],
+    name: str = "imported",
+    method: Method = "auto",
+    beside: dict[str, Any] | None = None,
+) -> Sized:
+    """The model that a parsed config.json describes; `beside`: the hf_quant_config.json of its folder."""
     if method != "meta":
         try:
-            found = config.load(values, name)
-            return Sized(name, params.count(found.architecture), found.notes, found.architecture)
+            found = config.load(values, name, beside)
+            arch = found.architecture
+            return Sized(name, params.count(arch), found.notes, arch, arch.stored, arch.stored_kv)
         except Unsupported:
             if method == "closed_form":
                 raise
     notes = ("text model only: vision and audio encoders are not counted",)
-    return Sized(name, _exact(values), notes if reader.language(values).nested else (), None)
+    formats = published(values, beside=beside)
+    said = (*(notes if reader.language(values).nested else ()), *formats.notes)
+    return Sized(name, _exact(values), said, None, formats.precision, formats.kv)
 
 
 def from_checkpoint(folder: Path) -> checkpoint.Checkpoint:

@@ -1,7 +1,8 @@
-"""Mixes of formats as they are published: which tensors stay in 16 bits is part of a mix."""
+"""What a user asks weights to be in: as stored, one format, or a published mix of them by component."""
 
 from __future__ import annotations
 
+from moe_core.errors import ConfigError
 from moe_core.formats import BITS, GGUF, KINDS, Format, Kind, group, kind, size, stored, width
 from moe_core.specs import Precision
 
@@ -20,6 +21,8 @@ __all__ = [
     "width",
 ]
 
+STORED = "stored"  # as its makers publish it: the default everywhere
+
 MIXES: dict[str, Precision] = {
     "bf16": Precision(),
     "fp8": Precision(default="fp8"),
@@ -34,3 +37,40 @@ MIXES: dict[str, Precision] = {
     ),
     "int4 experts, bf16 rest": Precision(experts="int4"),
 }
+
+
+def asked(word: str, field: str = "precision") -> Precision | None:
+    """What a word asks for: a format or a mix; None as stored. Raises ConfigError."""
+    if word in (STORED, "auto"):
+        return None
+    if word in MIXES:
+        return MIXES[word]
+    try:
+        stored(word)
+    except ValueError as error:
+        mixes = ", ".join(MIXES)
+        raise ConfigError(f"{field} ({word[:40]}): {error}; or {STORED}, or a mix: {mixes}") from error
+    return Precision(default=word)
+
+
+def asked_cache(word: str, field: str = "kv") -> Format | None:
+    """The format of a cache that a word asks for; None as stored. Raises ConfigError."""
+    found = asked(word, field)
+    if found is not None and found != Precision(default=found.default):
+        raise ConfigError(f"{field} ({word}): must be one format, not a mix")
+    return None if found is None else found.default
+
+
+def words(precision: Precision) -> str:
+    """`mxfp4, but embedding, head and attention in bf16`. Norms are too small to be worth a word."""
+    others: dict[Format, list[str]] = {}
+    for name, form in precision.model_dump(exclude_none=True).items():
+        if name not in ("default", "norms", "other") and form != precision.default:
+            others.setdefault(form, []).append(name)
+    parts = [f"{listed(names)} in {form}" for form, names in others.items()]
+    return f"{precision.default}, but {listed(parts)}" if parts else precision.default
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

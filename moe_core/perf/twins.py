@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.params import ParameterCount, count, ffn
-from moe_core.specs import Architecture, Experts
+from moe_core.specs import Architecture, Experts, Precision
 
 Rule = Literal["active", "total", "sqrt", "epoch"]
 
@@ -55,7 +55,7 @@ def twins(mixture: Architecture) -> list[Twin]:
 def dense(mixture: Architecture, target: int, name: str) -> Architecture:
     """`mixture` with one feed-forward width in every layer and about `target` parameters."""
     fields = {"name": name, "experts": None, "first_dense": 0, "moe_every": 1}
-    bare = mixture.model_copy(update={**fields, "ffn_width": 1})
+    bare = mixture.model_copy(update={**fields, "ffn_width": 1, "stored": equal_terms(mixture.stored)})
     per_width = mixture.layers * (
         ffn(mixture.hidden, 2, mixture.gated) - ffn(mixture.hidden, 1, mixture.gated)
     )
@@ -66,6 +66,12 @@ def dense(mixture: Architecture, target: int, name: str) -> Architecture:
             f"attention and embeddings alone have {rest:,} parameters, the target is {target:,}"
         )
     return Architecture.parse({**dict(bare), "ffn_width": width})
+
+
+def equal_terms(mixture: Precision) -> Precision:
+    """The formats of a mixture for its twin: that of the experts for what takes their place."""
+    own = {"ffn": mixture.of("experts"), "experts": None, "shared": None, "router": None}
+    return mixture.model_copy(update=own)
 
 
 def epoch(total: float, experts: int, active_experts: int) -> float:

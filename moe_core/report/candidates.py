@@ -31,7 +31,9 @@ def completed(cases: Mapping[str, Resolved], found: Decided) -> dict[str, Resolv
 def _beside(other: Resolved, arch: Architecture) -> Resolved:
     """The same question of another model. A dense one has no experts to lay over devices."""
     split = other.parallel if arch.experts is not None or other.parallel.expert == 1 else Parallel()
+    asked = other.question
     named = {"label": _label(arch), "architecture": arch, "record": registry.name_of(arch)}
+    named |= {"precision": asked.formats(arch), "kv": asked.cache(arch)}
     return other.model_copy(update={**named, "parallel": split, "run": None})
 
 
@@ -55,8 +57,8 @@ def _asked(found: Decided, arch: Architecture) -> Resolved:
         devices=spec.equal,
         link_gbs=spec.link_gbs,
         load=None if found.asked.heard is None else found.asked.heard.load,
-        precision=spec.formats,
-        kv=spec.kv,
+        precision=spec.formats(arch),
+        kv=spec.cache(arch),
         price=spec.price,
     )
 

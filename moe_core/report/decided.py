@@ -173,7 +173,7 @@ def _asked(found: Verdict) -> Asked:
         "mixture": pair.of("mixture").architecture,
         "dense": pair.of("dense").architecture,
         "rule": pair.rule.id,
-        "precision": found.spec.formats,
+        "precision": found.spec.asked or found.spec.precision,
         "weights": found.spec.importance,
     }
     spec = found.spec.model_copy(update=whole)

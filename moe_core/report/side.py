@@ -19,8 +19,9 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError
 from moe_core.perf.edit import mixture
-from moe_core.perf.precision import BITS, MIXES, Precision
+from moe_core.perf.precision import MIXES, STORED, Precision, asked, asked_cache, words
 from moe_core.perf.shard import Parallel
+from moe_core.registry import Record
 from moe_core.report.text import line, many
 from moe_core.review import MOST, Case
 from moe_core.scenario import subject as subjects
@@ -58,7 +59,7 @@ NEW = {name: str(DEFAULTS.get(name, "")) for name in FIELDS} | {
 _OLD_WORK = {"batch": "8", "context": "4096", "write": "64"}  # of links that older versions made
 AIMS = ("preset", "rival", "task", "training", "skill", "budget_usd", "weights")  # what a verdict rests on
 SPOKEN = ("architecture", "hardware", "batch", "prompt", "answer")  # what a link always says
-_MORE = {"kv": "bf16", "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
+_MORE = {"kv": STORED, "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
 _EVERY = (*NAMED, *_MORE)
 _LINK = re.compile(r"(?<!\S)(?:https?://[^\s?]+|/[a-z]*)?\?[a-z_]+=\S+")
 _MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
@@ -179,13 +180,15 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     label, arch, record = _subject(values)
     name = {"label": label, "architecture": arch, "record": record}
     limits = {field: _number(field, values[field]) for field in _LIMITS if values[field] not in ("", NONE)}
+    own = _model(arch, record)
     case = Resolved.parse(
         {
             **name,
             **_machine(values, capacity),
             **_work(values),
             **limits,
-            **{"precision": _precision(values["precision"]), "kv": _format(values["kv"])},
+            "precision": _precision(values["precision"]) or own.stored,
+            "kv": asked_cache(line(values["kv"], 80)) or own.stored_kv,
             "parallel": Parallel.parse({name: _whole(name, values[name]) for name in ("tensor", "expert")}),
             "devices": None if values["many"] in ("", AUTO) else _whole("many", values["many"]),
         }
@@ -280,7 +283,7 @@ def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = No
     said = {
         **test,
         **_architecture(case),
-        **{"hardware": case.hardware, "precision": _written(case.precision), "kv": case.kv},
+        **{"hardware": case.hardware, **_formats(case)},
         **{"batch": str(case.batch), "prompt": str(max(read, 1)), "answer": str(case.write)},
         "cached": str(max(case.context - case.write - read, 0)),
         **{key: "" if value is None else f"{value:g}" for key, value in limits.items()},
@@ -329,9 +332,7 @@ def subject(case: Resolved) -> str:
 
 def formats(case: Resolved) -> str:
     """The format of the weights, and of what differs from it."""
-    said = case.precision.model_dump(exclude_none=True)
-    main = str(said.pop("default"))
-    return ", ".join((main, *(f"{name} {form}" for name, form in said.items())))
+    return words(case.precision)
 
 
 def ways(case: Resolved, alone: str = "its own fewest") -> str:
@@ -422,28 +423,24 @@ def _number(name: str, value: str) -> float:
     return found
 
 
-def _format(value: str) -> str:
-    if value not in BITS:
-        raise ConfigError(f"kv ({line(value, 40)}): must be one of {', '.join(BITS)}")
-    return value
+def _precision(value: str) -> Precision | None:
+    """A format, a published mix, or a mix of one's own as JSON; None as stored."""
+    return Precision.parse_json(value) if value.startswith("{") else asked(line(value, 200))
 
 
-def _precision(value: str) -> Precision:
-    """A format, a published mix, or a mix of one's own as JSON."""
-    if value == "auto":
-        return Precision()
-    if value in MIXES:
-        return MIXES[value]
-    if value in BITS:
-        return Precision.parse({"default": value})
-    if value.startswith("{"):
-        return Precision.parse_json(value)
-    raise ConfigError(f"precision ({line(value, 40)}): must be one of {', '.join(('auto', *BITS, *MIXES))}")
+def _formats(case: Resolved) -> dict[str, str]:
+    """Of weights and cache, as a link says them: what the model is stored in goes without saying."""
+    own = _model(case.architecture, case.record)
+    precision = AUTO if case.precision == own.stored else _written(case.precision)
+    return {"precision": precision, "kv": STORED if case.kv == own.stored_kv else case.kv}
+
+
+def _model(arch: Architecture | None, record: str | None) -> Architecture | Record:
+    """Who knows the formats that a model is stored in."""
+    return arch if arch is not None else registry.get(str(record))
 
 
 def _written(precision: Precision) -> str:
-    if precision == Precision():
-        return NEW["precision"]
     if precision == Precision(default=precision.default):
         return precision.default
     named = next((name for name, mix in MIXES.items() if mix == precision), None)

@@ -114,8 +114,8 @@ def _predicted(one: Serving, asked: Step) -> Prediction:
         one.candidate.architecture,
         one.device,
         asked,
-        precision=one.spec.formats,
-        kv=one.spec.kv,
+        precision=one.formats,
+        kv=one.kv,
         parallel=one.layout.parallel,
         framework=one.spec.framework,
         load=one.load,
@@ -133,13 +133,13 @@ def roomiest(one: Serving) -> Layout:
 
 def held(one: Serving) -> Footprint:
     """What the fullest device holds in the roomiest layout; between whole batches a straight line."""
-    layout, spec = roomiest(one), one.spec
+    layout = roomiest(one)
     many = layout.each(one.batch)
     whole = floor(many)
 
     def at_batch(batch: int) -> Footprint:
         work = share(Workload(batch=batch, context=max(round(one.work.context), 1)), layout.parallel)
-        return memory.footprint(layout.held.model, work, spec.formats, spec.kv)
+        return memory.footprint(layout.held.model, work, one.formats, one.kv)
 
     low = at_batch(whole)
     return low if many == whole else _between(low, at_batch(whole + 1), many - whole)

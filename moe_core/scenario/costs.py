@@ -222,7 +222,7 @@ def cache_bytes(of: Study, batches: Sequence[int] = BATCHES) -> pd.DataFrame:
         with suppress(InfeasibleError):
             found = step(of, of.mixture, batch)
             devices = served(of, of.mixture, batch).devices
-            held = batch * kept.sequence_bytes(of.past, of.spec.kv) / devices
+            held = batch * kept.sequence_bytes(of.past, of.spec.cache(of.mixture.architecture)) / devices
             cache = min(held, float(found.bytes))
             rows += [(batch, "KV cache and state", cache), (batch, "weights", found.bytes - cache)]
     return pd.DataFrame(rows, columns=["batch", "part", "bytes"])

@@ -12,7 +12,7 @@ from moe_core.decide import rules
 from moe_core.decide.pair import pair
 from moe_core.decide.spec import DecideSpec
 from moe_core.scenario.spec import RULES, Scenario
-from moe_core.scenario.subject import WEIGHTS, architecture, subject
+from moe_core.scenario.subject import architecture, subject
 from moe_core.specs import Architecture
 
 
@@ -36,7 +36,7 @@ def decision(scenario: Scenario) -> DecideSpec:
         **_rival(scenario),
         "hardware": scenario.hardware,
         "devices": scenario.devices,  # None is a choice too, whatever the preset would bring
-        "precision": WEIGHTS[scenario.precision],
+        "precision": scenario.precision,
         "workload": _work(scenario),
         "team": {"training": scenario.training, "skill": scenario.skill},
         "weights": dict(scenario.weights),

@@ -16,6 +16,7 @@ from moe_core.errors import ConfigError
 from moe_core.perf import economics
 from moe_core.perf.dense_equivalent import references
 from moe_core.perf.moe_layer import LayerCase
+from moe_core.perf.precision import kind
 from moe_core.perf.step_time import Exchange
 from moe_core.scenario.costs import Study, layer_of
 from moe_core.silicon import dense_equivalent, kernels, layer, systems, tables
@@ -43,7 +44,7 @@ def recorded(frame: pd.DataFrame) -> tuple[float, ...]:
 
 def form(of: Study) -> str:
     """The format of the experts' weights."""
-    return str(of.spec.formats.of("experts"))
+    return kind(of.spec.formats(of.mixture.architecture).of("experts"))
 
 
 def curves(of: Study) -> list[tuple[str, Series]]:

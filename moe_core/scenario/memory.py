@@ -19,7 +19,7 @@ from moe_core.perf.edit import KvKind, with_kv
 from moe_core.perf.fit import HEADROOM, Setting, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.offload import offload
-from moe_core.perf.precision import MIXES, Format, Precision
+from moe_core.perf.precision import MIXES, Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.training import Optimizer
 from moe_core.scenario import subject as fullsize
@@ -96,7 +96,8 @@ def rivals(scenario: Scenario, plan: Plan) -> list[Case]:
     if scenario.edited and chosen.architecture is not None:
         found += _maybe(scenario._replace(experts=None, top_k=None, shared=None), plan)
     if mixture is not None and mixture.experts is not None:
-        alone = plan._replace(tensor=plan.devices, expert=1)
+        formats = twins.equal_terms(plan.precision)
+        alone = plan._replace(precision=formats, tensor=plan.devices, expert=1)
         for twin in twins.twins(mixture):
             if twin.rule in TWINS:
                 with suppress(InfeasibleError):
@@ -222,8 +223,9 @@ def listed_prices() -> dict[str, float]:
 
 
 def by_format(one: Case) -> pd.DataFrame:
-    """The same work in every published mix of formats, and in the one chosen."""
-    mixes = {"as chosen": one.plan.precision, **MIXES}
+    """The same work in every published mix of formats, as the model is stored, and in the mix chosen."""
+    arch = one.model.architecture
+    mixes = {"as chosen": one.plan.precision, **({"as stored": arch.stored} if arch else {}), **MIXES}
     named = []
     for name, precision in mixes.items():
         setting = Setting(one.model, precision, one.plan.kv)
@@ -271,9 +273,9 @@ def _kinds(arch: Architecture) -> list[tuple[str, Architecture]]:
     if isinstance(arch.attention, GQA):
         plain = plain.model_copy(update={"attention": arch.attention.model_copy(update={"window": None})})
     found = []
-    for kind, words in KINDS.items():
+    for kind, title in KINDS.items():
         with suppress(ConfigError):  # eight KV heads do not divide every number of heads
-            found.append((words, with_kv(plain, kind)))
+            found.append((title, with_kv(plain, kind)))
     return found
 
 
@@ -311,9 +313,8 @@ def trained(one: Case, optimizer: Optimizer, gradients: Format, recompute: bool)
 
 def source(one: Case) -> str:
     """The tooltip of everything modelled here."""
-    formats = sorted({one.plan.precision.of(name) for name in one.model.parameters.breakdown._fields})
     return (
         f"{one.model.name}: {one.model.parameters.method.replace('_', ' ')} parameters; weights in "
-        f"{', '.join(formats)}, cache in {one.plan.kv}, {one.sequences} sequences of {one.work.context:,} "
-        f"tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
+        f"{words(one.plan.precision)}, cache in {one.plan.kv}, {one.sequences} sequences of "
+        f"{one.work.context:,} tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
     )

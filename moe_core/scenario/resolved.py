@@ -20,7 +20,7 @@ from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
 from moe_core.perf.memory import Model, Workload
-from moe_core.perf.precision import Format, Precision
+from moe_core.perf.precision import STORED, Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.scenario import devices, subject
 from moe_core.scenario.decision import decision
@@ -146,8 +146,8 @@ class Resolved(Spec):
             hardware=listed.name,
             devices=self.devices if alone else self.parallel.devices,
             parallel=None if alone else self.parallel,
-            precision=self.precision,
-            kv=self.kv,
+            precision=STORED if self.precision == self.architecture.stored else self.precision,
+            kv=STORED if self.kv == self.architecture.stored_kv else self.kv,
             workload=Work(context=context, output=min(self.write, context - 1), **work),
             price=self.price,
             capacity_gb=own,
@@ -169,6 +169,7 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
     """The scenario's mixture in full, its work, formats and devices, and the load recorded for it."""
     chosen = subject.subject(scenario)
     arch = subject.architecture(scenario, chosen)
+    precision, kv = subject.formats(scenario, chosen)
     same = {name: getattr(scenario, name) for name in _SAME}
     return Resolved(
         **same,
@@ -179,7 +180,8 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
         record=chosen.record.name if arch is None and chosen.record else None,
         capacity=int(devices.get(scenario.hardware).capacity),
         write=scenario.answer,
-        precision=Precision(default=subject.WEIGHTS[scenario.precision]),
+        precision=precision,
+        kv=kv,
         run=scenario._replace(text=None).run_spec(),
         load=None if recorded is None else recorded.load,
         heard=None if recorded is None else recorded.source[:400],

@@ -20,7 +20,7 @@ from moe_core.decide import rules
 from moe_core.settings import MODELS
 from moe_core.specs import Architecture, RunSpec
 
-Precision = Literal["auto", "fp32", "bf16", "fp8", "int4"]
+FORMATS = ("auto", "bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4", "q4_k", "q8_0", "fp32")
 Model = Literal["carved", "trained"]
 Training = Literal["none", "fine-tune", "from scratch"]
 Skill = Literal["none", "some", "expert"]
@@ -28,7 +28,7 @@ Skill = Literal["none", "some", "expert"]
 ARCHITECTURE = "Qwen3-30B-A3B"  # fits the default device, so that time and price decide first
 HARDWARE = "H100"
 PRESET = "chat"
-AUTO = "auto"  # as it is published; as few devices as hold it; as the preset says
+AUTO = "auto"  # as it is published and stored; as few devices as hold it; as the preset says
 RULES = ("active", "total", "sqrt", "epoch")  # by which a dense rival is made up
 MOST_EXPERTS = 128  # of the test model
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -72,7 +72,7 @@ CHOICES: dict[str, tuple[int, ...]] = {
 WORDS: dict[str, tuple[str, ...]] = {
     "preset": tuple(rules.presets()),
     "many": (AUTO, *map(str, POWERS)),
-    "precision": get_args(Precision),
+    "precision": FORMATS,
     "model": get_args(Model),
     "task": (AUTO, *rules.tasks()),
     "training": get_args(Training),
@@ -124,7 +124,7 @@ class Scenario(NamedTuple):
     answer: int = DEFAULTS["answer"]
     cached: int = DEFAULTS["cached"]
     devices: int | None = None
-    precision: Precision = "auto"
+    precision: str = "auto"
     latency_ms: float | None = None
     ttft_ms: float | None = None
     budget: float | None = None

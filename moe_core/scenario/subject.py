@@ -16,13 +16,12 @@ from moe_core.perf.edit import mixture
 from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.params import ParameterCount
-from moe_core.perf.precision import Format, Precision
+from moe_core.perf.precision import Format, Precision, asked, words
 from moe_core.registry import Record
 from moe_core.scenario.devices import Device
 from moe_core.scenario.spec import ARCHITECTURE, Scenario, describe
 from moe_core.specs import Architecture
 
-WEIGHTS: dict[str, Format] = {"auto": "bf16", "fp32": "fp32", "bf16": "bf16", "fp8": "fp8", "int4": "int4"}
 TWINS = {"active": "dense twin, equal active", "total": "dense twin, equal total"}
 
 
@@ -89,7 +88,8 @@ def full(scenario: Scenario) -> Full:
 
 def room(scenario: Scenario, device: Device) -> Room:
     """How far the scenario goes on `device`."""
-    setting, work = Setting(model(scenario, subject(scenario)), _precision(scenario)), _work(scenario)
+    chosen, work = subject(scenario), _work(scenario)
+    setting = Setting(model(scenario, chosen), *formats(scenario, chosen))
     capacity = int(device.capacity)
     context = batch = number = None
     with suppress(InfeasibleError):
@@ -134,8 +134,11 @@ def model(scenario: Scenario, chosen: Subject) -> Model:
     return registry.model(chosen.record)
 
 
-def _precision(scenario: Scenario) -> Precision:
-    return Precision(default=WEIGHTS[scenario.precision])
+def formats(scenario: Scenario, chosen: Subject) -> tuple[Precision, Format]:
+    """Of weights and cache: what is asked for, else as the model is stored. Raises ConfigError."""
+    own = chosen.architecture or chosen.record
+    assert own is not None, "what has no architecture has a record"
+    return asked(scenario.precision) or own.stored, own.stored_kv
 
 
 def _work(scenario: Scenario) -> Workload:
@@ -143,10 +146,11 @@ def _work(scenario: Scenario) -> Workload:
 
 
 def _full(name: str, sized: Model, scenario: Scenario, chosen: Subject) -> Full:
+    precision, kv = formats(scenario, chosen)
     source = (
         f"{sized.name}: counted {chosen.source}; "
-        f"weights in {WEIGHTS[scenario.precision]}, cache in bf16, {scenario.batch} sequences of "
+        f"weights in {words(precision)}, cache in {kv}, {scenario.batch} sequences of "
         f"{scenario.context:,} tokens; {HEADROOM:.0%} of each device left to framework and fragmentation"
     )
-    found = memory.footprint(sized, _work(scenario), _precision(scenario))
+    found = memory.footprint(sized, _work(scenario), precision, kv)
     return Full(name, sized.parameters, found, source)
