@@ -181,6 +181,7 @@ class Extras(Spec):
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2  # Falcon-7B 1, Arctic 3, Gemma-2 4
     norm_bias: bool = False  # LayerNorm: GPT-2, Falcon
     positions: Annotated[int, Field(ge=0, le=10_000_000)] = 0  # learned position table: GPT-2
+    tower: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 0  # parameters of vision and audio encoders
     trained_selection_bias: bool = False  # a parameter, where DeepSeek-V3 has a buffer: ERNIE-4.5
     mtp_layers: Annotated[int, Field(ge=0, le=64)] = 0  # multi-token prediction, outside the main model
 
@@ -207,6 +208,7 @@ class Precision(Spec):
     norms: Format | None = None
     mixer: Format | None = None
     other: Format | None = None
+    tower: Format | None = None
 
     def of(self, component: str) -> Format:
         """The format of `component`, a field of `params.Breakdown`."""

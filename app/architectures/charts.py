@@ -256,6 +256,7 @@ NAMES = {
     "head": "output head",
     "mixer": "linear attention or state space",
     "other": "other (positions, residual mixers)",
+    "tower": "vision and audio towers",
 }
 
 

@@ -120,7 +120,7 @@ def count_apart(config: Mapping[str, Any], name: str) -> Subject:
         raise ConfigError(f"{name}: another model has been counted for {PATIENCE_S:.0f} s; try again soon")
     try:
         folder = data.door().settings.data_dir / "counts"
-        return subjects.exactly(config, name, apart.exact_apart(config, folder))
+        return subjects.exactly(name, apart.built_apart(config, folder, name))
     except OSError as error:
         raise ConfigError(f"{name}: the answer could not be kept ({error.strerror})") from error
     finally:

@@ -40,6 +40,7 @@ COMPONENTS = {
     "norms": "Norms",
     "mixer": "Linear attention, state space",
     "other": "Other",
+    "tower": "Vision and audio towers",
 }
 SCENARIO, MIX, OWN, STORED_KV = "as the scenario", "as the mix", "as served", "as stored"
 _PRICES = "device_prices"  # typed by the user, by device

@@ -9,15 +9,17 @@ from urllib.parse import urlencode
 
 import typer
 
+from moe_core.cli.model import Configs, described
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
+from moe_core.specs import Architecture
 
 if TYPE_CHECKING:
     from moe_core.report.compare import Cell, Line
     from moe_core.report.side import Side
 
 Scenarios = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--scenario",
         help="A link of the dashboard, its query alone (architecture=Mixtral-8x7B&hardware=H100&batch=8), "
@@ -27,17 +29,19 @@ Scenarios = Annotated[
 _BYTES = 5_000_000  # of a JSON file
 
 
-def compare(scenario: Scenarios, as_json: Json = False) -> None:
+def compare(scenario: Scenarios = None, config: Configs = None, as_json: Json = False) -> None:
     """Up to four scenarios side by side: what was chosen, what follows, and the answer in one sentence."""
     from moe_core.cli.hear import with_load
     from moe_core.report.answer import sentence
     from moe_core.report.compare import table as rows_of
     from moe_core.report.side import LETTERS, labels, link
 
-    sides = [side for one in scenario for side in read(one)]
+    own = [described(path) for path in config or ()]
+    sides = [side for one in scenario or () for side in read(one)] + [of_model(arch) for arch, _ in own]
     if not 1 <= len(sides) <= len(LETTERS):
         raise ConfigError(f"scenario ({len(sides)} given): must be one to {len(LETTERS)}")
     cases = {name: with_load(case) for name, case in labels(sides).items()}
+    notes = [note for _, said in own for note in said]
     said, rows = sentence(cases), rows_of(cases)
     shared = f"/compare?{urlencode(link(sides))}"
     values = {
@@ -48,8 +52,16 @@ def compare(scenario: Scenarios, as_json: Json = False) -> None:
         ],
         "rows": [_values(row) for row in rows],
         "link": shared,
+        "notes": notes,
     }
-    answer(values, as_json, [said, "", *_lines(list(cases), rows), "", f"link  {shared}"])
+    answer(values, as_json, [said, "", *_lines(list(cases), rows), "", *notes, f"link  {shared}"])
+
+
+def of_model(arch: Architecture, **said: str) -> Side:
+    """A model of the user's under the first screen's question."""
+    from moe_core.report.side import of, pack
+
+    return of({"architecture": arch.name, "own": pack(arch), **said})
 
 
 def read(one: str) -> list[Side]:

@@ -9,8 +9,10 @@ from urllib.parse import parse_qsl, urlsplit
 import typer
 
 from moe_core.cli.ask import read_text
+from moe_core.cli.model import Config, described
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
+from moe_core.specs import Architecture
 
 
 def decide(
@@ -20,6 +22,7 @@ def decide(
         str | None, typer.Option(help="chat, batch, device, retrieval, code or agentic.")
     ] = None,
     mixture: Annotated[str | None, typer.Option(help="The mixture, by name.")] = None,
+    config: Config = None,
     dense: Annotated[str | None, typer.Option(help="The dense model, by name.")] = None,
     rule: Annotated[
         str | None,
@@ -27,7 +30,7 @@ def decide(
     ] = None,
     hardware: Annotated[str | None, typer.Option(help="The device, by name.")] = None,
     devices: Annotated[int | None, typer.Option(help="How many, for each; else its own fewest.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Format of the weights, or a published mix.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the weights: stored, a format, or a mix.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of each sequence when it ends.")] = None,
     budget: Annotated[float | None, typer.Option(help="Dollars a million tokens written.")] = None,
@@ -42,21 +45,27 @@ def decide(
         "devices": devices, "precision": precision, "budget": budget,
     }  # fmt: skip
     said = {name: value for name, value in said.items() if value is not None}
+    own, notes = (None, ()) if config is None else described(config)
     work = {name: value for name, value in {"batch": batch, "context": context}.items() if value is not None}
-    asked, recorded = _of_file(spec, said, work) if spec is not None else _of_scenario(link, said, work)
+    if spec is not None:
+        asked, recorded = _of_file(spec, said, work, own)
+    else:
+        asked, recorded = _of_scenario(link, said, work, own)
     found = judge(asked, recorded)
     turns = flips(found)
-    answer(_values(found, turns), as_json, _lines(found, turns))
+    answer({**_values(found, turns), "notes": list(notes)}, as_json, [*_lines(found, turns), *notes])
 
 
-def _of_file(name: str, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any, Any]:
+def _of_file(
+    name: str, said: dict[str, Any], work: dict[str, Any], own: Architecture | None
+) -> tuple[Any, Any]:
     """The spec of a file with the options over it, and the load that is heard for its mixture."""
     from moe_core.cli.hear import hear
     from moe_core.decide.pair import candidate
     from moe_core.decide.spec import DecideSpec
     from moe_core.scenario.spec import nearest_run
 
-    values = _file(name) | said
+    values = _file(name) | said | _side(own)
     if work:
         values["workload"] = {**(values.get("workload") or {}), **work}
     spec = DecideSpec.of(values)
@@ -65,7 +74,14 @@ def _of_file(name: str, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any
     return spec, hear(nearest_run(known, "carved", 256, spec.workload.batch, "auto"))
 
 
-def _of_scenario(link: str | None, said: dict[str, Any], work: dict[str, Any]) -> tuple[Any, Any]:
+def _side(own: Architecture | None) -> dict[str, Any]:
+    """The user's own model on the side that it is of."""
+    return {} if own is None else {"dense" if own.experts is None else "mixture": own}
+
+
+def _of_scenario(
+    link: str | None, said: dict[str, Any], work: dict[str, Any], own: Architecture | None
+) -> tuple[Any, Any]:
     """The dashboard's scenario with the options over it, and the load that is heard there."""
     from moe_core.cli.hear import hear
     from moe_core.decide.spec import DecideSpec
@@ -78,11 +94,14 @@ def _of_scenario(link: str | None, said: dict[str, Any], work: dict[str, Any]) -
     values |= {names.get(name, name): str(said[name]) for name in plain if name in said}
     values |= {"batch": str(work["batch"])} if "batch" in work else {}
     asked = scenario(values)
+    if own is not None and own.experts is not None:
+        asked = asked._replace(own=own, experts=None, top_k=None, shared=None)
     if "context" in work:
         written = min(asked.answer, max(work["context"] // 4, 1))
         asked = asked._replace(answer=written, prompt=max(work["context"] - written, 1), cached=0)
     spec = decision(asked)
     changes: dict[str, Any] = {name: said[name] for name in ("dense", "rule", "precision") if name in said}
+    changes |= {name: one for name, one in _side(own).items() if name == "dense"}
     if changes:
         if "dense" in changes:
             changes.setdefault("rule", None)

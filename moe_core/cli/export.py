@@ -17,10 +17,12 @@ import typer
 from moe_core import hardware as devices
 from moe_core import registry
 from moe_core.cli.formats import STORED, Dtype
+from moe_core.cli.model import Configs, described
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError, StoreError
 from moe_core.perf.precision import asked
 from moe_core.settings import Settings
+from moe_core.specs import Architecture
 
 Subject = Annotated[
     str, typer.Argument(help="review, page (every figure), or memory, decode, parameters, growth, distinct.")
@@ -37,6 +39,7 @@ def export(
     what: Subject,
     out: Target,
     model: Models = None,
+    config: Configs = None,
     hardware: Annotated[str, typer.Option(help="A device of `hardware`.")] = "H100",
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     prompt: Annotated[int | None, typer.Option(help="Tokens read for a request.")] = None,
@@ -49,8 +52,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a chart, a page or a review as PNG, SVG, PDF, HTML, CSV, Parquet, JSON, ZIP or PowerPoint."""
-    if (model is not None) + (review is not None) + (source is not None) != 1:
-        raise ConfigError("one of --model, --review and --from must be given")
+    own = [described(path) for path in config or ()]
+    if bool(model or own) + (review is not None) + (source is not None) != 1:
+        raise ConfigError("one of --model or --config, --review and --from must be given")
     ending, theme = out.suffix.lower().removeprefix("."), "dark" if dark else "light"
     if what == "review":
         if review is None:
@@ -63,13 +67,14 @@ def export(
             cases = _of_export(source)
         else:
             work = {"batch": batch, "prompt": prompt, "answer": tokens}
-            cases = _of_models(model or [], hardware, work, dtype)
+            cases = _of_models(model or [], [arch for arch, _ in own], hardware, work, dtype)
         data, manifest = _drawn(what, ending, cases, theme)
     written = [_write(out, data)]
     if ending == "csv":
         written.append(_write(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
-    values = {"written": written, "manifest": json.loads(manifest.to_json())}
-    answer(values, as_json, [f"{one['path']}  {one['bytes']:,} bytes" for one in written])
+    notes = [note for _, said in own for note in said]
+    values = {"written": written, "manifest": json.loads(manifest.to_json()), "notes": notes}
+    answer(values, as_json, [*(f"{one['path']}  {one['bytes']:,} bytes" for one in written), *notes])
 
 
 def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, Any]:
@@ -132,18 +137,22 @@ def _of_export(path: Path) -> dict[str, Any]:
     return _some({name: Resolved.of(values) for name, values in embed.read(path).scenarios.items()})
 
 
-def _of_models(names: list[str], hardware: str, work: dict[str, int | None], dtype: str) -> dict[str, Any]:
-    """Published models on a device, with the first screen's work where nothing else is said."""
+def _of_models(
+    names: list[str], own: list[Architecture], hardware: str, work: dict[str, int | None], dtype: str
+) -> dict[str, Any]:
+    """Models on a device, with the first screen's work where nothing else is said."""
+    from moe_core.cli.compare import of_model
     from moe_core.cli.hear import with_load
     from moe_core.report.side import of
 
     asked(dtype, "dtype")
-    if not 1 <= len(names) <= 4:
-        raise ConfigError(f"model ({len(names)} given): must be one to four")
+    if not 1 <= len(names) + len(own) <= 4:
+        raise ConfigError(f"model ({len(names) + len(own)} given): must be one to four")
     said = {name: str(value) for name, value in work.items() if value is not None}
     same = {"hardware": devices.get(hardware).name, "precision": dtype, **said}
-    found = [of({"architecture": registry.get(name).name, **same}).case for name in names]
-    return {registry.get(name).name: with_load(case) for name, case in zip(names, found, strict=True)}
+    found = {registry.get(name).name: of({"architecture": registry.get(name).name, **same}) for name in names}
+    found |= {arch.name: of_model(arch, **same) for arch in own}
+    return {name: with_load(side.case) for name, side in found.items()}
 
 
 def _some(cases: dict[str, Any]) -> dict[str, Any]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
+from moe_core.cli.model import Config, Name, sized
 from moe_core.cli.output import Json, answer, table
-from moe_core.errors import ConfigError
 from moe_core.hf import sizes
-from moe_core.hf.sizes import Sized
 from moe_core.perf import fit
 from moe_core.perf.memory import Footprint, Workload, footprint
 from moe_core.perf.params import ParameterCount
@@ -22,15 +21,13 @@ from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import count as readable
 from moe_core.units import quantity
 
-Model = Annotated[str | None, typer.Option("--model", help="A registered model, any case.")]
-Config = Annotated[Path | None, typer.Option("--config", help="A config.json, or a folder with one.")]
 Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it with transformers).")]
 Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
 Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does it fit?")]
 
 
 def params(
-    model: Model = None,
+    model: Name = None,
     config: Config = None,
     checkpoint: Folder = None,
     method: Method = "auto",
@@ -39,22 +36,15 @@ def params(
     """Count parameters: total, the three conventions of active, components."""
     if checkpoint is not None:
         return _stored(checkpoint, as_json)
-    found = _sized(model, config, method)
+    found = sized(model, config, method)
     counted = found.parameters
-    values = {
-        "name": found.name,
-        "total": counted.total,
-        "active": counted.active._asdict(),
-        "breakdown": {**counted.breakdown._asdict(), "mtp": 0},
-        "not_in_total": {"mtp": counted.mtp},
-        "method": counted.method,
-        "notes": list(found.notes),
-    }
+    values = {"name": found.name, **sizes.packed(found), "not_in_total": {"mtp": counted.mtp}}
+    values["breakdown"] = {**counted.breakdown._asdict(), "mtp": 0}
     answer(values, as_json, _count_lines(found.name, counted, found.notes))
 
 
 def memory(
-    model: Model = None,
+    model: Name = None,
     config: Config = None,
     dtype: Dtype = STORED,
     kv_dtype: KvDtype = STORED,
@@ -67,7 +57,7 @@ def memory(
     as_json: Json = False,
 ) -> None:
     """Bytes by component to serve a workload; with --hardware, whether it fits and on how many."""
-    found = _sized(model, config, "auto")
+    found = sized(model, config, "auto")
     subject = sizes.model(found)
     workload = Workload.parse({"batch": batch, "context": context})
     precision, kv = chosen(found, dtype, kv_dtype, experts_dtype)
@@ -144,18 +134,6 @@ def _stored(folder: Path, as_json: bool) -> None:
     rows = [["elements", f"{found.elements:,}"], ["bytes", quantity(found.nbytes, "B")]]
     rows += [[dtype, quantity(size, "B")] for dtype, size in found.by_dtype.items()]
     answer(values, as_json, [f"{folder}: {found.tensors} tensors in {found.files} files", *table(rows)])
-
-
-def _sized(model: str | None, config: Path | None, method: str) -> Sized:
-    if method not in ("auto", "closed_form", "meta"):
-        raise ConfigError(f"method ({method}): must be auto, closed_form or meta")
-    chosen = cast(sizes.Method, method)
-    if (model is None) == (config is None):
-        raise ConfigError("one of --model and --config must be given")
-    if model is not None:
-        return sizes.registered(model, chosen)
-    assert config is not None
-    return sizes.from_config(config, chosen)
 
 
 def _fits(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
+from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
-from moe_core.perf.precision import BITS
+from moe_core.perf.precision import BITS, STORED, asked_cache
 from moe_core.specs import Size, Spec
 from moe_core.units import quantity
 
@@ -56,7 +57,7 @@ class LayerQuestion(Spec):
 def layer(
     hardware: Annotated[str, typer.Option(help="A device, as in `hardware`, or h100_sxm.")] = "H100",
     framework: Annotated[str, typer.Option(help="vllm or sglang.")] = "vllm",
-    dtype: Annotated[str, typer.Option(help="Format of the expert weights.")] = "bf16",
+    dtype: Annotated[str, typer.Option(help="Format of the expert weights; as stored, or bf16.")] = STORED,
     tokens: Annotated[int | None, typer.Option(help="Tokens at once, all devices together.")] = None,
     hidden: Annotated[int | None, typer.Option(help="Hidden size of the model.")] = None,
     inter: Annotated[int | None, typer.Option(help="Width of one expert.")] = None,
@@ -65,19 +66,39 @@ def layer(
     tp: Annotated[int, typer.Option(help="Tensor-parallel ways.")] = 1,
     ep: Annotated[int, typer.Option(help="Expert-parallel ways.")] = 1,
     distribution: Annotated[str, typer.Option(help=f"One of {', '.join(_LOADS)}.")] = _UNIFORM,
+    model: Name = None,
+    config: Config = None,
     cases: Cases = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time the experts of one MoE layer: measured where a table holds the case, else modelled."""
+    """Time the experts of one MoE layer: measured where a table holds the case, else modelled.
+
+    With --model or --config the layer is that model's; what is said beside it wins.
+    """
     if cases is not None:
         return _many(cases, out, as_json)
+    own, notes = _of_model(model, config)
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
     sizes = {name: value for name, value in given.items() if value is not None}
-    names = {"hardware": hardware, "framework": framework, "dtype": dtype, "distribution": distribution}
-    case = LayerQuestion.parse({**names, **sizes, "tp": tp, "ep": ep})
+    own["dtype"] = own.get("dtype", "bf16") if dtype == STORED else dtype
+    names = {"hardware": hardware, "framework": framework, "distribution": distribution}
+    case = LayerQuestion.parse({**names, **own, **sizes, "tp": tp, "ep": ep})
     found = estimate(case)
-    answer({**case.model_dump(), **found._asdict()}, as_json, _lines(found))
+    answer({**case.model_dump(), **found._asdict(), "notes": notes}, as_json, [*_lines(found), *notes])
+
+
+def _of_model(model: str | None, config: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """The layer of a model and what to mention; nothing where none is named. Raises ConfigError."""
+    if model is None and config is None:
+        return {}, []
+    found = sized(model, config)
+    arch = timed(found)
+    if arch.experts is None:
+        raise ConfigError(f"model ({found.name}): is dense, so it has no layer of experts")
+    bank = arch.experts
+    sizes = {"hidden": arch.hidden, "inter": bank.width, "experts": bank.count, "topk": bank.top_k}
+    return {**sizes, "dtype": arch.stored.of("experts")}, list(found.notes)
 
 
 def estimate(case: LayerQuestion) -> LayerEstimate:
@@ -88,13 +109,13 @@ def estimate(case: LayerQuestion) -> LayerEstimate:
 
     dtype, load = case.dtype.strip().lower(), case.distribution.strip().lower() or _UNIFORM
     if dtype not in _DTYPES:
-        raise ConfigError(f"dtype ({case.dtype}): must be one of {', '.join(sorted(_DTYPES))}")
+        asked_cache(dtype, "dtype")
     if load not in _LOADS:
         raise ConfigError(f"distribution ({case.distribution}): must be one of {', '.join(_LOADS)}")
     asked = LayerCase(case.tokens, case.hidden, case.inter, case.experts, case.topk, case.tp, case.ep)
     return layers.estimate(
         systems.device(case.hardware),
-        _DTYPES[dtype],
+        _DTYPES.get(dtype, dtype),
         asked,
         framework=case.framework.strip().lower(),
         load=None if load == _UNIFORM else load,

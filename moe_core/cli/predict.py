@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moe_core import registry
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
+from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
@@ -27,8 +27,9 @@ Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest device
 
 
 def predict(
-    name: Annotated[str, typer.Option("--model", help="A registered model, any case.")],
     hardware: Annotated[str, typer.Option(help="A device, or the name its tables have: H100, h100_sxm.")],
+    name: Name = None,
+    config: Config = None,
     phase: Annotated[
         str, typer.Option(help="decode: a token a sequence; prefill: whole prompts.")
     ] = "decode",
@@ -46,7 +47,8 @@ def predict(
     from moe_core.silicon import systems
     from moe_core.silicon.predict import predict as prediction
 
-    arch, device = _architecture(name), systems.device(hardware)
+    subject = sized(name, config)
+    arch, device = timed(subject), systems.device(hardware)
     step = _step(phase, batch, context)
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
     parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
@@ -55,7 +57,7 @@ def predict(
         **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
         **{"dtype": dtype, "weights": words(precision), "cache": kv},
         **{"framework": framework, "devices": parallel.devices},
-        **{"tensor": parallel.tensor, "expert": parallel.expert},
+        **{"tensor": parallel.tensor, "expert": parallel.expert, "notes": list(subject.notes)},
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
@@ -70,13 +72,6 @@ def accuracy(as_json: Json = False) -> None:
     layers = layer_accuracy.summary().to_dict("records")
     text = [*_score_lines(report), *_layer_lines(layers)]
     answer({"layers": layers, "served": report}, as_json, text)
-
-
-def _architecture(name: str) -> Architecture:
-    record = registry.get(name)
-    if record.architecture is None:
-        raise ConfigError(f"model ({record.name}): has no closed form, so its kernels are not known")
-    return record.architecture
 
 
 def _step(phase: str, batch: int, context: int) -> Step:
@@ -134,7 +129,7 @@ def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
     parts = [["part", "time", "bound", "source"]]
     parts += [[part.name, quantity(part.seconds, "s"), part.bound, part.source] for part in found.parts]
     formats = f"weights in {asked['weights']}; cache in {asked['cache']}"
-    return [head, formats, *table(rows), "", *table(parts)]
+    return [head, formats, *asked["notes"], *table(rows), "", *table(parts)]
 
 
 def _score_lines(served: dict[str, Any]) -> list[str]:

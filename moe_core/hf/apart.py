@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from moe_core.errors import ConfigError
-from moe_core.perf.params import Active, Breakdown, ParameterCount
+from moe_core.hf import sizes
+from moe_core.hf.sizes import Sized
 from moe_core.settings import ROOT
 
 TIMEOUT_S = 120.0
+ANSWER = 2  # of its form: an answer of another form is asked for again
 
 
-def exact_apart(config: Mapping[str, Any], folder: Path, timeout_s: float = TIMEOUT_S) -> ParameterCount:
-    """`hf.exact.exact(config)`, from the answers kept in `folder` or from a new process.
+def built_apart(
+    config: Mapping[str, Any], folder: Path, name: str = "imported", timeout_s: float = TIMEOUT_S
+) -> Sized:
+    """The model that `config` describes, from the answers kept in `folder` or from a new process.
 
     Raises ConfigError with the child's own sentence, or when it takes longer than `timeout_s`.
     """
@@ -33,7 +37,7 @@ def exact_apart(config: Mapping[str, Any], folder: Path, timeout_s: float = TIME
     kept = folder / f"{_key(text)}.json"
     if not kept.exists():
         _keep(kept, _ask(text, timeout_s))
-    return _count(json.loads(kept.read_text(encoding="utf-8")))
+    return sizes.unpacked(name, json.loads(kept.read_text(encoding="utf-8")))
 
 
 def _ask(text: str, timeout_s: float) -> dict[str, Any]:
@@ -78,10 +82,5 @@ def _keep(path: Path, answer: dict[str, Any]) -> None:
     aside.replace(path)
 
 
-def _count(answer: Mapping[str, Any]) -> ParameterCount:
-    parts = {name: answer["breakdown"][name] for name in Breakdown._fields}
-    return ParameterCount(answer["total"], Active(**answer["active"]), Breakdown(**parts), answer["method"])
-
-
 def _key(text: str) -> str:
-    return hashlib.sha256(f"{version('transformers')}\n{text}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{ANSWER}\n{version('transformers')}\n{text}".encode()).hexdigest()[:32]

@@ -7,6 +7,7 @@ it raises `Unsupported`, and `hf.exact` (worker, command line) counts by buildin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -14,14 +15,16 @@ from pydantic import ValidationError
 from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
 from moe_core.hf.modules import matrices
-from moe_core.hf.quantisation import published
+from moe_core.hf.quantisation import Published, published
 from moe_core.hf.reader import Missing, Unsupported, language, short
 from moe_core.hf.sparse import SPARSE
+from moe_core.perf.params import ParameterCount, count
 from moe_core.specs import Architecture
 
 __all__ = ["Imported", "Missing", "Unsupported", "architecture", "family", "load"]
 
 FAMILIES = DENSE | SPARSE
+TOWERS = ("vision_config", "audio_config")
 
 
 class Imported(NamedTuple):
@@ -38,13 +41,27 @@ def load(
 
     `beside`: the hf_quant_config.json of the same folder, where there is one.
     """
-    notes = []
-    if language(config).nested:
-        notes.append("text model only: vision and audio encoders are not counted")
+    tower = next((part for part in TOWERS if isinstance(config.get(part), dict)), None)
+    if tower is not None:
+        raise Unsupported(f"{tower}: the parameters of its tower are counted by building it")
     arch = architecture(config, name)
     found = published(config, matrices(arch), beside)
-    stored = {"stored": found.precision, "stored_kv": found.kv}
-    return Imported(arch.model_copy(update=stored), (*notes, *found.notes))
+    return Imported(carrying(arch, found), found.notes)
+
+
+def completed(filled: Mapping[str, Any], name: str, counted: ParameterCount) -> Architecture | None:
+    """The architecture of settings that lack nothing, if the closed form counts what was built; else None."""
+    with suppress(ConfigError):
+        arch = architecture(filled, name)
+        if count(arch).total == counted.total - counted.breakdown.tower:
+            extras = arch.extras.model_copy(update={"tower": counted.breakdown.tower})
+            return arch.model_copy(update={"extras": extras})
+    return None
+
+
+def carrying(arch: Architecture, found: Published) -> Architecture:
+    """The architecture with the formats that it is stored in."""
+    return arch.model_copy(update={"stored": found.precision, "stored_kv": found.kv})
 
 
 def architecture(config: Mapping[str, Any], name: str = "imported") -> Architecture:

@@ -1,8 +1,9 @@
-"""Exact counting: build any model transformers knows on the meta device and count its parameters.
+"""Exact counting: build any model transformers knows on the meta device, count it, and see what it keeps.
 
 Worker and command line only: this file imports torch and transformers. Nothing is downloaded, no
 weights are allocated, and remote code is never run: `auto_map` is ignored. Tied matrices count once.
-Of a multimodal model only the language model is counted.
+Vision and audio towers are counted apart from the language model. What a config leaves out has the class
+default of transformers, and is named.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from transformers import __version__
 
 from moe_core.errors import ConfigError
+from moe_core.hf.kept import inner, kept
 from moe_core.hf.names import breakdown
-from moe_core.hf.reader import Fields, language, short
+from moe_core.hf.reader import language, short
+from moe_core.perf.memory import Model
 from moe_core.perf.params import ParameterCount, summarise
 
 _COUNT_KEYS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
@@ -33,6 +37,7 @@ _TOP_K_KEYS = (
     "num_experts_per_topk",
 )
 _TOWERS = r"(vision|visual|image|audio|video|multi_modal_projector|mm_projector|connector|embed_vision)"
+_TOWER_CONFIGS = ("vision_config", "audio_config", "vision_tower_config", "thinker_config")
 _MOST_LAYERS, _MOST_EXPERTS = 10_000, 100_000
 _SIZES = (
     "hidden_size",
@@ -45,22 +50,131 @@ _SIZES = (
 _NOT_SIZES = ("auto_map", "quantization_config", "compression_config", "transformers_version")
 
 
-def exact(config: Mapping[str, Any], allow_defaults: bool = False) -> ParameterCount:
-    """Parameters of the Hugging Face model that `config` (a config.json) describes.
+class Built(NamedTuple):
+    """What building a model tells: parameters, what memory needs, and what to mention.
 
-    Raises ConfigError with one sentence when transformers does not know the model type, rejects the
-    values, or would fill in a size that a flat config leaves out (unless `allow_defaults`).
+    model None: why what it keeps of a sequence is not known stands in `notes`. shapes: those of the language
+    model. filled: the settings with what the config leaves to the class, in its own spelling.
+    """
+
+    parameters: ParameterCount
+    model: Model | None
+    notes: tuple[str, ...]
+    shapes: dict[str, torch.Size]
+    experts: int | None
+    filled: dict[str, Any]
+
+
+def exact(config: Mapping[str, Any]) -> ParameterCount:
+    """Parameters of the Hugging Face model that `config` (a config.json) describes. As `build`."""
+    return build(config).parameters
+
+
+def build(config: Mapping[str, Any]) -> Built:
+    """The Hugging Face model that `config` (a config.json) describes, on the meta device.
+
+    Raises ConfigError with one sentence when transformers does not know the model type or rejects the values.
     """
     settings = _load(config)
-    shapes = _language(_build(settings))
-    if not allow_defaults and not language(config).nested:
-        _require_sizes(config, settings, shapes)
-    experts, top_k = _routing(settings.get_text_config())
+    whole = _build(settings)
+    text = settings.get_text_config()
+    experts, top_k = _routing(text)
+    idle = _first([text], ("zero_expert_num",)) or 0
+    shapes = _weighty(_language(whole), experts, idle)
     parts = breakdown(shapes, experts)
     if parts.experts and (experts is None or top_k is None):
         raise ConfigError("config.json: has experts, but not how many of them a token visits")
-    share = (top_k, experts) if parts.experts and top_k and experts else (1, 1)
-    return summarise(parts, share, "meta")
+    share = (top_k, experts + idle) if parts.experts and top_k and experts else (1, 1)
+    counted = summarise(parts._replace(tower=_tower(settings, config)), share, "meta")
+    notes = [*_defaults(config, settings), *_idle(idle, share), *_towers(counted.breakdown.tower)]
+    model = None
+    try:
+        model = _model(whole, text, counted, share, experts, _layers(shapes))
+    except ConfigError as reason:
+        notes.append(str(reason))
+    return Built(counted, model, tuple(notes), shapes, experts, _filled(config, settings))
+
+
+def _weighty(shapes: dict[str, torch.Size], experts: int | None, idle: int) -> dict[str, torch.Size]:
+    """Without what a class allocates for experts that compute nothing, and no checkpoint holds."""
+    if not idle or experts is None:
+        return shapes
+    return {
+        name: torch.Size((experts, *shape[1:])) if len(shape) == 3 and shape[0] == experts + idle else shape
+        for name, shape in shapes.items()
+    }
+
+
+def _layers(shapes: Mapping[str, torch.Size]) -> int:
+    """Decoder layers: LongCat's settings count each twice, for its two attentions."""
+    found = {
+        match.group(1) for name in shapes if (match := re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", name))
+    }
+    return max(len(found), 1)
+
+
+def _model(
+    whole: nn.Module,
+    text: Any,
+    counted: ParameterCount,
+    share: tuple[int, int],
+    experts: int | None,
+    layers: int,
+) -> Model:
+    """What memory needs. A token visits `share` of its experts: of those with weights, as many on average."""
+    inside = inner(whole, text, counted.breakdown, share, layers)
+    routing = None
+    if counted.breakdown.experts and experts:
+        routing = (max(round(share[0] * experts / share[1]), 1), experts)
+    return Model("", counted, kept(whole, text), inside, layers, routing)
+
+
+def _defaults(config: Mapping[str, Any], settings: Any) -> list[str]:
+    missing = defaulted(config, settings)
+    if not missing:
+        return []
+    text = settings.get_text_config()
+    said = ", ".join(f"{name} {getattr(text, name)}" for name in missing)
+    return [f"left out of the config, so the class defaults of transformers {__version__} count: {said}"]
+
+
+def _idle(idle: int, share: tuple[int, int]) -> list[str]:
+    if not idle:
+        return []
+    return [
+        f"{idle} of {share[1]} experts compute nothing and have no weights: of top-{share[0]}, "
+        f"{share[0] * (share[1] - idle) / share[1]:.3g} on average have"
+    ]
+
+
+def _towers(elements: int) -> list[str]:
+    return [f"vision and audio towers have {elements:,} parameters, counted in the total"] if elements else []
+
+
+def _tower(settings: Any, config: Mapping[str, Any]) -> int:
+    """Parameters of vision and audio towers that the config describes; 0 where it describes none."""
+    from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM
+
+    if not any(isinstance(config.get(name), dict) for name in _TOWER_CONFIGS):
+        return 0
+    for auto in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        if type(settings) in auto._model_mapping:
+            shapes = {name: p.shape for name, p in _made(auto, settings, settings).named_parameters()}
+            return sum(shape.numel() for name, shape in shapes.items() if _outside(name))
+    return 0
+
+
+def _filled(config: Mapping[str, Any], settings: Any) -> dict[str, Any]:
+    """The language model's settings in full, for the closed form: what is said over the class defaults."""
+    text = settings.get_text_config()
+    with _quiet():
+        defaults = {name: value for name, value in text.to_dict().items() if _plain(value)}
+    said = {name: value for name, value in language(config).values.items() if value is not None}
+    return {**defaults, **said, "model_type": text.model_type}
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list | dict)
 
 
 def defaulted(config: Mapping[str, Any], settings: Any = None) -> tuple[str, ...]:
@@ -72,19 +186,6 @@ def defaulted(config: Mapping[str, Any], settings: Any = None) -> tuple[str, ...
     return tuple(name for name in own if not given & {name, text.attribute_map.get(name, name)})
 
 
-def _require_sizes(config: Mapping[str, Any], settings: Any, shapes: Mapping[str, torch.Size]) -> None:
-    """Raises ConfigError for a size that is missing and that the count depends on."""
-    total = sum(shape.numel() for shape in shapes.values())
-    for name in defaulted(config, settings):
-        doubled = {**config, name: 2 * getattr(settings.get_text_config(), name)}
-        try:
-            other = sum(shape.numel() for shape in _language(_build(_load(doubled))).values())
-        except ConfigError:
-            other = None  # the class cannot be built with another value, so it reads this one
-        if other != total:
-            raise Fields({}).missing(name)
-
-
 def supported(model_type: str) -> bool:
     """Whether the installed transformers has a class for `model_type`."""
     from transformers import CONFIG_MAPPING
@@ -93,7 +194,7 @@ def supported(model_type: str) -> bool:
 
 
 def _load(config: Mapping[str, Any]) -> Any:
-    from transformers import CONFIG_MAPPING, __version__
+    from transformers import CONFIG_MAPPING
 
     kind = config.get("model_type")
     if not isinstance(kind, str):
@@ -126,12 +227,14 @@ def _build(settings: Any) -> nn.Module:
     tries += [(AutoModelForImageTextToText, settings), (AutoModelForMultimodalLM, settings)]
     for auto, chosen in tries:
         if type(chosen) in auto._model_mapping:
-            with _quiet(), _one_sentence(settings.model_type), torch.device("meta"):
-                model: nn.Module = auto.from_config(
-                    chosen, trust_remote_code=False, attn_implementation="eager"
-                )
-                return model
+            return _made(auto, chosen, settings)
     raise ConfigError(f"model_type ({settings.model_type}): transformers has no language model for it")
+
+
+def _made(auto: Any, chosen: Any, settings: Any) -> nn.Module:
+    with _quiet(), _one_sentence(settings.model_type), torch.device("meta"):
+        model: nn.Module = auto.from_config(chosen, trust_remote_code=False, attn_implementation="eager")
+        return model
 
 
 def _language(model: nn.Module) -> dict[str, torch.Size]:

@@ -20,7 +20,13 @@ from moe_core.hf.schemes import Scheme, Unknown, brief
 from moe_core.specs import Precision
 
 _BLOCKS = ("quantization_config", "compression_config", "quantization")
-_TRAINED = ("embedding", "head", "router", "norms")  # that a scheme leaves alone unless it names them
+_TRAINED = (
+    "embedding",
+    "head",
+    "router",
+    "norms",
+    "tower",
+)  # that a scheme leaves alone unless it names them
 _SPELT = (  # how patterns may spell what `modules.plain` spells one way
     (".mlp.", (".block_sparse_moe.", ".ffn.", ".feed_forward.", ".moe.")),
     (".self_attn.", (".attn.", ".attention.")),

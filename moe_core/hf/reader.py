@@ -1,7 +1,7 @@
 """Reading one config.json: every value checked, every missing field named.
 
-A class default of transformers is not the checkpoint's value (OLMoE's experts are 1,024 wide, the
-class default says 2,048), so a size that is missing is an error and never a guess.
+A class default of transformers need not be the checkpoint's value (OLMoE's experts are 1,024 wide, the
+class default says 2,048), so a size that is missing is `Missing`, and whoever fills it in says so.
 """
 
 from __future__ import annotations
@@ -97,11 +97,7 @@ class Fields:
             self.silent.append(names[0])
 
     def missing(self, name: str) -> ConfigError:
-        if self.nested:
-            return Missing(f"config.json: {name} is missing, so the class default of transformers applies")
-        return ConfigError(
-            f"config.json: {name} is missing, and a class default need not be the checkpoint's value"
-        )
+        return Missing(f"config.json: {name} is missing, so the class default of transformers applies")
 
     def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:
         present = [(name, self.values[name]) for name in names if self.values.get(name) is not None]

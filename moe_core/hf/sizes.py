@@ -6,16 +6,21 @@ transformers, so only the command line and the worker come through here for thos
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf import checkpoint, config, reader
+from moe_core.hf.modules import matrices, of_shapes
 from moe_core.hf.quantisation import published
 from moe_core.hf.reader import Unsupported
 from moe_core.perf import memory, params
-from moe_core.perf.params import ParameterCount
+from moe_core.perf.cache import Cache
+from moe_core.perf.memory import Inner, Model
+from moe_core.perf.params import Active, Breakdown, ParameterCount
 from moe_core.perf.precision import Format
 from moe_core.specs import Architecture, Precision
 
@@ -25,7 +30,8 @@ Method = Literal["auto", "closed_form", "meta"]
 class Sized(NamedTuple):
     """A model's parameters, what to mention, and its architecture where the closed form reaches.
 
-    stored, stored_kv: the formats that it is published in.
+    stored, stored_kv: the formats that it is published in. built: what memory needs of a model without an
+    architecture here, None where that is not known either.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Sized(NamedTuple):
     architecture: Architecture | None
     stored: Precision = Precision()
     stored_kv: Format = "bf16"
+    built: Model | None = None
 
 
 def registered(name: str, method: Method = "auto") -> Sized:
@@ -41,14 +48,14 @@ def registered(name: str, method: Method = "auto") -> Sized:
     record = registry.get(name)
     if record.rumoured:
         raise ConfigError(f"model ({record.name}): is a rumour; nothing about it can be counted")
-    formats = (record.stored, record.stored_kv)
+    formats, held = (record.stored, record.stored_kv), registry.model(record)
     if method == "meta":
         if not record.config:
             raise ConfigError(f"model ({record.name}): transformers has no class for it")
-        return Sized(record.name, _exact(record.config), record.notes, record.architecture, *formats)
+        return Sized(record.name, _exact(record.config), record.notes, record.architecture, *formats, held)
     if method == "closed_form" and record.architecture is None:
         raise Unsupported(f"model ({record.name}): the closed form does not cover its layout")
-    return Sized(record.name, registry.parameters(record), record.notes, record.architecture, *formats)
+    return Sized(record.name, registry.parameters(record), record.notes, record.architecture, *formats, held)
 
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
@@ -76,10 +83,60 @@ def from_values(
         except Unsupported:
             if method == "closed_form":
                 raise
-    notes = ("text model only: vision and audio encoders are not counted",)
-    formats = published(values, beside=beside)
-    said = (*(notes if reader.language(values).nested else ()), *formats.notes)
-    return Sized(name, _exact(values), said, None, formats.precision, formats.kv)
+    return _built(values, name, beside, method)
+
+
+def _built(values: dict[str, Any], name: str, beside: dict[str, Any] | None, method: Method) -> Sized:
+    """By building it without weights; the architecture as well where the closed form counts the same."""
+    from moe_core.hf.exact import build  # torch and transformers: only when they are needed
+
+    found = build(values)
+    arch = config.completed(found.filled, name, found.parameters)
+    every = of_shapes(found.shapes, found.experts) if arch is None else matrices(arch)
+    formats = published(values, every, beside)
+    counted = found.parameters if arch is None or method == "meta" else params.count(arch)
+    said, held = (*found.notes, *formats.notes), found.model and found.model._replace(name=name)
+    carrying = arch and config.carrying(arch, formats)
+    return Sized(name, counted, said, carrying, formats.precision, formats.kv, held)
+
+
+def packed(sized: Sized) -> dict[str, Any]:
+    """All of it but the name, in plain values: what another process answers."""
+    held, arch = sized.built, sized.architecture
+    return {
+        "total": sized.parameters.total,
+        "active": sized.parameters.active._asdict(),
+        "breakdown": sized.parameters.breakdown._asdict(),
+        "method": sized.parameters.method,
+        "notes": list(sized.notes),
+        "architecture": None if arch is None else arch.model_dump(mode="json"),
+        "stored": sized.stored.model_dump(mode="json", exclude_none=True),
+        "stored_kv": sized.stored_kv,
+        "held": held
+        and {
+            "cache": held.cache.model_dump(mode="json"),
+            "inner": list(held.inner),
+            "layers": held.layers,
+            "routing": held.routing,
+        },
+    }
+
+
+def unpacked(name: str, values: Mapping[str, Any]) -> Sized:
+    """What `packed` said. Raises ConfigError or KeyError where somebody else wrote it."""
+    counted = ParameterCount(
+        values["total"], Active(**values["active"]), Breakdown(**values["breakdown"]), values["method"]
+    )
+    arch, said = values["architecture"], values["held"]
+    held = said and Model(
+        *(name, counted, Cache.parse(said["cache"]), Inner(*said["inner"]), said["layers"]),
+        routing=said["routing"] and (said["routing"][0], said["routing"][1]),
+    )
+    return Sized(
+        *(name, counted, tuple(values["notes"])),
+        None if arch is None else Architecture.parse_json(json.dumps({**arch, "name": name})),
+        *(Precision.parse(values["stored"]), values["stored_kv"], held),
+    )
 
 
 def from_checkpoint(folder: Path) -> checkpoint.Checkpoint:
@@ -88,15 +145,13 @@ def from_checkpoint(folder: Path) -> checkpoint.Checkpoint:
 
 
 def model(sized: Sized) -> memory.Model:
-    """What the memory functions take. Raises ConfigError where neither closed form nor record has a cache."""
+    """What the memory functions take. Raises ConfigError where what it keeps of a sequence is not known."""
     if sized.architecture is not None:
         return memory.model(sized.architecture)
-    try:
-        return registry.model(registry.get(sized.name))
-    except ConfigError as error:
-        raise ConfigError(
-            f"{sized.name}: its parameters can be counted, but its cache has no closed form here"
-        ) from error
+    if sized.built is not None:
+        return sized.built
+    why = sized.notes[-1] if sized.notes else "what it keeps of a sequence is not known"
+    raise ConfigError(f"{sized.name}: its parameters can be counted, but not its cache: {why}")
 
 
 def _exact(values: dict[str, Any]) -> ParameterCount:

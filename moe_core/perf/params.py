@@ -29,6 +29,7 @@ class Breakdown(NamedTuple):
     norms: int = 0
     mixer: int = 0  # linear attention and state-space layers
     other: int = 0  # learned positions, residual mixers
+    tower: int = 0  # vision and audio encoders, which no token of text passes
 
     @property
     def total(self) -> int:
@@ -62,7 +63,7 @@ class ParameterCount(NamedTuple):
     @property
     def idle(self) -> int:
         """Parameters of the experts that one token does not visit."""
-        return self.total - self.active.incl_embeddings
+        return self.total - self.breakdown.tower - self.active.incl_embeddings
 
 
 def count(architecture: Architecture) -> ParameterCount:
@@ -77,6 +78,7 @@ def count(architecture: Architecture) -> ParameterCount:
         norms=norms(arch),
         mixer=(arch.layers - _attention_layers(arch)) * _mixer(arch),
         other=arch.extras.positions * arch.hidden,
+        tower=arch.extras.tower,
         **_feed_forward(arch),
     )
     bank = arch.experts
@@ -88,7 +90,7 @@ def summarise(
     parts: Breakdown, share: tuple[int, int], method: Method, mtp_parameters: int = 0
 ) -> ParameterCount:
     """Total and the conventions of active; `share` is (K, E): a token meets K of E equal experts."""
-    incl = parts.total - parts.experts + parts.experts * share[0] // share[1]
+    incl = parts.total - parts.tower - parts.experts + parts.experts * share[0] // share[1]
     excl_input = incl - (parts.embedding if parts.head else 0)
     active = Active(incl, excl_input, incl - parts.embedding - parts.head)
     return ParameterCount(parts.total, active, parts, method, mtp_parameters)

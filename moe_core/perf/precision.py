@@ -65,7 +65,7 @@ def words(precision: Precision) -> str:
     """`mxfp4, but embedding, head and attention in bf16`. Norms are too small to be worth a word."""
     others: dict[Format, list[str]] = {}
     for name, form in precision.model_dump(exclude_none=True).items():
-        if name not in ("default", "norms", "other") and form != precision.default:
+        if name not in ("default", "norms", "other", "tower") and form != precision.default:
             others.setdefault(form, []).append(name)
     parts = [f"{listed(names)} in {form}" for form, names in others.items()]
     return f"{precision.default}, but {listed(parts)}" if parts else precision.default

@@ -5,8 +5,8 @@ Devices = the larger of the two, which must be a multiple of the smaller. With e
 attention is replicated over expert / tensor groups, each serving its share of the batch (DeepSeek-V3,
 arXiv 2412.19437, section 3.4); with tensor > expert each expert is sliced tensor / expert ways.
 
-Replicated: norms, router, indexer, latent projections and latent cache of MLA. KV heads cannot
-be split below one: more devices than KV heads hold copies (Megatron, vLLM).
+Replicated: norms, router, indexer, vision and audio towers, latent projections and latent cache of MLA. KV
+heads cannot be split below one: more devices than KV heads hold copies (Megatron, vLLM).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def shard(subject: Model, parallel: Parallel) -> Model:
         norms=parts.norms,
         mixer=ceil(parts.mixer / ways),
         other=parts.other,
+        tower=parts.tower,
     )
     parameters = whole._replace(total=held.total, breakdown=held)
     return subject._replace(

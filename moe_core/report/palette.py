@@ -160,7 +160,7 @@ GROUPS = {
     "dense FFN": ("ffn",),
     "experts": ("experts",),
     "unused": (),  # green is for published facts
-    "attention, router, norms": ("attention", "router", "norms", "mixer", "other"),
+    "attention, router, norms": ("attention", "router", "norms", "mixer", "other", "tower"),
     "shared experts": ("shared",),
     "activations": ("activations",),
     "embedding and head": ("embedding", "head"),

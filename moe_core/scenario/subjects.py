@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf import config as configs
-from moe_core.hf import reader
+from moe_core.hf import reader, sizes
+from moe_core.hf.sizes import Sized
 from moe_core.perf import memory
 from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
@@ -48,7 +49,7 @@ DETAILS = {  # what each convention means, for a tooltip
 
 
 class Subject(NamedTuple):
-    """One model. `architecture` None: only its record or its exact count exists. `precision`: as stored."""
+    """One model. `architecture` None: only its record exists, or what building it told (`built`)."""
 
     name: str
     standing: Standing
@@ -56,6 +57,7 @@ class Subject(NamedTuple):
     architecture: Architecture | None
     record: Record | None = None
     notes: tuple[str, ...] = ()
+    built: Sized | None = None
 
     @property
     def routing(self) -> tuple[int, int, int] | None:
@@ -64,7 +66,10 @@ class Subject(NamedTuple):
             bank = self.architecture.experts
             return (bank.count, bank.top_k, bank.shared) if bank else None
         found = self.record.routing if self.record else None
-        return (found.experts, found.top_k, found.shared) if found else None
+        if found is not None:
+            return found.experts, found.top_k, found.shared
+        held = self.built and self.built.built
+        return (held.routing[1], held.routing[0], 0) if held and held.routing else None
 
     def renamed(self, name: str) -> Subject:
         """The same model under another name."""
@@ -122,7 +127,8 @@ def model(subject: Subject) -> memory.Model:
         return memory.model(subject.architecture)
     if subject.record is not None:
         return registry.model(subject.record)
-    raise ConfigError(f"{subject.name}: its parameters are counted, but its cache has no closed form here")
+    assert subject.built is not None, "it was built, or there would be no numbers"
+    return sizes.model(subject.built)
 
 
 def names(rumours: bool = False) -> tuple[str, ...]:
@@ -139,13 +145,9 @@ def understand(config: Mapping[str, Any], name: str) -> Subject:
     return own(found.architecture, "imported", found.notes)
 
 
-def exactly(config: Mapping[str, Any], name: str, counted: ParameterCount) -> Subject:
-    """The same with the integers transformers counted; the architecture where the closed form reaches too."""
-    try:
-        found = configs.load(config, name)
-        return Subject(name, "imported", counted, found.architecture, None, found.notes)
-    except configs.Unsupported as reason:
-        return Subject(name, "imported", counted, None, None, (str(reason),))
+def exactly(name: str, found: Sized) -> Subject:
+    """The same as it was built by transformers; the architecture where the closed form counts the same."""
+    return Subject(name, "imported", found.parameters, found.architecture, None, found.notes, found)
 
 
 def parse(text: bytes | str, file: str) -> dict[str, Any]:
