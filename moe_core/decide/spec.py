@@ -176,8 +176,9 @@ def _device(name: str) -> Hardware:
 @lru_cache(maxsize=1024)
 def _changed(name: str, capacity_gb: float | None, price: float | None, link_gbs: float | None) -> Hardware:
     """A device with other figures than the data file's."""
-    own = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
-    return _device(name).model_copy(update={key: value for key, value in own.items() if value is not None})
+    own: dict[str, Any] = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
+    changes = {key: value for key, value in own.items() if value is not None}
+    return _device(name).model_copy(update=changes | ({"reported_mib": None} if capacity_gb else {}))
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
 from moe_core.perf.comm import NODE
-from moe_core.perf.memory import Footprint, Model, Workload, footprint, working
+from moe_core.perf.memory import Footprint, Model, Workload, footprint, weights, working
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import quantity
 
-HEADROOM = 0.1
+HEADROOM = 0.05  # engines take 0.90 to 0.95 of what the driver reports; all of them can be told 0.95
 WIDEST = 256  # devices of one group
 _MOST = 10_000_000  # tokens or sequences: beyond any served context
 
@@ -69,19 +70,23 @@ def require(setting: Setting, workload: Workload, capacity: int, parallel: Paral
 
 
 def devices(setting: Setting, workload: Workload, capacity: int, most: int = WIDEST) -> Fit:
-    """The smallest power of two of devices it fits on: tensor parallel, then expert parallel beyond that.
+    """The fewest devices it fits on, any whole number: split over tensors, experts or stages.
 
     Raises InfeasibleError when `most` are not enough.
     """
-    return first(setting, needs(setting, workload, most), capacity)
+    least = weights(setting.model.parameters.breakdown, setting.precision)
+    fewest = max(sum(least.values()) // max(usable(capacity, setting.headroom), 1), 1)
+    return first(setting, needs(setting, workload, most, min(fewest, most)), capacity)
 
 
-def needs(setting: Setting, workload: Workload, most: int = WIDEST) -> Iterator[tuple[Parallel, Footprint]]:
-    """What the fullest device holds in every layout of up to `most` devices, fewest devices first.
+def needs(
+    setting: Setting, workload: Workload, most: int = WIDEST, fewest: int = 1
+) -> Iterator[tuple[Parallel, Footprint]]:
+    """What the fullest device holds in every layout of `fewest` to `most` devices, fewest devices first.
 
-    It does not depend on the device: a list of it serves any number of capacities.
+    It does not depend on the device: what one capacity has used serves all of them.
     """
-    for number in (2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most):
+    for number in range(fewest, most + 1):
         for parallel in ways(number, setting.model.routing is not None):
             with suppress(InfeasibleError):  # heads or experts do not divide so
                 held = shard(setting.model, parallel)
@@ -150,12 +155,24 @@ def last(cost: Callable[[int], int], room: int, most: int) -> int:
     return low
 
 
+@lru_cache(maxsize=1024)
 def ways(number: int, sparse: bool) -> tuple[Parallel, ...]:
-    """Ways to use `number` devices as one group, in the order they are tried."""
+    """Ways to use `number` devices as one group, in the order they are tried: few stages before many."""
+    found = dict.fromkeys(split(number, sparse))
+    for stages in (n for n in range(2, number + 1) if number % n == 0):
+        found |= dict.fromkeys(
+            one.model_copy(update={"pipeline": stages}) for one in split(number // stages, sparse)
+        )
+    return tuple(found)
+
+
+def split(number: int, sparse: bool) -> tuple[Parallel, ...]:
+    """Ways to split layers over `number` devices, all of them in every layer."""
     tensor = Parallel(tensor=number)
     if not sparse or number == 1:
         return (tensor,)
-    both = Parallel(tensor=min(number, NODE), expert=number)
+    inside = max(n for n in range(1, NODE + 1) if number % n == 0)
+    both = Parallel(tensor=inside, expert=number)
     return tuple(dict.fromkeys((tensor, both, Parallel(expert=number))))
 
 

@@ -12,12 +12,13 @@ it best. Words have one meaning each:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from math import ceil, floor
 from typing import NamedTuple
 
 from moe_core.decide.case import Recorded
-from moe_core.decide.layout import Layout
+from moe_core.decide.layout import Layout, words
 from moe_core.decide.limits import Miss, misses
 from moe_core.decide.pair import candidate
 from moe_core.decide.serving import Serving
@@ -134,7 +135,7 @@ def roomiest(one: Serving) -> Layout:
 def held(one: Serving) -> Footprint:
     """What the fullest device holds in the roomiest layout; between whole batches a straight line."""
     layout = roomiest(one)
-    many = layout.each(one.batch)
+    many = layout.beside(one.batch)
     whole = floor(many)
 
     def at_batch(batch: int) -> Footprint:
@@ -165,7 +166,7 @@ class Memory(NamedTuple):
     devices: int
     parallel: Parallel
     each: int
-    replicas: float
+    replicas: int
     footprint: Footprint
     usable: int
     context: int
@@ -176,7 +177,7 @@ class Memory(NamedTuple):
     def layout(self) -> str:
         """`one device`, `2 × (tensor 8)`."""
         said = words(self.parallel)
-        return said if self.replicas == 1 else f"{self.replicas:g} × ({said})"
+        return said if self.replicas == 1 else f"{self.replicas} × ({said})"
 
     @property
     def fits(self) -> bool:
@@ -194,10 +195,10 @@ def memory_of(case: Resolved) -> Memory:
     if case.timed:
         one = served(case)
         layout = roomiest(one)
-        each = max(ceil(layout.each(one.batch)), 1)
-        longest = max(_longest(case, way, ceil(way.each(one.batch))) for way in _ways(one))
+        each = max(ceil(layout.beside(one.batch)), 1)
+        longest = max(_longest(case, way, ceil(way.beside(one.batch))) for way in _ways(one))
         far = (min(longest, one.candidate.longest), one.sequences)
-        devices = round(layout.parallel.devices * layout.replicas)
+        devices = layout.devices
         grown = (held(one), fit.usable(case.capacity), *far)
         return Memory(devices, layout.parallel, each, layout.replicas, *grown, one.batch)
     return _alone(case, _fewest(case))
@@ -223,11 +224,12 @@ def _fewest(case: Resolved) -> fit.Fit:
         return fit.fit(case.setting, case.work, case.capacity, case.parallel)
     if case.devices is None:
         return fit.devices(case.setting, case.work, case.capacity)
-    split = fit.ways(case.devices, case.model.routing is not None)
-    return min(
-        (fit.fit(case.setting, case.work, case.capacity, one) for one in split),
-        key=lambda found: found.footprint.total,
-    )
+    found = []
+    for number in range(1, min(case.devices, fit.WIDEST) + 1):
+        for one in fit.ways(number, case.model.routing is not None):
+            with suppress(InfeasibleError):
+                found.append(fit.fit(case.setting, case.work, case.capacity, one))
+    return min(found, key=lambda one: one.footprint.total)
 
 
 def _alone(case: Resolved, found: fit.Fit) -> Memory:
@@ -240,9 +242,3 @@ def _alone(case: Resolved, found: fit.Fit) -> Memory:
         context = batch = 0
     far = (found.footprint, fit.usable(case.capacity), min(context, longest or context), batch)
     return Memory(found.parallel.devices, found.parallel, case.batch, 1, *far, case.batch)
-
-
-def words(parallel: Parallel) -> str:
-    """`one device`, `tensor 8`, `tensor 8, expert 64`."""
-    parts = [f"{name} {number}" for name, number in parallel.model_dump().items() if number > 1]
-    return ", ".join(parts) or "one device"

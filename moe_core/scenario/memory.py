@@ -1,12 +1,12 @@
 """Memory: the scenario as it is served, or in chosen formats and splits: what a device holds.
 
-Everything answers for the fullest device, in bytes. A tenth of each is left to framework and
+Everything answers for the fullest device, in bytes. A twentieth of each is left to framework and
 fragmentation. No Streamlit here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -175,19 +175,41 @@ def _setting(one: Case) -> Setting:
 def on_every(one: Case, devices: Iterable[Device], prices: Mapping[str, float]) -> pd.DataFrame:
     """A row a device: how many it takes and in which layout, how far it goes there, its cost an hour."""
     setting = _setting(one)
-    held = list(fit.needs(setting, one.work))
+    held = _Kept(fit.needs(setting, one.work))
     return pd.DataFrame([_on(setting, one.work, held, device, prices.get(device.name)) for device in devices])
+
+
+class _Kept:
+    """A sequence that is made once, as far as somebody asks for it, and read by many."""
+
+    def __init__(self, source: Iterator[tuple[Parallel, Footprint]]) -> None:
+        self.source, self.made = source, list[tuple[Parallel, Footprint]]()
+
+    def __iter__(self) -> Iterator[tuple[Parallel, Footprint]]:
+        at = 0
+        while True:
+            if at == len(self.made):
+                one = next(self.source, None)
+                if one is None:
+                    return
+                self.made.append(one)
+            yield self.made[at]
+            at += 1
 
 
 def _on(
     setting: Setting,
     work: Workload,
-    held: list[tuple[Parallel, Footprint]],
+    held: _Kept,
     device: Device,
     price: float | None,
 ) -> dict[str, Any]:
     capacity = int(device.capacity)
-    row: dict[str, Any] = {"device": device.name, "usable": usable(capacity), "need": held[0][1].total}
+    row: dict[str, Any] = {
+        "device": device.name,
+        "usable": usable(capacity),
+        "need": next(iter(held))[1].total,
+    }
     row |= {"devices": None, "layout": "on no number of them", "context": None, "batch": None}
     row |= {"price": price, "cost": None, "source": device.source}
     with suppress(InfeasibleError):
