@@ -63,7 +63,7 @@ def memory(
     precision, kv = chosen(found, dtype, kv_dtype, experts_dtype)
     setting = fit.Setting(subject, precision, kv)
     parallel = Parallel.parse({"tensor": tensor, "expert": expert})
-    held = shard(subject, parallel)
+    held = shard(subject, parallel, precision)
     need = footprint(held, share(workload, parallel), precision, kv)
     asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {

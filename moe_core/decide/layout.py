@@ -265,5 +265,5 @@ def _room(held: Fullest, spare: int, context: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _sharded(named: _Named, parallel: Parallel, precision: Precision) -> tuple[Model, int]:
-    held = shard(named.model, parallel)
+    held = shard(named.model, parallel, precision)
     return held, sum(memory.weights(held.parameters.breakdown, precision).values())

@@ -56,7 +56,7 @@ def usable(capacity: int, headroom: float = HEADROOM) -> int:
 
 def fit(setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()) -> Fit:
     """The fullest of `parallel.devices` devices. Raises InfeasibleError if it cannot be split so."""
-    held = shard(setting.model, parallel)
+    held = shard(setting.model, parallel, setting.precision)
     need = footprint(held, share(workload, parallel), setting.precision, setting.kv)
     return Fit(parallel, need, usable(capacity, setting.headroom))
 
@@ -89,7 +89,7 @@ def needs(
     for number in range(fewest, most + 1):
         for parallel in ways(number, setting.model.routing is not None):
             with suppress(InfeasibleError):  # heads or experts do not divide so
-                held = shard(setting.model, parallel)
+                held = shard(setting.model, parallel, setting.precision)
                 yield parallel, footprint(held, share(workload, parallel), setting.precision, setting.kv)
 
 
@@ -124,7 +124,10 @@ def _largest(setting: Setting, workload: Workload, capacity: int, parallel: Para
     least = fit(setting, workload.model_copy(update={field: 1}), capacity, parallel)
     if not least.fits:
         raise InfeasibleError(_sentence(least, capacity))
-    held, spare = shard(setting.model, parallel), least.usable - least.footprint.weights_total
+    held, spare = (
+        shard(setting.model, parallel, setting.precision),
+        least.usable - least.footprint.weights_total,
+    )
 
     def cost(value: int) -> int:
         asked = share(workload.model_copy(update={field: value}), parallel)

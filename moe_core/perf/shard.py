@@ -17,7 +17,8 @@ from moe_core.errors import InfeasibleError
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
 from moe_core.perf.params import Breakdown, count
-from moe_core.specs import GQA, Size, Spec
+from moe_core.perf.precision import group, kind
+from moe_core.specs import GQA, Architecture, Precision, Size, Spec
 
 
 class Parallel(Spec):
@@ -42,9 +43,14 @@ class Parallel(Spec):
         return self.stage // self.tensor
 
 
-def shard(subject: Model, parallel: Parallel) -> Model:
-    """What the fullest device holds. Raises InfeasibleError where `subject` cannot be split so."""
+def shard(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> Model:
+    """What the fullest device holds. Raises InfeasibleError where `subject` cannot be split so.
+
+    `precision`: of the weights; engines refuse to cut through a group that shares a scale.
+    """
     _check(subject, parallel)
+    if subject.architecture is not None:
+        _check_groups(subject.architecture, parallel, precision)
     if parallel.pipeline > 1:
         return shard(_stage(subject, parallel.pipeline), parallel.model_copy(update={"pipeline": 1}))
     whole, ways = subject.parameters, parallel.tensor
@@ -103,9 +109,47 @@ def _check(subject: Model, parallel: Parallel) -> None:
         return
     if arch.attention.heads % parallel.tensor:
         raise InfeasibleError(f"{arch.attention.heads} heads cannot be split {parallel.tensor} ways")
+    spec = arch.attention
+    if isinstance(spec, GQA) and spec.kv_heads % parallel.tensor and parallel.tensor % spec.kv_heads:
+        raise InfeasibleError(
+            f"{spec.kv_heads} KV heads cannot be split or copied evenly over {parallel.tensor} tensor ranks"
+        )
     experts = arch.experts.count if arch.experts else 1
     if parallel.expert > experts:
         raise InfeasibleError(f"{experts} experts cannot be split over {parallel.expert} devices")
+
+
+def _check_groups(arch: Architecture, parallel: Parallel, precision: Precision) -> None:
+    """Widths that are cut must hold whole groups of weights that share a scale.
+
+    vLLM refuses a width a rank that its fp8 block does not divide (`create_weights` of its fp8 method: "not
+    divisible by weight quantization block_n"), and groups of 4-bit weights alike (its Marlin kernels). Blocks
+    of mxfp4 are padded by the engines, so those may be cut.
+    """
+    bank, slices = arch.experts, parallel.stage // parallel.expert
+    widths = {"ffn": (arch.ffn_width, parallel.tensor)}
+    if bank is not None:
+        widths |= {"experts": (bank.width, slices), "shared": (bank.shared_total_width, parallel.tensor)}
+    for name, (width, ways) in widths.items():
+        form = precision.of(name)
+        many = None if kind(form) == "mxfp4" else group(form)
+        if not width or ways == 1 or not many or (width % ways == 0 and width // ways % many == 0):
+            continue
+        leaves = f"{_NAMES[name]} width {width:,} over {ways} tensor ranks leaves {width / ways:,g}"
+        rule = f"not a multiple of the {form} group ({many})"
+        raise InfeasibleError(f"{leaves}, {rule}; {_instead(name, width, ways, many, parallel)}")
+
+
+_NAMES = {"ffn": "feed-forward", "experts": "expert", "shared": "shared expert"}
+
+
+def _instead(name: str, width: int, ways: int, many: int, parallel: Parallel) -> str:
+    """An alternative that works."""
+    fewer = next((n for n in range(ways - 1, 0, -1) if ways % n == 0 and width % (n * many) == 0), 1)
+    found = f"tensor {fewer} works" if fewer > 1 else "one tensor rank works"
+    if name != "experts":
+        return found
+    return f"{found}, or expert {parallel.stage}, which gives each device whole experts"
 
 
 def _attention(subject: Model, ways: int) -> int:
