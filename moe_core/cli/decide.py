@@ -139,9 +139,11 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
     """The verdict as plain values. Margins and scores are from the mixture's side."""
     from moe_core.decide.counter import counters
     from moe_core.decide.headline import headline
+    from moe_core.scenario import start
 
-    pair = found.pair
+    pair, sides = found.pair, zip(("mixture", "dense"), found.case.both, strict=True)
     return {
+        "start": {name: [one._asdict() for one in start.starts(start.of(side))] for name, side in sides},
         "verdict": found.winner,
         "state": found.state,
         "headline": headline(found, turns),
