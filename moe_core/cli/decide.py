@@ -139,11 +139,10 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
     """The verdict as plain values. Margins and scores are from the mixture's side."""
     from moe_core.decide.counter import counters
     from moe_core.decide.headline import headline
-    from moe_core.scenario import start
 
-    pair, sides = found.pair, zip(("mixture", "dense"), found.case.both, strict=True)
+    pair = found.pair
     return {
-        "start": {name: [one._asdict() for one in start.starts(start.of(side))] for name, side in sides},
+        "start": _starts(found),
         "verdict": found.winner,
         "state": found.state,
         "headline": headline(found, turns),
@@ -175,6 +174,14 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
         "counter_arguments": [one._asdict() for one in counters(found)],
         "spec": found.spec.model_dump(mode="json"),
     }
+
+
+def _starts(found: Any) -> dict[str, Any]:
+    """How each side is started in its fastest layout."""
+    from moe_core.scenario import start
+
+    sides = zip(("mixture", "dense"), found.case.both, strict=True)
+    return {name: [one._asdict() for one in start.starts(start.of(side))] for name, side in sides}
 
 
 def _lines(found: Any, turns: Any) -> list[str]:

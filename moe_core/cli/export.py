@@ -53,8 +53,7 @@ def export(
 ) -> None:
     """Write a chart, a page or a review as PNG, SVG, PDF, HTML, CSV, Parquet, JSON, ZIP or PowerPoint."""
     own = [described(path) for path in config or ()]
-    if bool(model or own) + (review is not None) + (source is not None) != 1:
-        raise ConfigError("one of --model or --config, --review and --from must be given")
+    _only_one(model or own, review, source)
     ending, theme = out.suffix.lower().removeprefix("."), "dark" if dark else "light"
     if what == "review":
         if review is None:
@@ -75,6 +74,11 @@ def export(
     notes = [note for _, said in own for note in said]
     values = {"written": written, "manifest": json.loads(manifest.to_json()), "notes": notes}
     answer(values, as_json, [*(f"{one['path']}  {one['bytes']:,} bytes" for one in written), *notes])
+
+
+def _only_one(*sources: object) -> None:
+    if sum(bool(one) for one in sources) != 1:
+        raise ConfigError("one of --model or --config, --review and --from must be given")
 
 
 def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from math import ceil, floor
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from moe_core.perf.fit import WIDEST, last, split
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard
+from moe_core.specs import Architecture
 
 MOST = 65_536  # sequences at once on one group
 MOST_STAGES = 64
@@ -74,20 +76,25 @@ class Layout(NamedTuple):
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences over all groups."""
         each = self.each(batch)
-        return self._handed(self.clock.decode(each, past), each)
+        return self._staged(self.clock.decode(each, past), each)
 
     def first(self, prompt: float, past: float) -> Reading:
         """One prompt alone."""
-        return self._handed(self.clock.first(prompt, past), prompt)
+        return self._staged(self.clock.first(prompt, past), prompt)
 
-    def _handed(self, found: Reading, tokens: float) -> Reading:
-        """With what stages send each other."""
-        hops = self.parallel.pipeline - 1
-        if not hops:
+    def prompt(self, prompt: float, past: float) -> Reading:
+        """One prompt among enough others to fill the devices of a stage."""
+        return self._staged(self.clock.prefill(prompt, past), prompt)
+
+    def _staged(self, found: Reading, tokens: float) -> Reading:
+        """With the pace of the fullest stage, and what stages send each other."""
+        stages, layers = self.parallel.pipeline, self.clock.architecture.layers
+        if stages == 1:
             return found
-        sent = hops * self.clock.hop(tokens)
-        seconds = found.seconds + sent
-        return found._replace(seconds=seconds, network=(found.network * found.seconds + sent) / seconds)
+        worked = found.seconds * ceil(layers / stages) * stages / layers
+        sent = (stages - 1) * self.clock.hop(tokens)
+        seconds = worked + sent
+        return found._replace(seconds=seconds, network=(found.network * worked + sent) / seconds)
 
     @property
     def words(self) -> str:
@@ -126,49 +133,23 @@ class Way:
         return self is other or (isinstance(other, Way) and self.name == other.name)
 
 
-def layouts(way: Way, devices: int, batch: float, context: float, usable: int) -> tuple[Layout, ...]:
-    """Every layout of at most so many devices that may serve so many sequences best.
-
-    Stages are dealt only where the same group without them does not hold its share. Raises InfeasibleError
-    where the model cannot be split so.
-    """
-    plain = _layouts(way, devices)
-    narrow = [one for one in plain if one.parallel.tensor in _STAGES and one.parallel.expert == 1]
-    full = {one.parallel.tensor for one in narrow if one.holds(batch, context, usable)}
-    found = list(plain)
-    for tensor in _STAGES if way.asked is None else ():
-        if tensor not in full:
-            found += _staged(way, devices, tensor, batch, context, usable)
+@lru_cache(maxsize=10_000)
+def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
+    """Every layout of at most so many devices. Raises InfeasibleError where the model cannot be split so."""
+    asked = _ways(way.candidate.architecture, devices) if way.asked is None else [way.asked]
+    every = (_layout(way, parallel, devices) for parallel in asked if parallel.devices <= devices)
+    found = tuple(one for one in every if one is not None)
     if not found:
         raise InfeasibleError(f"{way.candidate.name} cannot be split over {devices} devices")
-    return tuple(found)
-
-
-def _staged(
-    way: Way, devices: int, tensor: int, batch: float, context: float, usable: int
-) -> tuple[Layout, ...]:
-    """The pipeline of groups of `tensor` that works on most batches at once; none where none holds them."""
-    most = min(devices // tensor, way.candidate.architecture.layers, MOST_STAGES)
-    every = [_layout(way, Parallel(tensor=tensor, pipeline=stages), devices) for stages in range(2, most + 1)]
-    able = [one for one in every if one is not None and one.holds(batch, context, usable)]
-    return (max(able, key=lambda one: one.streams),) if able else ()
+    return found
 
 
 @lru_cache(maxsize=10_000)
 def groups(way: Way, devices: int) -> tuple[Layout, ...]:
     """Those that make one group of all devices; none where the model cannot be split so."""
-    if way.asked is not None:
-        return tuple(one for one in _layouts(way, devices) if one.replicas == 1)
-    every = (_layout(way, parallel, devices) for parallel in _ways_of(way.candidate, devices))
-    return tuple(one for one in every if one is not None)
-
-
-@lru_cache(maxsize=10_000)
-def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
-    """Those without stages."""
-    asked = _ways(way.candidate, devices) if way.asked is None else [way.asked]
-    every = (_layout(way, parallel, devices) for parallel in asked)
-    return tuple(one for one in every if one is not None)
+    with suppress(InfeasibleError):
+        return tuple(one for one in layouts(way, devices) if one.parallel.devices == devices)
+    return ()
 
 
 @lru_cache(maxsize=50_000)
@@ -187,28 +168,42 @@ def _layout(way: Way, parallel: Parallel, devices: int) -> Layout | None:
     return Layout(parallel, devices // parallel.devices, held, weights, clock)
 
 
-def _ways(candidate: Candidate, devices: int) -> list[Parallel]:
+def _ways(arch: Architecture, devices: int) -> list[Parallel]:
     """Groups of at most so many devices, the same whatever their number: nothing is lost with one more.
 
-    Powers of two over tensors, experts or both; and other numbers of tensor ways where the heads divide so.
+    Powers of two over tensors, experts or both; other numbers of tensor ways where the heads divide so; and
+    stages of few tensor ways.
     """
-    most, sparse = min(devices, WIDEST), candidate.kind == "mixture"
+    most = min(devices, WIDEST)
     found: dict[Parallel, None] = {}
     for size in (2**i for i in range(most.bit_length())):
-        found |= dict.fromkeys(split(size, sparse))
-    odd = (Parallel(tensor=ways) for ways in _ODD if ways <= most)
-    return [*found, *(one for one in odd if candidate.architecture.attention.heads % one.tensor == 0)]
-
-
-def _ways_of(candidate: Candidate, devices: int) -> list[Parallel]:
-    """One group of exactly so many devices."""
-    plain = [one for one in _ways(candidate, devices) if one.devices == devices]
+        found |= dict.fromkeys(split(size, arch.experts is not None))
+    odd = [Parallel(tensor=ways) for ways in _ODD if ways <= most and arch.attention.heads % ways == 0]
     staged = [
-        Parallel(tensor=tensor, pipeline=devices // tensor)
+        Parallel(tensor=tensor, pipeline=stages)
         for tensor in _STAGES
-        if devices % tensor == 0 and 2 <= devices // tensor <= MOST_STAGES
+        for stages in _stages(arch.layers, devices // tensor)
     ]
-    return plain + staged
+    return [*found, *odd, *staged]
+
+
+@lru_cache(maxsize=4096)
+def _stages(layers: int, most: int) -> tuple[int, ...]:
+    """Numbers of stages, two to `most`, of which none is as good as another in every way.
+
+    More of them work on more batches at once and hold less; what the fullest holds over its fair share is
+    time that the others wait.
+    """
+    kept: list[tuple[int, int, float]] = []
+    for stages in range(2, min(most, layers, MOST_STAGES) + 1):
+        full = ceil(layers / stages)
+        if ceil(layers / full) == stages:  # fewer would do with as full a stage
+            kept.append((stages, most // stages * stages, full * stages / layers))
+    return tuple(one[0] for one in kept if not any(_beats(other, one) for other in kept))
+
+
+def _beats(other: tuple[int, int, float], one: tuple[int, int, float]) -> bool:
+    return other != one and other[0] >= one[0] and other[1] >= one[1] and other[2] <= one[2]
 
 
 class _Named:

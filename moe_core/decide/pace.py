@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
     def prompt(self, one: Layout) -> float:
         """Seconds of one group to read one prompt among many."""
-        return self.linked(one.clock.prefill(self.read, self.cached)).seconds
+        return self.linked(one.prompt(self.read, self.cached)).seconds
 
     def requests(self, one: Layout, batch: float) -> float:
         """Requests a second of all groups: prompts are read between the steps."""

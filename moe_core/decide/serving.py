@@ -92,8 +92,7 @@ class Serving:
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
         """Every layout of at most so many devices: one of fewer may serve best."""
-        batch = self.work.batch if self.work.traffic is None else 1
-        return layouts(self._way, devices, batch, self.work.context, self.usable)
+        return layouts(self._way, devices)
 
     # -- how many devices -----------------------------------------------------------------------------
 
@@ -132,8 +131,8 @@ class Serving:
         fewest = max(ceil(sum(weights.values()) / max(self.usable, 1)), 1)
         for devices in range(fewest, WIDEST + 1):
             with suppress(InfeasibleError):
-                ask = (devices, batch, self.work.context, self.usable)
-                if any(one.holds(*ask[1:]) for one in layouts(self._way, *ask)):
+                ask = (batch, self.work.context, self.usable)
+                if any(one.holds(*ask) for one in layouts(self._way, devices)):
                     yield devices
 
     @cached_property
@@ -141,7 +140,7 @@ class Serving:
         """Instances of the fewest devices that hold a sequence, and wider ones."""
         least = next(self._sizes(1), None)
         found = []
-        for devices in () if least is None else sorted({*wider(least, WIDER), *_nodes(least, WIDER)}):
+        for devices in () if least is None else wider(least, WIDER):
             with suppress(InfeasibleError):
                 wide = groups(self._way, devices)
                 rates = [rate(one, self.terms) for one in wide]
@@ -295,16 +294,10 @@ class Serving:
 
 
 def wider(least: int, doublings: int = 8) -> list[int]:
-    """More and more devices: powers of two above the fewest, and what lies between them."""
-    powers = (2**i for i in range(WIDEST.bit_length()))
-    between = (3 * 2**i for i in range(WIDEST.bit_length()))
+    """More and more devices: the fewest doubled, powers of two above them, and what lies between those."""
+    powers = (many * 2**i for many in (1, 3, least) for i in range(WIDEST.bit_length()))
     most = min(least * 2**doublings, WIDEST)
-    return [least, *(n for n in sorted((*powers, *between)) if least < n <= most)]
-
-
-def _nodes(least: int, doublings: int) -> list[int]:
-    """The fewest, doubled again and again."""
-    return [least * 2**i for i in range(doublings + 1) if least * 2**i <= WIDEST]
+    return sorted({least, *(n for n in powers if least < n <= most)})
 
 
 def fading(limit: float, need: float) -> float:

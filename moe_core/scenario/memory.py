@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moe_core import hardware
+from moe_core.decide.layout import words as said
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import cache, fit, memory, training, twins
 from moe_core.perf.edit import KvKind, with_kv
@@ -215,25 +216,12 @@ def _on(
     with suppress(InfeasibleError):
         found = fit.first(setting, held, capacity)
         number = found.parallel.devices
-        row |= {"devices": number, "layout": layout(found.parallel)}
+        row |= {"devices": number, "layout": said(found.parallel)}
         row["cost"] = None if price is None else price * number
         longest = fit.longest_context(setting, work, capacity, found.parallel)
         row["context"] = made_for(setting.model, longest)
         row["batch"] = fit.largest_batch(setting, work, capacity, found.parallel)
     return row
-
-
-def layout(parallel: Parallel) -> str:
-    """`8 tensor × 64 expert`, in words."""
-    if parallel.devices == 1:
-        return "one device"
-    if parallel.expert == 1:
-        return f"tensor {parallel.tensor}"
-    return (
-        f"expert {parallel.expert}"
-        if parallel.tensor == 1
-        else f"tensor {parallel.tensor}, expert {parallel.expert}"
-    )
 
 
 def listed_prices() -> dict[str, float]:
@@ -260,7 +248,7 @@ def by_split(one: Case, most: int = 64) -> pd.DataFrame:
     seen: dict[str, Footprint] = {}
     for parallel, held in fit.needs(_setting(one), one.work, most):
         if parallel.tensor == 1 or parallel.expert == 1 or parallel.devices > parallel.tensor:
-            seen.setdefault(f"{parallel.devices}: {layout(parallel)}", held)
+            seen.setdefault(f"{parallel.devices}: {said(parallel)}", held)
     return rows(seen.items())
 
 

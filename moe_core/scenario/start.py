@@ -61,7 +61,7 @@ class Launch(NamedTuple):
         return max(ceil(self.sequences / self.replicas / self.parallel.groups), 1)
 
 
-class _File(Spec):
+class _Engines(Spec):
     engine: tuple[Engine, ...]
 
 
@@ -71,7 +71,7 @@ def engines() -> tuple[Engine, ...]:
     values = tomllib.loads(DATA.read_text(encoding="utf-8"))
     for one in values["engine"]:
         one["options"] = tuple(one["options"])
-    return _File.parse({"engine": tuple(values["engine"])}).engine
+    return _Engines.parse({"engine": tuple(values["engine"])}).engine
 
 
 def starts(plan: Launch) -> tuple[Start, ...]:

@@ -113,7 +113,7 @@ def test_text_is_readable_too(capsys: pytest.CaptureFixture[str], words: list[st
 
 def test_memory_as_text_says_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "--model", "deepseek-v3", "--dtype", "fp8", "--hardware", "h200"]) == 0
-    assert "does not fit on 1 x H200; needs 8" in capsys.readouterr().out
+    assert "does not fit on 1 x H200; needs 6" in capsys.readouterr().out
 
 
 def test_a_checkpoint_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,11 +155,14 @@ def test_a_hundred_megabytes_of_junk(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "at most 4,000,000" in answer["error"]["message"]
 
 
-def test_a_missing_field_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_field_has_the_default_of_its_class_and_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "config.json"
     path.write_text(
         json.dumps(flat("olmoe", without=("intermediate_size",), num_experts=4, num_experts_per_tok=2))
     )
     code, answer = ask(capsys, "params", "--config", str(path))
-    assert code == 2
-    assert "intermediate_size is missing" in answer["error"]["message"]
+    assert code == 0
+    assert "class defaults" in answer["notes"][0]
+    assert "intermediate_size 2048" in answer["notes"][0]
