@@ -124,8 +124,9 @@ def packed(sized: Sized) -> dict[str, Any]:
 
 def unpacked(name: str, values: Mapping[str, Any]) -> Sized:
     """What `packed` said. Raises ConfigError or KeyError where somebody else wrote it."""
+    parts = {part: values["breakdown"][part] for part in Breakdown._fields}
     counted = ParameterCount(
-        values["total"], Active(**values["active"]), Breakdown(**values["breakdown"]), values["method"]
+        values["total"], Active(**values["active"]), Breakdown(**parts), values["method"]
     )
     arch, said = values["architecture"], values["held"]
     held = said and Model(

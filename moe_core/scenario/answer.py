@@ -158,7 +158,7 @@ def _between(low: Footprint, high: Footprint, share_of_high: float) -> Footprint
 class Memory(NamedTuple):
     """What a resolved scenario holds on the fullest of so many devices, in bytes.
 
-    parallel, replicas: the layout, and groups of it; each: sequences of one group. usable: of one device.
+    parallel, replicas: the layout, and groups of it, which may leave devices idle; each: sequences of one group. usable: of one device.
     context: the longest, of memory and model; batch: the largest. Both on so many devices, 0 where it does
     not fit there. sequences: at once now, asked for or in flight under the traffic.
     """
@@ -175,9 +175,16 @@ class Memory(NamedTuple):
 
     @property
     def layout(self) -> str:
-        """`one device`, `2 × (tensor 8)`."""
+        """`one device`, `2 × (tensor 8)`, `tensor 8, 1 idle`."""
         said = words(self.parallel)
-        return said if self.replicas == 1 else f"{self.replicas} × ({said})"
+        said = said if self.replicas == 1 else f"{self.replicas} × ({said})"
+        idle = self.devices - self.working
+        return f"{said}, {idle} idle" if idle else said
+
+    @property
+    def working(self) -> int:
+        """Devices of the layout."""
+        return self.parallel.devices * self.replicas
 
     @property
     def fits(self) -> bool:
@@ -185,8 +192,8 @@ class Memory(NamedTuple):
 
     @property
     def all(self) -> int:
-        """Bytes of all devices, taken as full as the fullest."""
-        return self.footprint.total * self.devices
+        """Bytes of all devices that work, taken as full as the fullest."""
+        return self.footprint.total * self.working
 
 
 @lru_cache(maxsize=1_024)
@@ -198,9 +205,8 @@ def memory_of(case: Resolved) -> Memory:
         each = max(ceil(layout.beside(one.batch)), 1)
         longest = max(_longest(case, way, ceil(way.beside(one.batch))) for way in _ways(one))
         far = (min(longest, one.candidate.longest), one.sequences)
-        devices = layout.devices
         grown = (held(one), fit.usable(case.capacity), *far)
-        return Memory(devices, layout.parallel, each, layout.replicas, *grown, one.batch)
+        return Memory(one.devices, layout.parallel, each, layout.replicas, *grown, one.batch)
     return _alone(case, _fewest(case))
 
 

@@ -56,7 +56,7 @@ def test_prefill_is_the_whole_prompt(capsys):
     ("words", "said"),
     [
         (["--phase", "both"], "phase (both): must be prefill or decode"),
-        (["--dtype", "fp3"], "dtype (fp3): must be one of"),
+        (["--dtype", "fp3"], "dtype (fp3): must be stored, a format"),
         (["--context", "0"], "context (0): must be at least 1"),
         (["--framework", "other"], "framework (other): must be one of vllm, sglang, trtllm"),
         (["--hardware", "h1000"], "hardware (h1000): is not known; close matches"),
