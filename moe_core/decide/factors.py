@@ -144,7 +144,7 @@ def _scale(case: Case) -> str:
 def _interconnect(case: Case) -> str:
     if max(case.devices) == 1:
         return "one device talks to nobody"
-    shares = _two(case, lambda one: f"{significant(100 * one.step.network)} % ({one.layout.words})")
+    shares = _two(case, lambda one: f"{significant(100 * one.step.network)} % ({one.words})")
     return f"{shares} of a step is spent between devices"
 
 

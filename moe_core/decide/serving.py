@@ -260,6 +260,12 @@ class Serving:
         pairs = zip(times, self._faded(self._gates), self.layouts, strict=True)
         return min(pairs, key=lambda found: found[0] / found[1] if found[1] else inf)[2]
 
+    @property
+    def words(self) -> str:
+        """`2 × (tensor 4)`, `pipeline 3, 1 idle`: the layout of the shortest step."""
+        idle = self.devices - self.layout.devices
+        return f"{self.layout.words}, {idle} idle" if idle else self.layout.words
+
     # -- one layout ---------------------------------------------------------------------------------
 
     @cached_property

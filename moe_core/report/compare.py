@@ -116,7 +116,7 @@ def used(case: Resolved) -> Cell:
     """The layout that the times are of; where there are none, the one that holds it."""
     try:
         if case.timed:
-            said = answer.required(answer.served(case)).layout.words
+            said = answer.required(answer.served(case)).words
         else:
             said = answer.memory_of(case).layout
     except InfeasibleError as error:

@@ -158,7 +158,8 @@ def _between(low: Footprint, high: Footprint, share_of_high: float) -> Footprint
 class Memory(NamedTuple):
     """What a resolved scenario holds on the fullest of so many devices, in bytes.
 
-    parallel, replicas: the layout, and groups of it, which may leave devices idle; each: sequences of one group. usable: of one device.
+    parallel, replicas: the layout, and groups of it; what is left of the devices is idle. each: sequences of
+    one group. usable: of one device.
     context: the longest, of memory and model; batch: the largest. Both on so many devices, 0 where it does
     not fit there. sequences: at once now, asked for or in flight under the traffic.
     """
