@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,11 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli import host
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized
 from moe_core.cli.output import Json, answer, table
+from moe_core.errors import InfeasibleError
 from moe_core.hf import sizes
 from moe_core.hf.sizes import Sized
 from moe_core.perf import fit
@@ -81,9 +84,20 @@ def memory(
     }
     if hardware is not None:
         values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
+        values["host"] = _host(setting, workload, devices.get(hardware))
     commands = _starts(found, setting, workload, parallel, values.get("hardware"))
     values["start"] = [one._asdict() for one in commands]
     answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])
+
+
+def _host(setting: fit.Setting, workload: Workload, device: devices.Hardware) -> dict[str, Any] | None:
+    """The experts that must go to the host for one device to do; None where none or all are not enough."""
+    if setting.model.routing is None:
+        return None
+    with suppress(InfeasibleError):
+        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, None)
+        return None if share == 0 else host.values(share, kept) | {"text": host.line(share, kept)}
+    return None
 
 
 def _starts(
@@ -217,4 +231,5 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
         verdict = "fits" if fits["fits"] else "does not fit"
         lines.append(f"{verdict} on {values['devices']} x {fits['name']}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
+        lines += [f"on one, {values['host']['text']}"] if values["host"] else []
     return lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moe_core.cli import host
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
@@ -41,6 +42,8 @@ def predict(
     tensor: Ways = None,
     expert: Ways = None,
     framework: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
+    host_experts: host.Share = None,
+    host_gbs: host.Memory = host.DESKTOP,
     as_json: Json = False,
 ) -> None:
     """Seconds of one prefill or decode step, from measured kernels where there are any."""
@@ -51,8 +54,18 @@ def predict(
     arch, device = timed(subject), systems.device(hardware)
     step = _step(phase, batch, context)
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
-    parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
-    found = prediction(arch, device, step, precision=precision, kv=kv, parallel=parallel, framework=framework)
+    if host_experts is None:
+        parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
+    else:
+        parallel = Parallel()
+    found = prediction(
+        *(arch, device, step),
+        precision=precision,
+        kv=kv,
+        parallel=parallel,
+        framework=framework,
+        check_memory=host_experts is None,
+    )
     asked = {
         **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
         **{"dtype": dtype, "weights": words(precision), "cache": kv},
@@ -61,7 +74,40 @@ def predict(
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
-    answer(asked | _values(found, step), as_json, _lines(asked, found, step))
+    lines = _lines(asked, found, step)
+    if host_experts is not None:
+        asked["host"], more = _hosted(found, arch, device, step, (precision, kv), (host_experts, host_gbs))
+        lines += more
+    answer(asked | _values(found, step), as_json, lines)
+
+
+def _hosted(
+    found: Prediction,
+    arch: Architecture,
+    device: Hardware,
+    step: Step,
+    formats: tuple[Precision, Format],
+    asked: tuple[str, float],
+) -> tuple[dict[str, Any], list[str]]:
+    """The same step with experts in host memory, by the recorded popularity where there is one."""
+    from moe_core.cli.hear import hear
+    from moe_core.scenario.spec import nearest_run
+    from moe_core.silicon.hosted import hosted
+    from moe_core.silicon.predict import resampled
+
+    bank = arch.experts
+    if bank is None:
+        raise ConfigError(f"model ({arch.name}): is dense and has no experts for the host")
+    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, step.batch, "auto"))
+    load = resampled(heard.load, bank.count) if heard is not None and heard.load else None
+    work = Workload(batch=step.batch, context=step.past + step.new)
+    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load)
+    times = hosted(found, kept)
+    values = {**host.values(share, kept), "popularity": "recorded" if load else "even"}
+    values |= {"step_moved": times.moved, "step_computed": times.computed}
+    rates = [f"{step.tokens / seconds:,.1f} tokens a second" for seconds in times]
+    words = [host.line(share, kept), f"moved: {rates[0]}; computed on the host: {rates[1]}"]
+    return values, words
 
 
 def accuracy(as_json: Json = False) -> None:

@@ -29,6 +29,7 @@ from moe_core.scenario.devices import Device
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS
+from moe_core.silicon.predict import resampled
 from moe_core.specs import GQA, Architecture
 
 WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -292,21 +293,27 @@ def _kinds(arch: Architecture) -> list[tuple[str, Architecture]]:
 # -- offload and training --------------------------------------------------------------------------
 
 
-def offloaded(one: Case, link: float) -> pd.DataFrame:
+def offloaded(one: Case, link: float, load: tuple[float, ...] | None = None) -> pd.DataFrame:
     """What a device holds and what a decode step waits for, against the share of experts on the host.
 
-    Raises ConfigError for a dense model. Offload is judged on one device, whatever the split.
+    load: popularity of the experts, recorded; None is even. Raises ConfigError for a dense model. Offload is
+    judged on one device, whatever the split.
     """
     whole = memory.footprint(one.model, one.work, one.plan.precision, one.plan.kv)
     beside = whole.total - whole.weights_total
     found = []
     for share in SHARES:
-        moved = offload(one.model, share, link, one.work.batch, one.plan.precision)
+        kept = offload(one.model, share, link, one.work.batch, one.plan.precision, _spread(one.model, load))
         found.append(
-            {"share": share, "device": moved.device + beside, "host": moved.host}
-            | {"crossing": moved.crossing, "seconds": moved.seconds}
+            {"share": share, "device": kept.device + beside, "host": kept.host}
+            | {"crossing": kept.crossing, "seconds": kept.moved, "computed": kept.computed}
         )
     return pd.DataFrame(found)
+
+
+def _spread(model: Model, load: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """A recorded load on as many experts as the model has."""
+    return None if load is None or model.routing is None else resampled(load, model.routing[1])
 
 
 def host_link(device: Device) -> float | None:

@@ -32,6 +32,7 @@ AUTO = "auto"  # as it is published and stored; as few devices as hold it; as th
 RULES = ("active", "total", "sqrt", "epoch")  # by which a dense rival is made up
 MOST_EXPERTS = 128  # of the test model
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_DEVICES = 256  # that a picker offers; a command takes more
 
 
 def lengths(first: int, last: int, field: str) -> tuple[int, ...]:
@@ -71,7 +72,7 @@ CHOICES: dict[str, tuple[int, ...]] = {
 }
 WORDS: dict[str, tuple[str, ...]] = {
     "preset": tuple(rules.presets()),
-    "many": (AUTO, *map(str, POWERS)),
+    "many": (AUTO, *map(str, range(1, MOST_DEVICES + 1))),
     "precision": FORMATS,
     "model": get_args(Model),
     "task": (AUTO, *rules.tasks()),
