@@ -205,7 +205,7 @@ def test_a_knob_moves_everything(name: str) -> None:
     ("name", "place", "devices", "loser"),
     [
         ("Mixtral-8x7B", "A100 40GB", 3, "dense"),
-        ("Mixtral-8x22B", "A100 80GB", 3, "mixture"),
+        ("Mixtral-8x22B", "H200", 2, "mixture"),
         ("Qwen3-30B-A3B", "L40S", 1, "mixture"),
     ],
 )

@@ -54,23 +54,20 @@ def predict(
     arch, device = timed(subject), systems.device(hardware)
     step = _step(phase, batch, context)
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
-    if host_experts is None:
-        parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
-    else:
-        parallel = Parallel()
+    alone = host_experts is not None
+    parallel = Parallel() if alone else _parallel(arch, device, step, precision, kv, tensor, expert)
     found = prediction(
         *(arch, device, step),
         precision=precision,
         kv=kv,
         parallel=parallel,
         framework=framework,
-        check_memory=host_experts is None,
+        check_memory=not alone,
     )
     asked = {
         **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
-        **{"dtype": dtype, "weights": words(precision), "cache": kv},
-        **{"framework": framework, "devices": parallel.devices},
-        **{"tensor": parallel.tensor, "expert": parallel.expert, "notes": list(subject.notes)},
+        **{"dtype": dtype, "weights": words(precision), "cache": kv, "framework": framework},
+        **{"devices": parallel.devices, **parallel.model_dump(), "notes": list(subject.notes)},
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
@@ -138,12 +135,12 @@ def _parallel(
     tensor: int | None,
     expert: int | None,
 ) -> Parallel:
-    """What was asked for, else the fewest devices that hold it."""
+    """What was asked for, else the fewest devices that hold it as one group without pipeline stages."""
     if tensor is not None or expert is not None:
         return Parallel.parse({"tensor": tensor or 1, "expert": expert or 1})
     setting = fit.Setting(model(arch), precision, kv)
     workload = Workload(batch=step.batch, context=step.past + step.new)
-    return fit.devices(setting, workload, device.capacity).parallel
+    return fit.devices(setting, workload, device.capacity, staged=False).parallel
 
 
 def _values(found: Prediction, step: Step) -> dict[str, Any]:

@@ -69,14 +69,17 @@ def require(setting: Setting, workload: Workload, capacity: int, parallel: Paral
     return found
 
 
-def devices(setting: Setting, workload: Workload, capacity: int, most: int = WIDEST) -> Fit:
-    """The fewest devices it fits on, any whole number: split over tensors, experts or stages.
+def devices(
+    setting: Setting, workload: Workload, capacity: int, most: int = WIDEST, staged: bool = True
+) -> Fit:
+    """The fewest devices it fits on, any whole number: split over tensors, experts or, if `staged`, stages.
 
     Raises InfeasibleError when `most` are not enough.
     """
     least = weights(setting.model.parameters.breakdown, setting.precision)
     fewest = max(sum(least.values()) // max(usable(capacity, setting.headroom), 1), 1)
-    return first(setting, needs(setting, workload, most, min(fewest, most)), capacity)
+    found = needs(setting, workload, most, min(fewest, most))
+    return first(setting, (one for one in found if staged or one[0].pipeline == 1), capacity)
 
 
 def needs(
