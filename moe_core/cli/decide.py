@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
+from moe_core import inputs
 from moe_core.cli.ask import read_text
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
@@ -107,12 +107,10 @@ def _query(link: str | None) -> dict[str, str]:
 
 def _file(name: str) -> dict[str, Any]:
     """The spec in a file. Raises ConfigError when it is not a JSON object."""
-    try:
-        values = json.loads(read_text(name))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"spec ({name[:60]}): must be JSON; {error}") from error
+    what = inputs.named("spec", name)
+    values = inputs.parse(read_text(name, "spec"), what)
     if not isinstance(values, dict):
-        raise ConfigError(f"spec ({name[:60]}): must be a JSON object")
+        raise ConfigError(f"{what}: must be a JSON object")
     return values
 
 
