@@ -20,12 +20,11 @@ from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.specs import Architecture, Spec
+from moe_core.specs import Architecture, Spec, Tokens
 
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
 Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
-Tokens = Annotated[int, Field(ge=1, le=4_194_304)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from moe_core import hardware, registry
 from moe_core.decide import rules
 from moe_core.decide.case import Recorded
-from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Tokens, Work
+from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Work
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
@@ -25,7 +25,7 @@ from moe_core.perf.shard import Parallel
 from moe_core.scenario import devices, subject
 from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import AUTO, PRESET, Scenario
-from moe_core.specs import Architecture, RunSpec, Size, Spec
+from moe_core.specs import Architecture, RunSpec, Size, Spec, Tokens
 from moe_core.units import GIGA
 
 Limit = Annotated[float, Field(gt=0, le=1e9)]
