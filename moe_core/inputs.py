@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, urlsplit
 
 from moe_core.errors import ConfigError, short
 
 DEPTH = 200  # of JSON; what reads it further on calls itself for each level
 DIGITS = 40  # of a whole number: more than any count, and its powers still are floats
+LINK = 60_000  # characters
 MEMBERS = 10_000  # files in a zip
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -60,6 +62,11 @@ def exists(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    return exists(path) and path.is_dir()
 
 
 @contextmanager
@@ -161,6 +168,17 @@ def _deep(value: Any) -> bool:
         inside = (part.values() if isinstance(part, dict) else part for part in level)
         level = [one for part in inside for one in part if isinstance(one, dict | list)]
     return bool(level)
+
+
+def query(link: str) -> dict[str, str]:
+    """The parameters of a link, or of its query alone; the last of each name. Raises ConfigError."""
+    if len(link) > LINK:
+        raise ConfigError(f"link ({len(link):,} characters): must have at most {LINK:,}")
+    try:
+        asked = urlsplit(link.strip()).query if "?" in link else link.strip()
+        return dict(parse_qsl(asked, keep_blank_values=True))
+    except ValueError as error:
+        raise ConfigError(f"link ({short(link)}): must be a link of this dashboard ({error})") from error
 
 
 def member(data: bytes, names: Sequence[str], what: str, most: int) -> tuple[str, bytes] | None:

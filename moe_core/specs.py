@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from moe_core.errors import ConfigError
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
+LEAST = 1e-9  # of a number above zero: what is smaller vanishes in what is computed of it
+Devices = Annotated[int, Field(ge=1, le=4096)]
 MOST_TOKENS = 2**24  # of a sequence: Llama-4-Scout was made for 10 * 2^20
 Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 RouterKind = Literal[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -72,7 +71,7 @@ def _of_scenario(link: str | None, said: dict[str, Any], work: dict[str, Any]) -
     from moe_core.scenario.decision import decision
     from moe_core.scenario.link import scenario
 
-    values = _query(link)
+    values = {} if link is None else inputs.query(link)
     names = {"mixture": "architecture", "devices": "many", "budget": "budget_usd"}
     plain = ("preset", "mixture", "hardware", "devices", "budget")
     values |= {names.get(name, name): str(said[name]) for name in plain if name in said}
@@ -96,13 +95,6 @@ def _kept(spec: Any) -> dict[str, Any]:
     """What is said in a spec; what is left out is left out again."""
     values: dict[str, Any] = spec.model_dump(mode="json")
     return {name: value for name, value in values.items() if value is not None or name == "devices"}
-
-
-def _query(link: str | None) -> dict[str, str]:
-    if link is None:
-        return {}
-    query = urlsplit(link.strip()).query if "?" in link else link.strip()
-    return dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _file(name: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
 from moe_core.perf.precision import MIXES, Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.specs import Architecture, Spec, Tokens
+from moe_core.specs import LEAST, Architecture, Devices, Spec, Tokens
 
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
-Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
+Positive = Annotated[float, Field(ge=LEAST, le=1e9, strict=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -90,7 +90,7 @@ class DecideSpec(Spec):
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
     hardware: Name = "H100"
-    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
+    devices: Devices | None = None
     parallel: Parallel | None = None
     precision: Format | Name | Precision = "bf16"
     kv: Format = "bf16"

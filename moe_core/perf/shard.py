@@ -17,14 +17,14 @@ from moe_core.errors import InfeasibleError
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
 from moe_core.perf.params import Breakdown, count
-from moe_core.specs import GQA, Size, Spec
+from moe_core.specs import GQA, Devices, Spec
 
 
 class Parallel(Spec):
     """How many ways tensors and experts are split."""
 
-    tensor: Size = 1
-    expert: Size = 1
+    tensor: Devices = 1
+    expert: Devices = 1
 
     @property
     def devices(self) -> int:
