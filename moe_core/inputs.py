@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from moe_core.errors import ConfigError, short
 
 DEPTH = 200  # of JSON; what reads it further on calls itself for each level
+OBJECTS = 300_000  # lists and objects of JSON: three describe a tensor
 DIGITS = 40  # of a whole number: more than any count, and its powers still are floats
 LINK = 60_000  # characters
 MEMBERS = 10_000  # files in a zip
@@ -129,6 +130,8 @@ def parse(
     Not `finite` lets numbers be infinite, as transformers writes them.
     """
     whole = text(data, what) if isinstance(data, bytes) else data.removeprefix("\ufeff")
+    if whole.count("[") + whole.count("{") > OBJECTS:
+        raise ConfigError(f"{what}: holds more than {OBJECTS:,} lists and objects")
     real = _finite if finite else float
     try:
         value = json.loads(
