@@ -11,14 +11,14 @@ from moe_core.cli import host
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
-from moe_core.errors import ConfigError
+from moe_core.errors import ConfigError, short
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
 from moe_core.perf.precision import Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
-from moe_core.specs import Architecture
+from moe_core.specs import MOST_TOKENS, Architecture
 from moe_core.units import quantity
 
 if TYPE_CHECKING:  # it reads the tables: not for --help
@@ -120,8 +120,8 @@ def accuracy(as_json: Json = False) -> None:
 def _step(phase: str, batch: int, context: int) -> Step:
     if phase not in ("prefill", "decode"):
         raise ConfigError(f"phase ({phase}): must be prefill or decode")
-    if context < 1:
-        raise ConfigError(f"context ({context}): must be at least 1")
+    if not 1 <= context < MOST_TOKENS:
+        raise ConfigError(f"context ({short(context)}): must be at least 1 and below {MOST_TOKENS:,}")
     sizes = {"new": context} if phase == "prefill" else {"new": 1, "past": context}
     return Step.parse({"batch": batch, **sizes})
 

@@ -136,7 +136,7 @@ def _node(clock: Clock, kind: int, x: int, y: int) -> Reading:
     past, new = (2**y - 1) * LONG, 2**x
     if kind == _first:
         return _reading(_predicted(clock, Step(batch=1, new=new, past=past)), 1)
-    many = groups * max(1, CHUNK // new)
+    many = groups * max(1, min(CHUNK, 2**LAST // groups) // new)
     return _reading(_predicted(clock, Step(batch=many, new=new, past=past)), many)
 
 

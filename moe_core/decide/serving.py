@@ -308,4 +308,4 @@ def wider(least: int, doublings: int = 8) -> list[int]:
 
 def fading(limit: float, need: float) -> float:
     """1 where a need stays well inside a limit, 0 from the limit on, between them in its last share."""
-    return min(max((limit - need) / (scoring().crowded * limit), 0.0), 1.0)
+    return min((1 - need / limit) / scoring().crowded, 1.0) if need < limit else 0.0

@@ -21,12 +21,11 @@ from moe_core.hardware import Hardware
 from moe_core.perf import precision
 from moe_core.perf.precision import STORED, Format
 from moe_core.perf.shard import Parallel
-from moe_core.specs import Architecture, Precision, Spec
+from moe_core.specs import LEAST, Architecture, Devices, Precision, Spec, Tokens
 
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
-Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
-Tokens = Annotated[int, Field(ge=1, le=4_194_304)]
+Positive = Annotated[float, Field(ge=LEAST, le=1e9, strict=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -93,7 +92,7 @@ class DecideSpec(Spec):
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
     hardware: Name = "H100"
-    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
+    devices: Devices | None = None
     parallel: Parallel | None = None
     precision: Name | Precision = STORED
     kv: Name = STORED

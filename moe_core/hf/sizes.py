@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from moe_core import registry
+from moe_core import inputs, registry
 from moe_core.errors import ConfigError
 from moe_core.hf import checkpoint, config, reader
 from moe_core.hf.modules import matrices, of_shapes
@@ -60,7 +60,7 @@ def registered(name: str, method: Method = "auto") -> Sized:
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
     """The model that the config.json at `path` describes; a folder with one in it works too."""
-    if path.is_dir():
+    if inputs.is_folder(path):
         path = path / "config.json"
     name = path.parent.name if path.stem == "config" else path.stem
     beside = path.with_name("hf_quant_config.json")

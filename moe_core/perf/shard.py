@@ -18,15 +18,15 @@ from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
 from moe_core.perf.params import Breakdown, count
 from moe_core.perf.precision import group, kind
-from moe_core.specs import GQA, Architecture, Precision, Size, Spec
+from moe_core.specs import GQA, Architecture, Devices, Precision, Spec
 
 
 class Parallel(Spec):
     """How many ways tensors and experts are split, and how many stages the layers are dealt to."""
 
-    tensor: Size = 1
-    expert: Size = 1
-    pipeline: Size = 1
+    tensor: Devices = 1
+    expert: Devices = 1
+    pipeline: Devices = 1
 
     @property
     def devices(self) -> int:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from moe_core import registry
 from moe_core.decide import rules
 from moe_core.settings import MODELS
-from moe_core.specs import Architecture, RunSpec
+from moe_core.specs import LEAST, Architecture, RunSpec
 
 FORMATS = ("auto", "bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4", "q4_k", "q8_0", "fp32")
 Model = Literal["carved", "trained"]
@@ -314,7 +314,7 @@ def number(value: str) -> float | None:
         found = float(value)
     except ValueError:
         return None
-    return found if 0 < found <= 1e8 else None
+    return found if LEAST <= found <= 1e8 else None
 
 
 def shorten(value: str) -> str:
