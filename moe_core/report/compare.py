@@ -72,6 +72,7 @@ RESULTS: dict[str, int] = {  # rows of KINDS, and whether more or less of it is 
     "rate.device": 1,
     "cost.prompts": -1,
     "cost.decoding": -1,
+    "energy.prompts": -1,
     "experts.distinct": 0,
 }
 
@@ -142,7 +143,9 @@ def _line(key: str, title: str, unit: str, cells: list[Cell], better: int = 0) -
 def _absent(how: str, case: Resolved) -> str:
     if how == "experts.distinct":
         return "dense"
-    return "no price" if how.startswith("cost.") and case.timed else "not known here"
+    if not case.timed:
+        return "not known here"
+    return {"cost": "no price", "energy": "no power figure"}.get(how.partition(".")[0], "not known here")
 
 
 def _routing(case: Resolved) -> str:

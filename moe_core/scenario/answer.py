@@ -6,6 +6,7 @@ it best. Words have one meaning each:
     time per token    one decoding step at the batch, in the middle of the answer (`Serving.step`)
     first token       one prompt alone (`Serving.first`)
     cost              dollars a million tokens written, prompts read on the same devices (`Serving.cost`)
+    energy            joules a token written, as cost counts, all devices at their power limit (`Serving.joules`)
     decoding alone    the same without the prompts (`decoding`), as is a device's rate (`rate`)
     memory            bytes of the fullest device in the roomiest layout (`Serving.need`), and of all of them
 """
