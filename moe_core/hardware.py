@@ -134,10 +134,8 @@ class OwnDevice(Spec):
     @property
     def record(self) -> Hardware:
         """The same as a device that everything can be asked of."""
-        return Hardware(
-            **{**self.model_dump(), "name": self.line},
-            **{"vendor": "", "year": 0, "source": "your own device, as typed in", "grade": "own"},
-        )
+        said = {"vendor": "", "year": 0, "source": "your own device, as typed in", "grade": "own"}
+        return Hardware.parse({**self.model_dump(), **said, "name": self.line})
 
 
 _SHORT = {

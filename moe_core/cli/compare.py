@@ -9,8 +9,11 @@ from urllib.parse import urlencode
 
 import typer
 
+from moe_core import hardware as devices
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
+from moe_core.hardware import Hardware
 
 if TYPE_CHECKING:
     from moe_core.report.compare import Cell, Line
@@ -27,7 +30,11 @@ Scenarios = Annotated[
 _BYTES = 5_000_000  # of a JSON file
 
 
-def compare(scenario: Scenarios, as_json: Json = False) -> None:
+def compare(
+    scenario: Scenarios,
+    hardware: Annotated[str | None, typer.Option(help=f"In place of each device. {HELP}")] = None,
+    as_json: Json = False,
+) -> None:
     """Up to four scenarios side by side: what was chosen, what follows, and the answer in one sentence."""
     from moe_core.cli.hear import with_load
     from moe_core.report.answer import sentence
@@ -35,6 +42,8 @@ def compare(scenario: Scenarios, as_json: Json = False) -> None:
     from moe_core.report.side import LETTERS, labels, link
 
     sides = [side for one in scenario for side in read(one)]
+    if hardware is not None:
+        sides = [_on(side, devices.get(named(hardware))) for side in sides]
     if not 1 <= len(sides) <= len(LETTERS):
         raise ConfigError(f"scenario ({len(sides)} given): must be one to {len(LETTERS)}")
     cases = {name: with_load(case) for name, case in labels(sides).items()}
@@ -50,6 +59,14 @@ def compare(scenario: Scenarios, as_json: Json = False) -> None:
         "link": shared,
     }
     answer(values, as_json, [said, "", *_lines(list(cases), rows), "", f"link  {shared}"])
+
+
+def _on(side: Side, device: Hardware) -> Side:
+    """The same scenario on another device."""
+    from moe_core.report.side import of_case
+
+    moved = side.case.model_copy(update={"hardware": device.name, "capacity": device.capacity})
+    return of_case("", moved, side.parameters)
 
 
 def read(one: str) -> list[Side]:

@@ -16,6 +16,7 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError, StoreError
 from moe_core.perf.precision import BITS
@@ -36,7 +37,7 @@ def export(
     what: Subject,
     out: Target,
     model: Models = None,
-    hardware: Annotated[str, typer.Option(help="A device of `hardware`.")] = "H100",
+    hardware: Annotated[str, typer.Option(help=HELP)] = "H100",
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     prompt: Annotated[int | None, typer.Option(help="Tokens read for a request.")] = None,
     tokens: Annotated[int | None, typer.Option("--answer", help="Tokens written for it.")] = None,
@@ -141,7 +142,7 @@ def _of_models(names: list[str], hardware: str, work: dict[str, int | None], dty
     if not 1 <= len(names) <= 4:
         raise ConfigError(f"model ({len(names)} given): must be one to four")
     said = {name: str(value) for name, value in work.items() if value is not None}
-    same = {"hardware": devices.get(hardware).name, "precision": dtype, **said}
+    same = {"hardware": devices.get(named(hardware)).name, "precision": dtype, **said}
     found = [of({"architecture": registry.get(name).name, **same}).case for name in names]
     return {registry.get(name).name: with_load(case) for name, case in zip(names, found, strict=True)}
 

@@ -9,6 +9,7 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli.devices import HELP, named, own
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 from moe_core.hf import sizes
@@ -28,7 +29,8 @@ Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it 
 Format = Annotated[str, typer.Option(help=f"One of {', '.join(BITS)}.")]
 Maybe = Annotated[str | None, typer.Option(help="Another format for the experts alone.")]
 Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
-Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does it fit?")]
+Mine = Annotated[Path | None, typer.Option("--hardware", help="A .toml of your own device.")]
+Devices = Annotated[str | None, typer.Option("--hardware", help=f"Does it fit? {HELP}")]
 
 
 def params(
@@ -89,7 +91,7 @@ def memory(
         "method": subject.parameters.method,
     }
     if hardware is not None:
-        values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
+        values["hardware"] = _fits(setting, workload, parallel, devices.get(named(hardware)))
     answer(values, as_json, _memory_lines(values, need))
 
 
@@ -120,10 +122,11 @@ def models(as_json: Json = False) -> None:
     answer({"models": rows, "rumoured": rumours}, as_json, text)
 
 
-def hardware(as_json: Json = False) -> None:
-    """List the devices in data/hardware.toml."""
-    rows = [device.model_dump(mode="json") for device in devices.devices()]
-    head = ["device", "memory", "bandwidth", "bf16 dense", "ridge", "source"]
+def hardware(mine: Mine = None, as_json: Json = False) -> None:
+    """List the devices in data/hardware.toml, and one of your own; its name is how a link says it."""
+    found = [*([] if mine is None else [own(mine)]), *devices.devices()]
+    rows = [device.model_dump(mode="json") for device in found]
+    head = ["device", "memory", "bandwidth", "bf16 dense", "ridge", "power limit", "source"]
     cells = [
         [
             device.name,
@@ -131,9 +134,10 @@ def hardware(as_json: Json = False) -> None:
             quantity(device.bandwidth, "B/s"),
             quantity(device.peak("bf16"), "FLOP/s"),
             f"{device.ridge('bf16'):.0f}",
-            "maker" if device.grade == "P" else "second-hand",
+            f"{device.watts:g} W" if device.watts else "-",
+            {"P": "maker", "S": "second-hand", "own": "yours"}[device.grade],
         ]
-        for device in devices.devices()
+        for device in found
     ]
     answer({"hardware": rows}, as_json, table([head, *cells]))
 
@@ -223,6 +227,7 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
     fits = values.get("hardware")
     if fits:
         verdict = "fits" if fits["fits"] else "does not fit"
-        lines.append(f"{verdict} on {values['devices']} x {fits['name']}; needs {fits['devices_needed']}")
+        where = f"{values['devices']} x {devices.title(fits['name'])}"
+        lines.append(f"{verdict} on {where}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
     return lines

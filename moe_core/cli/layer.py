@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS
@@ -54,7 +55,7 @@ class LayerQuestion(Spec):
 
 
 def layer(
-    hardware: Annotated[str, typer.Option(help="A device, as in `hardware`, or h100_sxm.")] = "H100",
+    hardware: Annotated[str, typer.Option(help=f"{HELP} Or h100_sxm.")] = "H100",
     framework: Annotated[str, typer.Option(help="vllm or sglang.")] = "vllm",
     dtype: Annotated[str, typer.Option(help="Format of the expert weights.")] = "bf16",
     tokens: Annotated[int | None, typer.Option(help="Tokens at once, all devices together.")] = None,
@@ -74,8 +75,13 @@ def layer(
         return _many(cases, out, as_json)
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
     sizes = {name: value for name, value in given.items() if value is not None}
-    names = {"hardware": hardware, "framework": framework, "dtype": dtype, "distribution": distribution}
-    case = LayerQuestion.parse({**names, **sizes, "tp": tp, "ep": ep})
+    names = {
+        "hardware": named(hardware),
+        "framework": framework,
+        "dtype": dtype,
+        "distribution": distribution,
+    }
+    case = LayerQuestion.parse({"hardware": named(hardware), **names, **sizes, "tp": tp, "ep": ep})
     found = estimate(case)
     answer({**case.model_dump(), **found._asdict()}, as_json, _lines(found))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moe_core import registry
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 from moe_core.hardware import Hardware
@@ -17,7 +18,7 @@ from moe_core.perf.precision import BITS, Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
 from moe_core.specs import Architecture
-from moe_core.units import quantity
+from moe_core.units import quantity, significant
 
 if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.predict import Prediction
@@ -28,7 +29,7 @@ Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest device
 
 def predict(
     name: Annotated[str, typer.Option("--model", help="A registered model, any case.")],
-    hardware: Annotated[str, typer.Option(help="A device, or the name its tables have: H100, h100_sxm.")],
+    hardware: Annotated[str, typer.Option(help=f"{HELP} Or the name its tables have: h100_sxm.")],
     phase: Annotated[
         str, typer.Option(help="decode: a token a sequence; prefill: whole prompts.")
     ] = "decode",
@@ -46,7 +47,7 @@ def predict(
     from moe_core.silicon import systems
     from moe_core.silicon.predict import predict as prediction
 
-    arch, device = _architecture(name), systems.device(hardware)
+    arch, device = _architecture(name), systems.device(named(hardware))
     step = _step(phase, batch, context)
     precision = Precision(
         default=_format("dtype", dtype),
@@ -56,12 +57,14 @@ def predict(
     parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
     found = prediction(arch, device, step, precision=precision, kv=kv, parallel=parallel, framework=framework)
     asked = {
-        **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
+        **{"model": arch.name, "hardware": device.name, "device": device.title},
+        **{"phase": phase, "batch": batch, "context": context},
         **{"dtype": dtype, "framework": framework, "devices": parallel.devices},
         **{"tensor": parallel.tensor, "expert": parallel.expert},
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
+    asked["joules_per_token"] = _joules(device, parallel, found, step)
     answer(asked | _values(found, step), as_json, _lines(asked, found, step))
 
 
@@ -114,6 +117,11 @@ def _parallel(
     return fit.devices(setting, workload, device.capacity).parallel
 
 
+def _joules(device: Hardware, parallel: Parallel, found: Prediction, step: Step) -> float | None:
+    """Of this step alone, a token, every device at its power limit; None where nobody gave a figure."""
+    return device.watts * parallel.devices * found.seconds / step.tokens if device.watts else None
+
+
 def _values(found: Prediction, step: Step) -> dict[str, Any]:
     values = found._asdict()
     return {
@@ -125,12 +133,13 @@ def _values(found: Prediction, step: Step) -> dict[str, Any]:
 
 
 def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
-    where = f"{asked['devices']} x {asked['hardware']}"
+    where = f"{asked['devices']} x {asked['device']}"
     head = f"{asked['model']}, {asked['phase']} of {asked['batch']} x {asked['context']} on {where}"
     low, high = quantity(found.lower, "s"), quantity(found.upper, "s")
     rows = [
         ["time", f"{quantity(found.seconds, 's')} (80 %: {low} to {high})"],
         ["tokens a second", f"{step.tokens / found.seconds:,.0f}"],
+        ["energy a token", _energy(asked["joules_per_token"])],
         ["moved a device", quantity(found.bytes, "B")],
         ["multiplied a device", quantity(found.flops, "FLOP")],
         ["bound by", found.bound],
@@ -143,6 +152,12 @@ def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
     parts = [["part", "time", "bound", "source"]]
     parts += [[part.name, quantity(part.seconds, "s"), part.bound, part.source] for part in found.parts]
     return [head, *table(rows), "", *table(parts)]
+
+
+def _energy(joules: float | None) -> str:
+    if joules is None:
+        return "no power figure"
+    return f"at most {significant(joules)} J, at the power limit"
 
 
 def _score_lines(served: dict[str, Any]) -> list[str]:

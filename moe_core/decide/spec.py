@@ -27,6 +27,7 @@ Training = Literal["none", "fine-tune", "from scratch"]
 Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
 Tokens = Annotated[int, Field(ge=1, le=4_194_304)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+DeviceName = Annotated[str, Field(min_length=1, max_length=hardware.LONGEST)]  # or one's own, its line
 
 
 class Work(Spec):
@@ -90,7 +91,7 @@ class DecideSpec(Spec):
     mixture: Name | Architecture
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
-    hardware: Name = "H100"
+    hardware: DeviceName = "H100"
     devices: Annotated[int, Field(ge=1, le=4096)] | None = None
     parallel: Parallel | None = None
     precision: Format | Name | Precision = "bf16"
@@ -153,7 +154,7 @@ class DecideSpec(Spec):
         return {**own, **chosen, **self.weights}
 
 
-@once
+@lru_cache(maxsize=1024)
 def _device(name: str) -> Hardware:
     return hardware.get(name)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from moe_core import hardware
 from moe_core.errors import InfeasibleError
 from moe_core.provenance import Provenance
 from moe_core.report.kinds import KINDS, Value, of_case, price
@@ -47,7 +48,7 @@ class Line(NamedTuple):
 CHOSEN: dict[str, tuple[str, Callable[[Resolved], str]]] = {
     "model": ("Model", lambda case: case.label),
     "mixture": ("Experts, top-k", lambda case: _routing(case)),
-    "hardware": ("Device", lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}"),
+    "hardware": ("Device", lambda case: f"{hardware.title(case.hardware)}, {quantity(case.capacity, 'B')}"),
     "price": ("Price of a device and hour", lambda case: _price(case)),
     "batch": ("Batch or traffic", lambda case: _load(case)),
     "work": ("Prompt, answer, cached", lambda case: _work(case)),

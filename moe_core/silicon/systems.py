@@ -33,7 +33,7 @@ CACHES: dict[str, float] = {name: mb * MEGA for name, mb in _TABLE["cache_mb"].i
 
 @lru_cache(maxsize=1024)
 def of(device: Hardware) -> System:
-    """The measured system of `device`, or the nearest. Raises ConfigError for a listed one of neither list."""
+    """The measured system of `device`, or the nearest. Raises ConfigError for one of neither list."""
     for system, name in SYSTEMS.items():
         if name == device.name:
             return System(system, True)
@@ -47,7 +47,7 @@ def of(device: Hardware) -> System:
 
 
 def _nearest(device: Hardware) -> str:
-    """The measured system that is most like a device of one's own: by bandwidth and 16-bit peak, as ratios."""
+    """The measured system most like a device of one's own: by bandwidth and 16-bit peak, as ratios."""
 
     def far(system: str) -> float:
         other = hardware.get(SYSTEMS[system])
