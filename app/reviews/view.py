@@ -13,6 +13,7 @@ from app.decide import keep
 from app.panels import Number, Source
 from app.reviews import verdict as ruled
 from app.words import escape, size
+from moe_core import hardware
 from moe_core.report import argument, decided, deck, html, pdf
 from moe_core.report import story as stories
 from moe_core.report.compare import comparison
@@ -148,7 +149,7 @@ def numbers(saved: Saved) -> tuple[Number, ...]:
     for name, case in stories.resolve(saved).items():
         value = compute("memory.device", case, {})
         usable = compute("memory.usable", case, {})
-        room = f"{case.hardware} can give {size(float(usable or 0))}"
+        room = f"{hardware.title(case.hardware)} can give {size(float(usable or 0))}"
         shown = size(value) if isinstance(value, int | float) else "does not fit"
         found.append(Number(f"{escape(name)}, full size", shown, f"{case.label}; {room}", MODELLED))
     return tuple(found[:MOST])  # a rival may be the fifth
