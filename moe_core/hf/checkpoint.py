@@ -1,4 +1,4 @@
-"""A local checkpoint folder: true sizes and dtypes from safetensors headers. Weights are never read."""
+"""A local checkpoint: true sizes and dtypes from the headers of its files. Weights are never read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from moe_core import inputs
 from moe_core.errors import ConfigError
-from moe_core.hf import reader
+from moe_core.hf import gguf, reader
 from moe_core.hf.names import breakdown, components
 from moe_core.hf.reader import short
 from moe_core.perf.params import Breakdown
@@ -83,7 +83,12 @@ def confined(typed: str, allowed: Sequence[Path]) -> Path:
 
 
 def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
-    """Headers of the *.safetensors files in `folder`. Raises ConfigError with one sentence."""
+    """Headers of the *.safetensors files in `folder`, or of the .gguf file that is one or lies in it.
+
+    Raises ConfigError with one sentence.
+    """
+    if single := folder if gguf.is_one(folder) else _lone_gguf(folder):
+        return _of_gguf(single)
     config = reader.read(folder / "config.json") if inputs.exists(folder / "config.json") else None
     files = _files(folder)
     tensors: dict[str, Tensor] = {}
@@ -105,6 +110,36 @@ def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
         breakdown=breakdown(shapes, experts),
         held=_held(tensors, components(shapes, experts)),
         config=config,
+    )
+
+
+def _lone_gguf(folder: Path) -> Path | None:
+    """The GGUF model of a folder without safetensors."""
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return None
+    return gguf.alone(folder)
+
+
+def _of_gguf(path: Path) -> Checkpoint:
+    """The same of a GGUF file, whose elements are weights; scales lie beside them in every block."""
+    header = gguf.read(path)
+    elements, nbytes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    by_dtype, parts = Counter[str](), Counter[str]()
+    for tensor in header.tensors.values():
+        key, many = (tensor.component, tensor.form), tensor.elements
+        elements[key] += many
+        nbytes[key] += tensor.nbytes
+        by_dtype[tensor.form] += tensor.nbytes
+        parts[tensor.component] += many
+    return Checkpoint(
+        files=header.files,
+        tensors=len(header.tensors),
+        elements=sum(elements.values()),
+        nbytes=sum(by_dtype.values()),
+        by_dtype=dict(by_dtype),
+        breakdown=Breakdown(**parts),
+        held=tuple(Held(*key, elements[key], size) for key, size in nbytes.most_common()),
+        config=None,
     )
 
 

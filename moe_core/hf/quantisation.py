@@ -171,6 +171,11 @@ def _formats(
         form = _form_of(found, rules, left, one) or trained
         held = parts.setdefault(one.component, {})
         held[form] = held.get(form, 0) + one.elements
+    return averaged(parts, trained)
+
+
+def averaged(parts: Mapping[str, Mapping[Format, int]], trained: Format) -> tuple[Precision, tuple[str, ...]]:
+    """The format of each component, of several their average; `trained`: of what is not among `parts`."""
     forms = {component: _average(held) for component, held in parts.items()}
     largest = max(parts, key=lambda component: sum(parts[component].values()))
     every = {**dict.fromkeys((*_TRAINED, "other"), trained), **forms}

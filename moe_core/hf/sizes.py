@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from moe_core import inputs, registry
 from moe_core.errors import ConfigError
-from moe_core.hf import checkpoint, config, reader
+from moe_core.hf import checkpoint, config, gguf, gguf_families, reader
 from moe_core.hf.modules import matrices, of_shapes
-from moe_core.hf.quantisation import published
-from moe_core.hf.reader import Unsupported
+from moe_core.hf.quantisation import averaged, published
+from moe_core.hf.reader import Unsupported, short
 from moe_core.perf import memory, params
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model
@@ -59,9 +59,11 @@ def registered(name: str, method: Method = "auto") -> Sized:
 
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
-    """The model that the config.json at `path` describes; a folder with one in it works too."""
+    """The model that the file at `path` describes: a config.json, a folder with one in it, a .gguf file."""
     if inputs.is_folder(path):
-        path = path / "config.json"
+        path = gguf.alone(path) or path / "config.json"
+    if gguf.is_one(path):
+        return from_gguf(path)
     name = path.parent.name if path.stem == "config" else path.stem
     beside = path.with_name("hf_quant_config.json")
     formats = reader.read(beside) if beside.exists() else None
@@ -98,6 +100,48 @@ def _built(values: dict[str, Any], name: str, beside: dict[str, Any] | None, met
     said, held = (*found.notes, *formats.notes), found.model and found.model._replace(name=name)
     carrying = arch and config.carrying(arch, formats)
     return Sized(name, counted, said, carrying, formats.precision, formats.kv, held)
+
+
+def from_gguf(path: Path) -> Sized:
+    """The model in a .gguf file, by its header; its architecture where the closed form counts as much."""
+    header, name = gguf.read(path), short(gguf.plain(path))
+    main, beyond = gguf_families.divided(header)
+    held = gguf.by_component(main)
+    precision, notes = averaged({part: gguf.most(forms) for part, forms in held.items()}, "fp32")
+    notes += (
+        (
+            f"{sum(t.elements for t in beyond.values()):,} parameters of layers that predict further tokens "
+            "are in the file and are not counted",
+        )
+        if beyond
+        else ()
+    )
+    parts = Breakdown(**{part: forms.total() for part, forms in held.items()})
+    arch, why = _of_header(header, name, parts)
+    if arch is None:
+        counted = params.summarise(parts, gguf_families.share(header), "header")
+        return Sized(name, counted, (*notes, why), None, precision)
+    carrying = arch.model_copy(update={"stored": precision})
+    return Sized(name, params.count(arch), notes, carrying, precision)
+
+
+def _of_header(header: gguf.Header, name: str, parts: Breakdown) -> tuple[Architecture | None, str]:
+    """The architecture by the settings in the file, if it has the parameters of the file; else why not."""
+    kind = short(header.settings.get("general.architecture"))
+    values = gguf_families.config(header)
+    if values is None:
+        return None, f"general.architecture ({kind}): its layers are not known here"
+    try:
+        arch = config.architecture(values, name)
+    except ConfigError as reason:
+        return None, f"general.architecture ({kind}): {reason}"
+    counted = params.count(arch).total
+    if abs(counted - parts.total) > parts.total // 1000:
+        return None, (
+            f"general.architecture ({kind}): its settings describe {counted:,} parameters, "
+            f"and the file holds {parts.total:,}"
+        )
+    return arch, ""
 
 
 def packed(sized: Sized) -> dict[str, Any]:
@@ -141,7 +185,7 @@ def unpacked(name: str, values: Mapping[str, Any]) -> Sized:
 
 
 def from_checkpoint(folder: Path) -> checkpoint.Checkpoint:
-    """What the safetensors headers in `folder` say. Weights are not read."""
+    """What the safetensors headers in `folder` say, or that of a .gguf file. Weights are not read."""
     return checkpoint.read(folder)
 
 

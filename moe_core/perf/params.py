@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from moe_core.specs import GQA, MLA, Architecture, Attention, DeltaNet, Experts, Extras
 
-Method = Literal["closed_form", "meta", "record"]
+Method = Literal["closed_form", "meta", "record", "header"]
 
 
 class Breakdown(NamedTuple):

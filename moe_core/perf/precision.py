@@ -8,6 +8,7 @@ from moe_core.specs import Precision
 
 __all__ = [
     "BITS",
+    "FILES",
     "GGUF",
     "KINDS",
     "MIXES",
@@ -23,6 +24,44 @@ __all__ = [
 
 STORED = "stored"  # as its makers publish it: the default everywhere
 
+
+def _file(
+    base: Format,
+    attention: Format | None = None,
+    ffn: Format | None = None,
+    head: Format = "q6_k",
+    **more: Format,
+) -> Precision:
+    wide = {"ffn": ffn, "experts": ffn, "shared": ffn, "attention": attention, "mixer": attention}
+    return Precision(default=base, head=head, router="fp32", norms="fp32", **{**wide, **more})
+
+
+# What llama-quantize writes, by the name of its file type (llama.cpp, src/llama-quant.cpp): attn_v,
+# attn_output and ffn_down have more bits, some of them in the first and last layers only. Averages over the
+# components of a model with four query heads a key and a head of its own; below four bits with an importance
+# matrix. They give Llama-3.1-8B the bits a weight of tools/quantize/README.md.
+FILES: dict[str, Precision] = {
+    "Q8_0": _file("q8_0", head="q8_0"),
+    "Q6_K": _file("q6_k"),
+    "Q5_K_M": _file("q5_k", "int4@5.553", "int4@5.677"),
+    "Q5_K_S": _file("q5_k"),
+    "Q4_K_M": _file("q4_k", "int4@4.603", "int4@4.844"),
+    "Q4_K_S": _file("q4_k", "int4@4.513", "int4@4.542"),
+    "IQ4_NL": _file("iq4_nl", "int4@4.6", "int4@4.542"),
+    "IQ4_XS": _file("iq4_xs", "int4@4.375", "int4@4.302"),
+    "Q3_K_L": _file("q3_k", "int4@4.469", "int4@4.125"),
+    "Q3_K_M": _file("q3_k", "int4@3.975", "int4@3.8125"),
+    "Q3_K_S": _file("q3_k"),
+    "IQ3_M": _file("iq3_s", "int4@3.969", "int4@3.482"),
+    "IQ3_XXS": _file("iq3_xxs", "int4@3.106", head="q5_k", embedding="iq3_s"),
+    "Q2_K": _file("q2_k", "int4@3.1375", "int4@2.896"),
+    "IQ2_M": _file("iq2_s", "int4@3.106", "int4@2.599", head="q5_k", embedding="iq3_s"),
+    "IQ2_XS": _file("iq2_xs", "int4@2.531", "int4@2.3255", head="q5_k", embedding="q2_k"),
+    "IQ2_XXS": _file("iq2_xxs", "int4@2.306", "int4@2.0859", head="q5_k", embedding="q2_k"),
+    "IQ1_M": _file("iq1_m", "int4@2.15", "int4@1.7865", head="q5_k", embedding="q2_k"),
+    "IQ1_S": _file("iq1_s", "int4@2.0563", "int4@1.6068", head="q5_k", embedding="q2_k"),
+    "MXFP4_MOE": Precision(default="q8_0", experts="mxfp4", router="fp32", norms="fp32"),
+}
 MIXES: dict[str, Precision] = {
     "bf16": Precision(),
     "fp8": Precision(default="fp8"),
@@ -36,6 +75,7 @@ MIXES: dict[str, Precision] = {
         default="fp8", experts="nvfp4", embedding="bf16", head="bf16", router="bf16", norms="bf16"
     ),
     "int4 experts, bf16 rest": Precision(experts="int4"),
+    **{name: FILES[name] for name in ("Q4_K_M", "Q5_K_M", "IQ4_XS")},
 }
 
 
@@ -43,8 +83,9 @@ def asked(word: str, field: str = "precision") -> Precision | None:
     """What a word asks for: a format or a mix; None as stored. Raises ConfigError."""
     if word in (STORED, "auto"):
         return None
-    if word in MIXES:
-        return MIXES[word]
+    mix = MIXES.get(word) or FILES.get(word.upper())
+    if mix is not None:
+        return mix
     try:
         stored(word)
     except ValueError as error:

@@ -28,6 +28,7 @@ METHODS: dict[Method, str] = {
     "closed_form": "closed form",
     "meta": "built on the meta device with transformers",
     "record": "the integers of its record",
+    "header": "the header of its file",
 }
 CONVENTIONS = {
     "incl_embeddings": "embeddings included",
