@@ -1,6 +1,6 @@
 """Devices: those a session can choose. Listed ones are everybody's; one's own is typed in, or a small TOML.
 
-One's own is chosen by its line (`moe_core.hardware.OwnDevice`), which says it whole: so the address does.
+One's own is chosen by its line (`moe_core.hardware.OwnDevice`), which says it whole, in the address too.
 """
 
 from __future__ import annotations

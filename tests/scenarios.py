@@ -16,6 +16,8 @@ _MIXTRAL = registry.get("Mixtral-8x7B").architecture
 assert _MIXTRAL is not None
 OWN = _MIXTRAL.model_copy(update={"name": "Ours", "layers": 24})
 
+CARD = "My card: memory=96 bandwidth=1500 host=32 link=64 price=0.5 watts=450 bf16=200 fp8=400"
+
 
 def _preset(name: str, **said: Any) -> Scenario:
     return Scenario(preset=name, **{**work(name), **said})
@@ -55,4 +57,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Ours", own=OWN),
     Scenario("Ours", own=OWN, experts=16, batch=4),
     Scenario(seq=128),
+    Scenario(hardware=CARD),
+    Scenario("OLMoE-1B-7B", hardware="TPU v6e"),
 )
