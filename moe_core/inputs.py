@@ -79,7 +79,9 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
     except ValueError as error:  # a zero byte, half a character
         raise OSError(errno.EINVAL, "no file has such a name") from error
     except OSError as error:
-        raise (NotAFile(*error.args) if error.errno == errno.ELOOP else error) from error
+        if error.errno == errno.ELOOP:
+            raise NotAFile(error.errno, "it is a link to itself") from error
+        raise
     with os.fdopen(handle, "rb") as file:
         _regular(os.fstat(handle))
         yield file

@@ -30,7 +30,7 @@ from tests import skips, synthetic  # noqa: E402
 FIRST = (
     *("browser/test_dashboard", "docs/test_extending", "silicon/", "runs/test_execute", "report/test_story"),
     *("nn/test_checkpoint", "browser/", "runs/", "pages/test_economics", "pages/", "cli/test_export"),
-    *("test_cli", "hf/"),
+    *("test_cli", "test_fuzz", "hf/"),
 )
 
 

@@ -21,6 +21,7 @@ from moe_core.scenario.link import KNOBS
 from moe_core.scenario.link import parameters as link_of
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import AUTO, POWERS, Scenario
+from moe_core.specs import MOST_TOKENS
 from moe_core.store import reviews, scenarios
 
 _FROM = ("The sidebar", "A model", "Saved", "A link")
@@ -202,7 +203,7 @@ def _limit(label: str, value: float | None, key: str, placeholder: str = "none")
 
 
 def _count(label: str, value: int, key: str, least: int = 1) -> str:
-    return str(int(st.number_input(label, least, 1_048_576, value, key=key)))
+    return str(int(st.number_input(label, least, MOST_TOKENS, value, key=key)))
 
 
 # -- keep ------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from moe_core.errors import ConfigError
 from moe_core.specs import GQA, MLA, Architecture, Attention, DeltaNet, Experts, Extras
 
 Method = Literal["closed_form", "meta", "record", "header"]
+MOST = 10**16  # parameters: hundreds of times the largest published model, and its bytes fit 64 bits
 
 
 class Breakdown(NamedTuple):
@@ -90,6 +92,8 @@ def summarise(
     parts: Breakdown, share: tuple[int, int], method: Method, mtp_parameters: int = 0
 ) -> ParameterCount:
     """Total and the conventions of active; `share` is (K, E): a token meets K of E equal experts."""
+    if parts.total > MOST:
+        raise ConfigError(f"parameters ({parts.total:.1e}): must be at most {MOST:.0e}")
     incl = parts.total - parts.tower - parts.experts + parts.experts * share[0] // share[1]
     excl_input = incl - (parts.embedding if parts.head else 0)
     active = Active(incl, excl_input, incl - parts.embedding - parts.head)

@@ -69,7 +69,7 @@ def modern(values: Mapping[str, str]) -> dict[str, str]:
     if values.get("edit", "false" if older else "true") != "true":
         known = {name: value for name, value in known.items() if name not in KNOBS}
     context, answer = values.get("context", ""), values.get("write", "64")
-    if context.isdecimal() and answer.isdecimal() and int(context) > int(answer):
+    if _whole(context) and _whole(answer) and int(context) > int(answer):
         known |= {"answer": answer, "prompt": str(int(context) - int(answer))}
     return known
 
@@ -145,9 +145,14 @@ def _word(name: str, value: str) -> str:
 
 def _count(name: str, value: object, least: int) -> int:
     text = str(value)
-    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+    if not _whole(text) or int(text) < least:
         raise ConfigError(f"{name} ({short(text)}): must be a whole number, at least {least}")
     return int(text)
+
+
+def _whole(text: str) -> bool:
+    """Whether it is a whole number that anything here could have."""
+    return text.isdecimal() and len(text) <= 9
 
 
 def _limit(name: str, value: str) -> float:
@@ -166,7 +171,7 @@ def typed(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if name in CHOICES:
-        return int(value) if value.isdecimal() else DEFAULTS.get(name)
+        return int(value) if _whole(value) else DEFAULTS.get(name)
     return number(value) if name in NUMBERS else value
 
 

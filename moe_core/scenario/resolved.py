@@ -28,6 +28,7 @@ from moe_core.scenario.spec import AUTO, PRESET, Scenario
 from moe_core.specs import LEAST, Architecture, Devices, RunSpec, Size, Spec, Tokens
 from moe_core.units import GIGA
 
+Load = Annotated[tuple[Annotated[float, Field(ge=0, le=1e12)], ...], Field(min_length=1)]
 Limit = Annotated[float, Field(ge=LEAST, le=1e9)]
 
 
@@ -87,7 +88,7 @@ class Resolved(Spec):
     ttft_ms: Limit | None = None
     devices: Devices | None = None
     link_gbs: Limit | None = None
-    load: tuple[float, ...] | None = None
+    load: Load | None = None
     heard: Annotated[str, Field(max_length=400)] | None = None
     aims: Aims | None = None
 

@@ -171,6 +171,15 @@ def test_a_pasted_config_is_looked_at(app: AppTest) -> None:
     assert "My *model*" in app.selectbox(key="subject").options
 
 
+def test_a_model_beyond_every_knob_can_be_looked_at_and_edited(app: AppTest) -> None:
+    huge = {"num_hidden_layers": 10_000, "hidden_size": 500_000, "intermediate_size": 1, "head_dim": 1}
+    paste(app, json.dumps({**CONFIG, **huge}), "Huge")
+    assert plain(app.title[0].value).startswith("Huge keeps")
+    app.session_state["look"] = "Edit"
+    app.run()
+    assert not app.exception, app.exception
+
+
 def test_an_upload_is_looked_at(app: AppTest) -> None:
     look(app, "Import")
     app.file_uploader(key="import_file").upload("grok.json", json.dumps(CONFIG).encode()).run()
@@ -186,6 +195,7 @@ def test_an_upload_is_looked_at(app: AppTest) -> None:
         ("{}", "is an empty object"),
         ('{"model_type": "mixtral"}', "is missing"),
         (json.dumps({**CONFIG, "num_experts_per_tok": 99}), "must be at most experts"),
+        (json.dumps({**CONFIG, "num_local_experts": 10**6, "hidden_size": 10**6}), "must be at most 1e+16"),
         (json.dumps({**CONFIG, "vocab_size": "![x](https://example.org/x.png)"}), "whole number"),
     ],
 )

@@ -66,6 +66,12 @@ def test_an_example_is_one_click(app: AppTest) -> None:
     assert re.search(r"because|equally fast", app.title[0].value)
 
 
+def test_the_longest_scenario_that_a_link_may_hold_can_be_changed(app: AppTest) -> None:
+    by_link(app, f"architecture=DBRX&hardware=H100&batch=1000000&prompt={2**24 - 1}&answer=1")
+    assert not app.exception
+    assert compared(app)[0].case.context == 2**24
+
+
 def test_a_link_opens_the_comparison(app: AppTest) -> None:
     by_link(app, *QUERIES[:2])
     title = app.title[0].value
