@@ -6,14 +6,21 @@ is the user's own wish. Everything else is a bug and stays a plain exception.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Self
 
 from pydantic import ValidationError
 
+_UNREADABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+MOST = 1_000  # characters of a sentence: some list what there is to choose from
+
 
 class MoEScopeError(Exception):
-    """Base of every error whose message is written for a user: one sentence, no traceback."""
+    """Base of every error whose message is written for a user: one sentence on one line, no traceback."""
+
+    def __init__(self, sentence: object = "") -> None:
+        super().__init__(short(sentence, MOST))
 
 
 class ConfigError(MoEScopeError):
@@ -23,13 +30,14 @@ class ConfigError(MoEScopeError):
     def from_validation(cls, error: ValidationError) -> Self:
         """The first failure of a pydantic validation, as `field (value) rule`."""
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+        parts = [str(part) for part in first["loc"]]
+        field = short(".".join(part for part in parts if not part.startswith("function-")), 120)
         rule = first["msg"].removeprefix("Value error, ")
         rule = rule[:1].lower() + rule[1:]
         several = first["type"] == "value_error" and isinstance(first["input"], Mapping)
         if not field or several:  # a rule over several fields writes its own sentence
             return cls(rule)
-        value = "" if first["type"] == "missing" else f" ({_short(first['input'])})"
+        value = "" if first["type"] == "missing" else f" ({short(first['input'])})"
         return cls(f"{field}{value}: {rule}")
 
 
@@ -45,6 +53,10 @@ class StoreError(MoEScopeError):
     """The store cannot be used as it is: held by another process, full, or corrupt."""
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def short(value: object, most: int = 40) -> str:
+    """A value on one line, control characters out, cut after `most` characters."""
+    try:
+        text = _UNREADABLE.sub(" ", str(value)).strip()
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= most else text[: most - 3] + "..."

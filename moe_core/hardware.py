@@ -12,7 +12,7 @@ from pydantic import Field
 from moe_core.errors import ConfigError
 from moe_core.lookup import find
 from moe_core.specs import Spec
-from moe_core.units import GIGA, TERA
+from moe_core.units import GIGA, MIB, TERA
 
 DATA = Path(__file__).parent.parent / "data" / "hardware.toml"
 
@@ -43,6 +43,10 @@ class Hardware(Spec):
     vendor: str
     year: int
     capacity_gb: Number
+    reported_mib: Annotated[int, Field(gt=0, le=10**9)] | None = None
+    reported_source: str = ""
+    watts: Number | None = None
+    watts_source: str = ""
     bandwidth_gbs: Number
     link_gbs: Annotated[float, Field(ge=0, le=1e6, strict=False)]
     host_gbs: Number
@@ -55,12 +59,12 @@ class Hardware(Spec):
 
     def __hash__(self) -> int:
         """Peaks are a table, which has no hash of its own; equal devices have equal names and figures."""
-        return hash((self.name, self.capacity_gb, self.bandwidth_gbs, self.link_gbs, self.usd_per_hour))
+        return hash((self.name, self.capacity, self.bandwidth_gbs, self.link_gbs, self.usd_per_hour))
 
     @property
     def capacity(self) -> int:
-        """Bytes of memory, the data sheet's GB taken as 10^9."""
-        return round(self.capacity_gb * GIGA)
+        """Bytes of memory as the driver reports them; the data sheet's GB of 10^9 where nobody was read."""
+        return self.reported_mib * MIB if self.reported_mib else round(self.capacity_gb * GIGA)
 
     @property
     def bandwidth(self) -> float:

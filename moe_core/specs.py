@@ -17,6 +17,10 @@ from moe_core.errors import ConfigError
 from moe_core.formats import Format
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
+LEAST = 1e-9  # of a number above zero: what is smaller vanishes in what is computed of it
+Devices = Annotated[int, Field(ge=1, le=4096)]
+MOST_TOKENS = 2**24  # of a sequence: Llama-4-Scout was made for 10 * 2^20
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 RouterKind = Literal[
     "softmax",  # Mixtral, Qwen3 (renormalised); OLMoE, DeepSeek-V2 (raw)
     "softmax_selected",  # gpt-oss: softmax over the selected logits

@@ -63,7 +63,9 @@ def sides(scenario: Scenario) -> tuple[Resolved, Resolved | None]:
     if isinstance(found, str):
         return mixture, None
     dense = found.pair.of("dense").architecture
+    asked = mixture.question
     other = {"architecture": dense, "label": f"{dense.name} as published", "record": None}
+    other |= {"precision": asked.formats(dense), "kv": asked.cache(dense)}
     return mixture, mixture.model_copy(update={**other, "load": None, "heard": None, "run": None})
 
 
@@ -72,7 +74,7 @@ def figures(one: Serving) -> dict[str, float]:
     found = {
         "devices": one.devices,
         "memory.device": one.need,
-        "memory.all": one.need * one.devices,
+        "memory.all": one.need * answer.roomiest(one).devices,
         "time.token": one.step.seconds,
         "time.first": one.first.seconds,
         "rate.device": answer.rate(one),

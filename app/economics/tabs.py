@@ -40,7 +40,7 @@ def _where(one: Priced, of: Study) -> str:
     except InfeasibleError as error:
         return f"no devices ({error})"
     many = counted(found.devices, of.hardware.name)
-    return many if found.devices == 1 else f"{many}, {found.layout.words}"
+    return many if found.devices == 1 else f"{many}, {found.words}"
 
 
 def work(asked: Asked) -> None:

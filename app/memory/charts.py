@@ -363,12 +363,23 @@ def offload(shares: pd.DataFrame, room: float, device: str, tokens: int) -> Figu
 def waiting(shares: pd.DataFrame, tokens: int) -> Figure:
     """The least time that a decode step waits for the link, against the same share."""
     data = _offloaded(shares)
-    chart = _dashed(data).encode(y=alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS)))
+    y = alt.Y("seconds:Q", title="a step waits at least", axis=_linear(TIME_AXIS))
+    there = data.assign(seconds=data["computed"])
+    lines = [_dashed(data).encode(y=y), _dashed(there).encode(y=y, strokeDash=alt.value([2, 3]))]
     whole = largest(data, "share")
+    names = pd.DataFrame(
+        [{"share": 1.0, "seconds": whole[name], "text": text} for name, text in _WAYS.items()]
+    )
+    labels = alt.Chart(names).mark_text(align="right", dy=-8).encode(x="share:Q", y=y, text="text:N")
     moved, step = quantity(float(whole["crossing"]), "B"), many(tokens, "tokens")
-    title = f"With every expert on the host, a step of {step} moves {moved}: {whole['wait']} or more"
+    here = quantity(float(whole["computed"]), "s")
+    all_out = f"With every expert on the host, a step of {step}"
+    title = f"{all_out} moves {moved}: {whole['wait']} or more; computed there, {here}"
     words = f"Least time a decode step waits for experts from host memory. {title}."
-    return draw(title, words, chart.properties(height=280), data)
+    return draw(title, words, layers(*lines, labels, height=280), data)
+
+
+_WAYS = {"seconds": "moved over the link", "computed": "computed on the host"}
 
 
 def _offloaded(shares: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import WIDEST, usable
+from moe_core.perf.offload import HOST
 from moe_core.perf.precision import BITS, MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
@@ -313,22 +314,31 @@ def offload(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None
             icon=":material/link:",
         )
         return
+    load = data.resolved(scenario).load
     try:
-        held, waits = _offload(_key(scenario), one.plan, on, link)
+        held, waits = _offload(_key(scenario), one.plan, on, link, load)
     except ConfigError as error:
         st.info(escape(f"{error}."), icon=":material/info:")
         return
-    source = Source("modelled", f"{modelled.detail}; link to the host {size(link)}/s, {on.source}")
+    heard = "as the test model recorded it" if load else "taken as even"
+    detail = (
+        f"{modelled.detail}; popularity of the experts {heard}; link to the host {size(link)}/s, {on.source}"
+    )
+    source = Source("modelled", f"{detail}; memory of the host {size(HOST)}/s, two channels of DDR5-5600")
     left, right = panels.pair()
     with left:
         panels.show(held, "offload", source, caveat=f"one {on.name}")
     with right:
-        panels.show(waits, "waits", source, caveat="a lower bound: the link at its peak, nothing kept")
+        panels.show(
+            waits, "waits", source, caveat="lower bounds: link and memory at their peak, nothing kept"
+        )
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def _offload(scenario: Scenario, one: Plan, on: Device, link: float) -> tuple[Figure, Figure]:
-    rows = memory.offloaded(memory.case(scenario, one._replace(tensor=1, expert=1)), link)
+def _offload(
+    scenario: Scenario, one: Plan, on: Device, link: float, load: tuple[float, ...] | None
+) -> tuple[Figure, Figure]:
+    rows = memory.offloaded(memory.case(scenario, one._replace(tensor=1, expert=1)), link, load)
     held = charts.offload(rows, usable(int(on.capacity)), on.name, scenario.batch)
     return held, charts.waiting(rows, scenario.batch)
 

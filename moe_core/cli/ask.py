@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moe_core import errors
+from moe_core import errors, inputs
 from moe_core.cli.output import Json, answer, one_of
 from moe_core.errors import CancelledError, ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
@@ -63,19 +63,19 @@ def run(
     answer(summary(found, spec, reused=job.reused), as_json, describe(found, spec, reused=job.reused))
 
 
-def read_text(name: str) -> str:
-    """The user's text. Raises ConfigError when there is none or it is not text."""
+def read_text(name: str, field: str = "text_file") -> str:
+    """The text of a file, or of standard input. Raises ConfigError when there is none or it is not text."""
+    what = inputs.named(field, name)
+    if name != "-":
+        return inputs.text(inputs.read(name, what, TEXT_BYTES), what)
     try:
-        with open(sys.stdin.fileno() if name == "-" else name, "rb", closefd=name != "-") as file:
+        with open(0, "rb", closefd=False) as file:
             data = file.read(TEXT_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"text_file ({name}): cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{what}: cannot be read ({error.strerror})") from error
     if len(data) > TEXT_BYTES:
-        raise ConfigError(f"text_file ({name}): must have at most {TEXT_BYTES:,} bytes")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"text_file ({name}): must be text in UTF-8") from error
+        raise ConfigError(f"{what}: must have at most {TEXT_BYTES:,} bytes")
+    return inputs.text(data, what)
 
 
 def ask(settings: Settings, spec: RunSpec) -> Job:

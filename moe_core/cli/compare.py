@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from moe_core import inputs
 from moe_core.cli.model import Configs, described
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
@@ -26,7 +27,7 @@ Scenarios = Annotated[
         "a JSON file, or an exported file; up to four times.",
     ),
 ]
-_BYTES = 5_000_000  # of a JSON file
+_BYTES = 64_000_000  # of a JSON file
 
 
 def compare(scenario: Scenarios = None, config: Configs = None, as_json: Json = False) -> None:
@@ -68,39 +69,30 @@ def read(one: str) -> list[Side]:
     """The scenarios of a link, a JSON file or an exported file. Raises ConfigError."""
     from moe_core.report import side
 
-    path = Path(one)
     if "?" in one or "=" in one:
         return side.read(one)
-    if not _exists(path):
-        raise ConfigError(f"scenario ({one[:60]}): must be a link, a query or a file that exists")
+    path = Path(one)
+    if not inputs.exists(path):
+        raise ConfigError(f"{inputs.named('scenario', one)}: must be a link, a query or a file that exists")
     return _file(path)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for any file
-        return False
 
 
 def _file(path: Path) -> list[Side]:
     """A JSON object or a list of them: a link's parameters, or a saved scenario. Else an exported file."""
-    if path.suffix.lower() == ".json" and path.stat().st_size <= _BYTES:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"scenario ({path}): must be JSON ({error})") from error
+    if path.suffix.lower() == ".json":
+        what = inputs.named("scenario", path)
+        values = inputs.parse(inputs.read(path, what, _BYTES), what)
         if not (isinstance(values, dict) and ("schema" in values or "usermeta" in values)):
-            return [_object(path, value) for value in (values if isinstance(values, list) else [values])]
+            return [_object(what, value) for value in (values if isinstance(values, list) else [values])]
     return _exported(path)
 
 
-def _object(path: Path, value: Any) -> Side:
+def _object(what: str, value: Any) -> Side:
     from moe_core.report.side import default_name, of, of_case
     from moe_core.scenario.resolved import Resolved
 
     if not isinstance(value, dict):
-        raise ConfigError(f"scenario ({path}): must hold JSON objects")
+        raise ConfigError(f"{what}: must hold JSON objects")
     inner = value.get("resolved") or (value if "label" in value else None)
     if isinstance(inner, dict):
         case = Resolved.of(inner)

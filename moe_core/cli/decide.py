@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
+from moe_core import inputs
 from moe_core.cli.ask import read_text
 from moe_core.cli.model import Config, described
 from moe_core.cli.output import Json, answer
@@ -88,7 +87,7 @@ def _of_scenario(
     from moe_core.scenario.decision import decision
     from moe_core.scenario.link import scenario
 
-    values = _query(link)
+    values = {} if link is None else inputs.query(link)
     names = {"mixture": "architecture", "devices": "many", "budget": "budget_usd"}
     plain = ("preset", "mixture", "hardware", "devices", "budget")
     values |= {names.get(name, name): str(said[name]) for name in plain if name in said}
@@ -117,21 +116,12 @@ def _kept(spec: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None or name == "devices"}
 
 
-def _query(link: str | None) -> dict[str, str]:
-    if link is None:
-        return {}
-    query = urlsplit(link.strip()).query if "?" in link else link.strip()
-    return dict(parse_qsl(query, keep_blank_values=True))
-
-
 def _file(name: str) -> dict[str, Any]:
     """The spec in a file. Raises ConfigError when it is not a JSON object."""
-    try:
-        values = json.loads(read_text(name))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"spec ({name[:60]}): must be JSON; {error}") from error
+    what = inputs.named("spec", name)
+    values = inputs.parse(read_text(name, "spec"), what)
     if not isinstance(values, dict):
-        raise ConfigError(f"spec ({name[:60]}): must be a JSON object")
+        raise ConfigError(f"{what}: must be a JSON object")
     return values
 
 
@@ -142,6 +132,7 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
 
     pair = found.pair
     return {
+        "start": _starts(found),
         "verdict": found.winner,
         "state": found.state,
         "headline": headline(found, turns),
@@ -173,6 +164,14 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
         "counter_arguments": [one._asdict() for one in counters(found)],
         "spec": found.spec.model_dump(mode="json"),
     }
+
+
+def _starts(found: Any) -> dict[str, Any]:
+    """How each side is started in its fastest layout."""
+    from moe_core.scenario import start
+
+    sides = zip(("mixture", "dense"), found.case.both, strict=True)
+    return {name: [one._asdict() for one in start.starts(start.of(side))] for name, side in sides}
 
 
 def _lines(found: Any, turns: Any) -> list[str]:

@@ -7,7 +7,6 @@ leaves from the page: what draws it there stays there.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,8 @@ from moe_core import hardware as devices
 from moe_core import registry
 from moe_core.cli.formats import STORED, Dtype
 from moe_core.cli.model import Configs, described
-from moe_core.cli.output import Json, answer
-from moe_core.errors import ConfigError, StoreError
+from moe_core.cli.output import Json, answer, save
+from moe_core.errors import ConfigError
 from moe_core.perf.precision import asked
 from moe_core.settings import Settings
 from moe_core.specs import Architecture
@@ -53,8 +52,7 @@ def export(
 ) -> None:
     """Write a chart, a page or a review as PNG, SVG, PDF, HTML, CSV, Parquet, JSON, ZIP or PowerPoint."""
     own = [described(path) for path in config or ()]
-    if bool(model or own) + (review is not None) + (source is not None) != 1:
-        raise ConfigError("one of --model or --config, --review and --from must be given")
+    _only_one(model or own, review, source)
     ending, theme = out.suffix.lower().removeprefix("."), "dark" if dark else "light"
     if what == "review":
         if review is None:
@@ -69,12 +67,17 @@ def export(
             work = {"batch": batch, "prompt": prompt, "answer": tokens}
             cases = _of_models(model or [], [arch for arch, _ in own], hardware, work, dtype)
         data, manifest = _drawn(what, ending, cases, theme)
-    written = [_write(out, data)]
+    written = [save(out, data)]
     if ending == "csv":
-        written.append(_write(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
+        written.append(save(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
     notes = [note for _, said in own for note in said]
     values = {"written": written, "manifest": json.loads(manifest.to_json()), "notes": notes}
     answer(values, as_json, [*(f"{one['path']}  {one['bytes']:,} bytes" for one in written), *notes])
+
+
+def _only_one(*sources: object) -> None:
+    if sum(bool(one) for one in sources) != 1:
+        raise ConfigError("one of --model or --config, --review and --from must be given")
 
 
 def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, Any]:
@@ -159,15 +162,3 @@ def _some(cases: dict[str, Any]) -> dict[str, Any]:
     if not cases:
         raise ConfigError("there is no scenario to draw: add one to the review first")
     return cases
-
-
-def _write(path: Path, data: bytes) -> dict[str, Any]:
-    """Whole or not at all. Raises StoreError when the disk refuses."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise StoreError(f"out ({path}): cannot be written ({error.strerror})") from error
-    return {"path": str(path), "bytes": len(data)}

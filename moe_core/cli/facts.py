@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,15 +10,19 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli import host
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized
 from moe_core.cli.output import Json, answer, table
+from moe_core.errors import InfeasibleError
 from moe_core.hf import sizes
+from moe_core.hf.sizes import Sized
 from moe_core.perf import fit
 from moe_core.perf.memory import Footprint, Workload, footprint
 from moe_core.perf.params import ParameterCount
 from moe_core.perf.precision import words
 from moe_core.perf.shard import Parallel, shard, share
+from moe_core.scenario import start
 from moe_core.units import count as readable
 from moe_core.units import quantity
 
@@ -53,6 +58,7 @@ def memory(
     context: Annotated[int, typer.Option(help="Tokens of each, prompt and answer.")] = 4096,
     tensor: Annotated[int, typer.Option(help="Tensor-parallel ways.")] = 1,
     expert: Annotated[int, typer.Option(help="Expert-parallel ways.")] = 1,
+    pipeline: Annotated[int, typer.Option(help="Pipeline stages.")] = 1,
     hardware: Devices = None,
     as_json: Json = False,
 ) -> None:
@@ -62,8 +68,8 @@ def memory(
     workload = Workload.parse({"batch": batch, "context": context})
     precision, kv = chosen(found, dtype, kv_dtype, experts_dtype)
     setting = fit.Setting(subject, precision, kv)
-    parallel = Parallel.parse({"tensor": tensor, "expert": expert})
-    held = shard(subject, parallel)
+    parallel = Parallel.parse({"tensor": tensor, "expert": expert, "pipeline": pipeline})
+    held = shard(subject, parallel, precision)
     need = footprint(held, share(workload, parallel), precision, kv)
     asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {
@@ -78,7 +84,35 @@ def memory(
     }
     if hardware is not None:
         values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
-    answer(values, as_json, _memory_lines(values, need))
+        values["host"] = _host(setting, workload, devices.get(hardware))
+    commands = _starts(found, setting, workload, parallel, values.get("hardware"))
+    values["start"] = [one._asdict() for one in commands]
+    answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])
+
+
+def _host(setting: fit.Setting, workload: Workload, device: devices.Hardware) -> dict[str, Any] | None:
+    """The experts that must go to the host for one device to do; None where none or all are not enough."""
+    if setting.model.routing is None:
+        return None
+    with suppress(InfeasibleError):
+        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, None)
+        return None if share == 0 else host.values(share, kept) | {"text": host.line(share, kept)}
+    return None
+
+
+def _starts(
+    found: Sized,
+    setting: fit.Setting,
+    workload: Workload,
+    parallel: Parallel,
+    fits: dict[str, Any] | None,
+) -> tuple[start.Start, ...]:
+    """How it is started in the layout that fits; nothing where its layers are not known or none was asked."""
+    if found.architecture is None or fits is None:
+        return ()
+    ways = parallel if fits["fits"] else Parallel(**{name: fits[name] for name in Parallel.model_fields})
+    asked = (found.architecture, ways, 1, workload.context, workload.batch, setting.precision, setting.kv)
+    return start.starts(start.Launch(*asked))
 
 
 def _need(need: Footprint) -> dict[str, int]:
@@ -151,6 +185,7 @@ def _fits(
         "devices_needed": least.parallel.devices,
         "tensor": least.parallel.tensor,
         "expert": least.parallel.expert,
+        "pipeline": least.parallel.pipeline,
         "longest_context": fit.longest_context(setting, workload, device.capacity, least.parallel),
         "largest_batch": fit.largest_batch(setting, workload, device.capacity, least.parallel),
     }
@@ -196,4 +231,5 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
         verdict = "fits" if fits["fits"] else "does not fit"
         lines.append(f"{verdict} on {values['devices']} x {fits['name']}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
+        lines += [f"on one, {values['host']['text']}"] if values["host"] else []
     return lines

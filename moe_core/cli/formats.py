@@ -15,7 +15,7 @@ KvDtype = Annotated[str, typer.Option(help="stored, or one format for the cache.
 Experts = Annotated[str | None, typer.Option(help="Another format for the experts alone.")]
 
 
-class Stored(Protocol):
+class Carrier(Protocol):
     """Whatever knows the formats that its makers publish: an architecture, a record, a sized model."""
 
     @property
@@ -24,7 +24,7 @@ class Stored(Protocol):
     def stored_kv(self) -> Format: ...
 
 
-def chosen(own: Stored, dtype: str, kv_dtype: str, experts: str | None) -> tuple[Precision, Format]:
+def chosen(own: Carrier, dtype: str, kv_dtype: str, experts: str | None) -> tuple[Precision, Format]:
     """Formats of weights and cache. Raises ConfigError with option, value and rule."""
     precision = asked(dtype, "dtype") or own.stored
     if experts is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
+from moe_core import inputs
 from moe_core.cli.model import Config, Name, sized, timed
-from moe_core.cli.output import Json, answer
+from moe_core.cli.output import Json, answer, save
 from moe_core.errors import ConfigError
 from moe_core.perf.precision import BITS, STORED, asked_cache
 from moe_core.specs import Size, Spec
@@ -20,6 +22,7 @@ from moe_core.units import quantity
 if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.layer import LayerEstimate
 
+_BYTES = 20_000_000  # of a table of cases
 OUT = ("seconds", "lower", "upper", "source")
 _DTYPES = {
     **{name: name for name in (*BITS, "mxfp4_a8")},
@@ -125,18 +128,19 @@ def estimate(case: LayerQuestion) -> LayerEstimate:
 def _many(cases: Path, out: Path | None, as_json: bool) -> None:
     rows = list(_answered(cases))
     if out is not None:
-        _write(out, rows)
+        save(out, _table(rows).encode())
     text = [f"{len(rows)} cases written to {out}"] if out else [_sentence(row) for row in rows]
     answer({"cases": rows if out is None else len(rows), "out": str(out) if out else None}, as_json, text)
 
 
 def _answered(cases: Path) -> Iterator[dict[str, Any]]:
+    what = inputs.named("cases", cases)
+    text = inputs.text(inputs.read(cases, what, _BYTES), what)
     try:
-        with cases.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                yield {**row, **_row(row, number)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"cases ({cases}): cannot be read as a CSV in UTF-8 ({error})") from error
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
+            yield {**row, **_row(row, number)}
+    except csv.Error as error:
+        raise ConfigError(f"{what}: cannot be read as a CSV ({error})") from error
 
 
 def _row(row: Mapping[str | None, Any], number: int) -> dict[str, Any]:
@@ -162,15 +166,13 @@ def _number(name: str, text: str) -> int:
         raise ConfigError(f"{name} ({text[:40]}): must be a whole number") from error
 
 
-def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(rows[0]) if rows else [*LayerQuestion.model_fields, *OUT]
-    try:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise ConfigError(f"out ({out}): cannot be written ({error.strerror})") from error
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

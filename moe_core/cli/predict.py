@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moe_core.cli import host
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
-from moe_core.errors import ConfigError
+from moe_core.errors import ConfigError, short
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
 from moe_core.perf.precision import Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
-from moe_core.specs import Architecture
+from moe_core.specs import MOST_TOKENS, Architecture
 from moe_core.units import quantity
 
 if TYPE_CHECKING:  # it reads the tables: not for --help
@@ -41,6 +42,8 @@ def predict(
     tensor: Ways = None,
     expert: Ways = None,
     framework: Annotated[str, typer.Option(help="vllm, sglang or trtllm.")] = "vllm",
+    host_experts: host.Share = None,
+    host_gbs: host.Memory = host.DESKTOP,
     as_json: Json = False,
 ) -> None:
     """Seconds of one prefill or decode step, from measured kernels where there are any."""
@@ -51,17 +54,57 @@ def predict(
     arch, device = timed(subject), systems.device(hardware)
     step = _step(phase, batch, context)
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
-    parallel = _parallel(arch, device, step, precision, kv, tensor, expert)
-    found = prediction(arch, device, step, precision=precision, kv=kv, parallel=parallel, framework=framework)
+    alone = host_experts is not None
+    parallel = Parallel() if alone else _parallel(arch, device, step, precision, kv, tensor, expert)
+    found = prediction(
+        *(arch, device, step),
+        precision=precision,
+        kv=kv,
+        parallel=parallel,
+        framework=framework,
+        check_memory=not alone,
+    )
     asked = {
         **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
-        **{"dtype": dtype, "weights": words(precision), "cache": kv},
-        **{"framework": framework, "devices": parallel.devices},
-        **{"tensor": parallel.tensor, "expert": parallel.expert, "notes": list(subject.notes)},
+        **{"dtype": dtype, "weights": words(precision), "cache": kv, "framework": framework},
+        **{"devices": parallel.devices, **parallel.model_dump(), "notes": list(subject.notes)},
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
-    answer(asked | _values(found, step), as_json, _lines(asked, found, step))
+    lines = _lines(asked, found, step)
+    if host_experts is not None:
+        asked["host"], more = _hosted(found, arch, device, step, (precision, kv), (host_experts, host_gbs))
+        lines += more
+    answer(asked | _values(found, step), as_json, lines)
+
+
+def _hosted(
+    found: Prediction,
+    arch: Architecture,
+    device: Hardware,
+    step: Step,
+    formats: tuple[Precision, Format],
+    asked: tuple[str, float],
+) -> tuple[dict[str, Any], list[str]]:
+    """The same step with experts in host memory, by the recorded popularity where there is one."""
+    from moe_core.cli.hear import hear
+    from moe_core.scenario.spec import nearest_run
+    from moe_core.silicon.hosted import hosted
+    from moe_core.silicon.predict import resampled
+
+    bank = arch.experts
+    if bank is None:
+        raise ConfigError(f"model ({arch.name}): is dense and has no experts for the host")
+    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, step.batch, "auto"))
+    load = resampled(heard.load, bank.count) if heard is not None and heard.load else None
+    work = Workload(batch=step.batch, context=step.past + step.new)
+    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load)
+    times = hosted(found, kept)
+    values = {**host.values(share, kept), "popularity": "recorded" if load else "even"}
+    values |= {"step_moved": times.moved, "step_computed": times.computed}
+    rates = [f"{step.tokens / seconds:,.1f} tokens a second" for seconds in times]
+    words = [host.line(share, kept), f"moved: {rates[0]}; computed on the host: {rates[1]}"]
+    return values, words
 
 
 def accuracy(as_json: Json = False) -> None:
@@ -77,8 +120,8 @@ def accuracy(as_json: Json = False) -> None:
 def _step(phase: str, batch: int, context: int) -> Step:
     if phase not in ("prefill", "decode"):
         raise ConfigError(f"phase ({phase}): must be prefill or decode")
-    if context < 1:
-        raise ConfigError(f"context ({context}): must be at least 1")
+    if not 1 <= context < MOST_TOKENS:
+        raise ConfigError(f"context ({short(context)}): must be at least 1 and below {MOST_TOKENS:,}")
     sizes = {"new": context} if phase == "prefill" else {"new": 1, "past": context}
     return Step.parse({"batch": batch, **sizes})
 
@@ -92,12 +135,12 @@ def _parallel(
     tensor: int | None,
     expert: int | None,
 ) -> Parallel:
-    """What was asked for, else the fewest devices that hold it."""
+    """What was asked for, else the fewest devices that hold it as one group without pipeline stages."""
     if tensor is not None or expert is not None:
         return Parallel.parse({"tensor": tensor or 1, "expert": expert or 1})
     setting = fit.Setting(model(arch), precision, kv)
     workload = Workload(batch=step.batch, context=step.past + step.new)
-    return fit.devices(setting, workload, device.capacity).parallel
+    return fit.devices(setting, workload, device.capacity, staged=False).parallel
 
 
 def _values(found: Prediction, step: Step) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from moe_core.hardware import Hardware
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step
-from moe_core.silicon.predict import Prediction, Source, predict
+from moe_core.silicon.predict import Prediction, Source, hop, predict
 from moe_core.specs import Architecture
 
 CHUNK = 8192  # tokens that prefill runs at once where prompts are short
@@ -87,6 +87,10 @@ class Clock:
         """One prompt alone: what its user waits for."""
         return _between(self, prompt, past, _first)
 
+    def hop(self, tokens: float) -> float:
+        """Seconds in which one stage hands what so many tokens have become to the next."""
+        return hop(self.hardware, self.framework, max(tokens, 1.0) * self.architecture.hidden * 2)
+
     def prefill(self, prompt: float, past: float) -> Reading:
         """Seconds of one prompt among enough others to fill the devices."""
         return _between(self, prompt, past, _share)
@@ -128,12 +132,25 @@ def _node(clock: Clock, kind: int, x: int, y: int) -> Reading:
     """The prediction at a node. Memory is judged elsewhere."""
     groups = clock.parallel.groups
     if kind == _decode:
-        return _reading(_predicted(clock, Step(batch=2**x, new=1, past=2**y)), 1)
+        return _padded(clock, x, y)
     past, new = (2**y - 1) * LONG, 2**x
     if kind == _first:
         return _reading(_predicted(clock, Step(batch=1, new=new, past=past)), 1)
-    many = groups * max(1, CHUNK // new)
+    many = groups * max(1, min(CHUNK, 2**LAST // groups) // new)
     return _reading(_predicted(clock, Step(batch=many, new=new, past=past)), many)
+
+
+def _padded(clock: Clock, x: int, y: int) -> Reading:
+    """A batch of 2^x, padded to the next power where that was measured to be faster."""
+    found = _decoded(clock, x, y)
+    while x < LAST and (larger := _decoded(clock, x + 1, y)).seconds < found.seconds:
+        found, x = larger, x + 1
+    return found
+
+
+@lru_cache(maxsize=50_000)
+def _decoded(clock: Clock, x: int, y: int) -> Reading:
+    return _reading(_predicted(clock, Step(batch=2**x, new=1, past=2**y)), 1)
 
 
 def _predicted(clock: Clock, step: Step) -> Prediction:

@@ -144,7 +144,7 @@ def _scale(case: Case) -> str:
 def _interconnect(case: Case) -> str:
     if max(case.devices) == 1:
         return "one device talks to nobody"
-    shares = _two(case, lambda one: f"{significant(100 * one.step.network)} % ({one.layout.words})")
+    shares = _two(case, lambda one: f"{significant(100 * one.step.network)} % ({one.words})")
     return f"{shares} of a step is spent between devices"
 
 
@@ -214,7 +214,10 @@ _COUNTED = {"memory", "context"}
 def _origin(case: Case, name: str) -> tuple[Provenance, str]:
     """Where a factor's numbers come from, and how far they may be off."""
     if name in _COUNTED:
-        return "modelled", "parameters and cache counted exactly, activations estimated; a tenth left free"
+        return (
+            "modelled",
+            "parameters and cache counted exactly, activations estimated; a twentieth left free",
+        )
     if rules.factors()[name].basis == "cited":
         settled = name == "task" and case.pair.rule.settles_quality
         return "published", f"{case.pair.source}. {case.pair.rule.caveat}" if settled else _conditions(name)

@@ -10,6 +10,7 @@ from typing import Any
 from moe_core.decide import rules
 from moe_core.decide.rules import Knob
 from moe_core.decide.spec import DecideSpec, Work
+from moe_core.units import GIGA
 
 
 def in_play(spec: DecideSpec) -> tuple[Knob, ...]:
@@ -25,7 +26,7 @@ def value(spec: DecideSpec, name: str) -> float | None:
         "traffic": work.traffic,
         "context": work.context,
         "output": work.output,
-        "memory": spec.device.capacity_gb,
+        "memory": spec.device.capacity / GIGA,
         "latency": work.latency_ms,
         "price": None if spec.budget is None else spec.device.usd_per_hour,
         "budget": spec.budget,

@@ -12,30 +12,52 @@ from moe_core.decide.pair import Candidate
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
 from moe_core.perf import memory
-from moe_core.perf.fit import WIDEST, last, ways
+from moe_core.perf.fit import WIDEST, last, split
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard
+from moe_core.specs import Architecture
 
 MOST = 65_536  # sequences at once on one group
+MOST_STAGES = 64
+_STAGES = (1, 2, 4, 8)  # tensor ways of a stage: those inside a node
+_ODD = (3, 5, 6, 7, 10, 12, 14)
 
 
 class Layout(NamedTuple):
-    """`replicas` groups of devices, each split by `parallel`; `weights` are bytes of the fullest device."""
+    """`replicas` groups of devices, each split by `parallel`; `weights` are bytes of the fullest device.
+
+    A pipeline works on as many batches as it has stages, each on its way through all of them: in time it is
+    as many groups of one stage, which hand on what they have computed; in memory it holds all of them.
+    """
 
     parallel: Parallel
-    replicas: float
+    replicas: int
     held: Fullest
     weights: int
     clock: Clock
 
+    @property
+    def devices(self) -> int:
+        """Of all groups."""
+        return self.parallel.devices * self.replicas
+
+    @property
+    def streams(self) -> int:
+        """Batches at once."""
+        return self.replicas * self.parallel.pipeline
+
     def each(self, batch: float) -> float:
-        """Sequences of one group when `batch` are spread over all; a group that works has at least one."""
+        """Sequences of one batch when `batch` are spread over all; one that works has at least one."""
+        return max(batch / self.streams, 1.0)
+
+    def beside(self, batch: float) -> float:
+        """Sequences that one group holds."""
         return max(batch / self.replicas, 1.0)
 
     def need(self, batch: float, context: float) -> float:
         """Bytes of the fullest device. Between whole batches a straight line."""
-        many, whole = self.each(batch), max(round(context), 1)
+        many, whole = self.beside(batch), max(round(context), 1)
         low = floor(many)
         held = self.weights + _working(self.held, low, whole)
         if many == low:
@@ -53,29 +75,54 @@ class Layout(NamedTuple):
 
     def decode(self, batch: float, past: float) -> Reading:
         """One token for each of `batch` sequences over all groups."""
-        return self.clock.decode(self.each(batch), past)
+        each = self.each(batch)
+        return self._staged(self.clock.decode(each, past), each)
+
+    def first(self, prompt: float, past: float) -> Reading:
+        """One prompt alone."""
+        return self._staged(self.clock.first(prompt, past), prompt)
+
+    def prompt(self, prompt: float, past: float) -> Reading:
+        """One prompt among enough others to fill the devices of a stage."""
+        return self._staged(self.clock.prefill(prompt, past), prompt)
+
+    def _staged(self, found: Reading, tokens: float) -> Reading:
+        """With the pace of the fullest stage, and what stages send each other."""
+        stages, layers = self.parallel.pipeline, self.clock.architecture.layers
+        if stages == 1:
+            return found
+        worked = found.seconds * ceil(layers / stages) * stages / layers
+        sent = (stages - 1) * self.clock.hop(tokens)
+        seconds = worked + sent
+        return found._replace(seconds=seconds, network=(found.network * worked + sent) / seconds)
 
     @property
     def words(self) -> str:
         """`2 × (tensor 8)`, `tensor 8, expert 16`, `one device`."""
-        ways = [f"{name} {n}" for name, n in self.parallel.model_dump().items() if n > 1]
-        group = ", ".join(ways) or "one device"
-        return group if self.replicas == 1 else f"{self.replicas:g} × ({group})"
+        group = words(self.parallel)
+        return group if self.replicas == 1 else f"{self.replicas} × ({group})"
+
+
+def words(parallel: Parallel) -> str:
+    """`one device`, `tensor 8`, `tensor 8, expert 64`, `tensor 8, pipeline 2`."""
+    parts = [f"{name} {number}" for name, number in parallel.model_dump().items() if number > 1]
+    return ", ".join(parts) or "one device"
 
 
 class Way:
     """What decides a candidate's layouts, the number of devices apart. Equal by value, hashed once."""
 
-    __slots__ = ("candidate", "formats", "hash", "kv", "load", "name", "spec")
+    __slots__ = ("asked", "candidate", "formats", "hash", "kv", "load", "name", "spec")
 
     def __init__(self, candidate: Candidate, spec: DecideSpec, load: tuple[float, ...] | None) -> None:
         sparse = candidate.kind == "mixture"
         self.candidate, self.spec, self.load = candidate, spec, load if sparse else None
+        self.asked = spec.parallel if sparse else None
         self.formats, self.kv = spec.formats(candidate.architecture), spec.cache(candidate.architecture)
         self.name = (
             *(candidate.key, candidate.name, self.load, (self.formats, self.kv)),
             *(spec.listed.name, spec.framework),
-            spec.parallel if sparse else None,
+            self.asked,
         )
         self.hash = hash(self.name)
 
@@ -86,9 +133,12 @@ class Way:
         return self is other or (isinstance(other, Way) and self.name == other.name)
 
 
+@lru_cache(maxsize=10_000)
 def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
-    """Every layout of so many devices. Raises InfeasibleError where the model cannot be split so."""
-    found = _layouts(way, devices)
+    """Every layout of at most so many devices. Raises InfeasibleError where the model cannot be split so."""
+    asked = _ways(way.candidate.architecture, devices) if way.asked is None else [way.asked]
+    every = (_layout(way, parallel, devices) for parallel in asked if parallel.devices <= devices)
+    found = tuple(one for one in every if one is not None)
     if not found:
         raise InfeasibleError(f"{way.candidate.name} cannot be split over {devices} devices")
     return found
@@ -97,33 +147,63 @@ def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
 @lru_cache(maxsize=10_000)
 def groups(way: Way, devices: int) -> tuple[Layout, ...]:
     """Those that make one group of all devices; none where the model cannot be split so."""
-    return tuple(one for one in _layouts(way, devices) if one.replicas == 1)
+    with suppress(InfeasibleError):
+        return tuple(one for one in layouts(way, devices) if one.parallel.devices == devices)
+    return ()
 
 
-@lru_cache(maxsize=10_000)
-def _layouts(way: Way, devices: int) -> tuple[Layout, ...]:
+@lru_cache(maxsize=50_000)
+def _layout(way: Way, parallel: Parallel, devices: int) -> Layout | None:
+    """As many such groups as there are devices for; None where the model cannot be split so."""
     candidate, spec = way.candidate, way.spec
-    asked = [spec.parallel] if spec.parallel and candidate.kind == "mixture" else _ways(candidate, devices)
-    found = []
-    for parallel in asked:
-        with suppress(InfeasibleError):  # heads or experts do not divide so
-            model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, way.formats)
-            clock = Clock(
-                *(candidate.architecture, candidate.key, spec.listed, way.formats, way.kv),
-                *(parallel, spec.framework, way.load),
-            )
-            held = Fullest(candidate.key, model, parallel, way.kv)
-            found.append(Layout(parallel, devices / parallel.devices, held, weights, clock))
-    return tuple(found)
+    try:  # heads or experts do not divide so
+        model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, way.formats)
+    except InfeasibleError:
+        return None
+    clock = Clock(
+        *(candidate.architecture, candidate.key, spec.listed, way.formats, way.kv),
+        *(parallel.model_copy(update={"pipeline": 1}), spec.framework, way.load),
+    )
+    held = Fullest(candidate.key, model, parallel, way.kv)
+    return Layout(parallel, devices // parallel.devices, held, weights, clock)
 
 
-def _ways(candidate: Candidate, devices: int) -> list[Parallel]:
-    """Groups of a power of two that divides the devices: tensors split, experts split, both."""
-    sizes = [2**i for i in range(WIDEST.bit_length()) if 2**i <= min(devices, WIDEST) and devices % 2**i == 0]
+def _ways(arch: Architecture, devices: int) -> list[Parallel]:
+    """Groups of at most so many devices, the same whatever their number: nothing is lost with one more.
+
+    Powers of two over tensors, experts or both; other numbers of tensor ways where the heads divide so; and
+    stages of few tensor ways.
+    """
+    most = min(devices, WIDEST)
     found: dict[Parallel, None] = {}
-    for size in sizes:
-        found |= dict.fromkeys(ways(size, candidate.kind == "mixture"))
-    return list(found)
+    for size in (2**i for i in range(most.bit_length())):
+        found |= dict.fromkeys(split(size, arch.experts is not None))
+    odd = [Parallel(tensor=ways) for ways in _ODD if ways <= most and arch.attention.heads % ways == 0]
+    staged = [
+        Parallel(tensor=tensor, pipeline=stages)
+        for tensor in _STAGES
+        for stages in _stages(arch.layers, devices // tensor)
+    ]
+    return [*found, *odd, *staged]
+
+
+@lru_cache(maxsize=4096)
+def _stages(layers: int, most: int) -> tuple[int, ...]:
+    """Numbers of stages, two to `most`, of which none is as good as another in every way.
+
+    More of them work on more batches at once and hold less; what the fullest holds over its fair share is
+    time that the others wait.
+    """
+    kept: list[tuple[int, int, float]] = []
+    for stages in range(2, min(most, layers, MOST_STAGES) + 1):
+        full = ceil(layers / stages)
+        if ceil(layers / full) == stages:  # fewer would do with as full a stage
+            kept.append((stages, most // stages * stages, full * stages / layers))
+    return tuple(one[0] for one in kept if not any(_beats(other, one) for other in kept))
+
+
+def _beats(other: tuple[int, int, float], one: tuple[int, int, float]) -> bool:
+    return other != one and other[0] >= one[0] and other[1] >= one[1] and other[2] <= one[2]
 
 
 class _Named:
@@ -146,7 +226,7 @@ class Fullest:
 
     def __init__(self, key: str, model: Model, parallel: Parallel, kv: Format) -> None:
         self.model, self.parallel, self.kv = model, parallel, kv
-        self.name = (key, parallel.tensor, parallel.expert, kv)
+        self.name = (key, parallel.tensor, parallel.expert, parallel.pipeline, kv)
         self.hash = hash(self.name)
 
     def __hash__(self) -> int:
@@ -180,5 +260,5 @@ def _room(held: Fullest, spare: int, context: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _sharded(named: _Named, parallel: Parallel, precision: Precision) -> tuple[Model, int]:
-    held = shard(named.model, parallel)
+    held = shard(named.model, parallel, precision)
     return held, sum(memory.weights(held.parameters.breakdown, precision).values())

@@ -43,12 +43,12 @@ class Terms(NamedTuple):
 
     def prompt(self, one: Layout) -> float:
         """Seconds of one group to read one prompt among many."""
-        return self.linked(one.clock.prefill(self.read, self.cached)).seconds
+        return self.linked(one.prompt(self.read, self.cached)).seconds
 
     def requests(self, one: Layout, batch: float) -> float:
         """Requests a second of all groups: prompts are read between the steps."""
         each = one.each(batch)
-        busy = batch / each  # groups that have work
+        busy = batch / each  # groups, or stages of one, that have work
         return busy * each / (each * self.prompt(one) + self.output * self.step(one, batch))
 
 
@@ -56,11 +56,11 @@ class Terms(NamedTuple):
 def throughput(one: Layout, terms: Terms) -> float:
     """Tokens a second at the largest batch inside the target and the memory of its groups."""
     assert terms.target is not None, "asked only where there is a target"
-    alone = terms.step(one, one.replicas)
+    alone = terms.step(one, one.streams)
     if alone >= terms.target:
-        return one.replicas / alone * (terms.target / alone) ** scoring().missed
-    most = max(one.room(terms.usable, terms.context), one.replicas)
-    many = _largest(one, terms, min(most, one.replicas * MOST))
+        return one.streams / alone * (terms.target / alone) ** scoring().missed
+    most = max(one.room(terms.usable, terms.context), one.streams)
+    many = _largest(one, terms, min(most, one.streams * MOST))
     return many / terms.step(one, many)
 
 
@@ -81,7 +81,7 @@ def _largest(one: Layout, terms: Terms, most: float) -> float:
     """The largest batch up to `most` whose step keeps the target; the least there is where none does."""
     if terms.target is None:
         return most
-    return crossing(lambda b: terms.step(one, b), terms.target, most, one.replicas)
+    return crossing(lambda b: terms.step(one, b), terms.target, most, one.streams)
 
 
 def crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:

@@ -33,7 +33,7 @@ def relevance(case: Case, name: str) -> float:
 
 def states(one: Serving) -> float:
     """Bytes to update every weight on one sequence of the case's context, all devices together."""
-    work = Workload(batch=1, context=min(max(round(one.work.context), 1), 1_000_000))
+    work = Workload(batch=1, context=max(round(one.work.context), 1))
     return training(one.candidate.model, work).total
 
 

@@ -25,6 +25,7 @@ from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
+from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, usable
 from moe_core.perf.precision import Format
 from moe_core.specs import Precision
@@ -90,10 +91,8 @@ class Serving:
         return self._way.kv
 
     def _layouts(self, devices: int) -> tuple[Layout, ...]:
-        """Every layout of so many devices. The fewest that hold a batch are one group: fewer did not."""
-        if self.spec.equal is not None or self.work.traffic is not None:
-            return layouts(self._way, devices)
-        return groups(self._way, devices) or layouts(self._way, devices)
+        """Every layout of at most so many devices: one of fewer may serve best."""
+        return layouts(self._way, devices)
 
     # -- how many devices -----------------------------------------------------------------------------
 
@@ -102,9 +101,8 @@ class Serving:
         """The fewest devices that do: that hold the batch in time, or carry the traffic. None: none do."""
         if self.work.traffic is not None:
             return self.fleet
-        least = None
-        for many in self._sizes(self.work.batch):
-            least = least or many
+        least = next(self._sizes(self.work.batch), None)
+        for many in () if least is None else wider(least):
             if self._on(many).keeps_targets:
                 return many
         return least
@@ -128,10 +126,13 @@ class Serving:
         return max((group.carried(self.devices) for group in self._groups), default=0.0)
 
     def _sizes(self, batch: float) -> Iterator[int]:
-        """Powers of two of devices that hold so many sequences in the roomiest layout."""
-        for devices in (2**i for i in range(WIDEST.bit_length())):
+        """Numbers of devices, any whole ones, that hold so many sequences in the roomiest layout."""
+        weights = memory.weights(self.candidate.model.parameters.breakdown, self.formats)
+        fewest = max(ceil(sum(weights.values()) / max(self.usable, 1)), 1)
+        for devices in range(fewest, WIDEST + 1):
             with suppress(InfeasibleError):
-                if any(one.holds(batch, self.work.context, self.usable) for one in self._layouts(devices)):
+                ask = (batch, self.work.context, self.usable)
+                if any(one.holds(*ask) for one in layouts(self._way, devices)):
                     yield devices
 
     @cached_property
@@ -139,7 +140,7 @@ class Serving:
         """Instances of the fewest devices that hold a sequence, and wider ones."""
         least = next(self._sizes(1), None)
         found = []
-        for devices in () if least is None else (least * 2**i for i in range(WIDER + 1)):
+        for devices in () if least is None else wider(least, WIDER):
             with suppress(InfeasibleError):
                 wide = groups(self._way, devices)
                 rates = [rate(one, self.terms) for one in wide]
@@ -151,7 +152,7 @@ class Serving:
         """Whether one request alone keeps the targets on one group."""
         return self._in_time(
             lambda: self.terms.linked(one.decode(1, self.work.past)),
-            lambda: self.terms.linked(one.clock.first(self.work.read, self.work.cached)),
+            lambda: self.terms.linked(one.first(self.work.read, self.work.cached)),
         )
 
     # -- memory -------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Serving:
         easy = int(self.usable * (1 - scoring().crowded))
         most = max(one.room(easy, self.work.context) for one in self.layouts)
         most = min(max(most, 1.0), self.devices * MOST)
-        light = [self._gate(one, one.replicas) for one in self.layouts]
+        light = [self._gate(one, one.streams) for one in self.layouts]
         return crossing(
             lambda b: self._most(lambda one: self.terms.requests(one, b), light), self.work.traffic, most
         )
@@ -208,12 +209,12 @@ class Serving:
     @cached_property
     def first(self) -> Reading:
         """The wait for the first token, one prompt alone."""
-        return self._best(self._gates, lambda one: one.clock.first(self.work.read, self.work.cached))
+        return self._best(self._gates, lambda one: one.first(self.work.read, self.work.cached))
 
     @cached_property
     def prompt(self) -> float:
         """Device-seconds to read one prompt among many."""
-        return 1 / self._most(lambda one: 1 / (self.terms.prompt(one) * one.parallel.devices))
+        return 1 / self._most(lambda one: 1 / (self.terms.prompt(one) * one.parallel.stage))
 
     def at_best(self, reading: Reading) -> float:
         """Seconds at the faster end of a reading's interval, bias apart: a target is missed beyond it."""
@@ -238,15 +239,19 @@ class Serving:
         """Tokens a second of one device, decoding alone, within the target; without one, at this batch."""
         if self.work.latency_ms is None:
             return self.batch / self.step.seconds / self.devices
-        light = [self._gate(one, one.replicas) for one in self.layouts]
+        light = [self._gate(one, one.streams) for one in self.layouts]
         return self._most(lambda one: throughput(one, self.terms), light) / self.devices
 
     @cached_property
     def cost(self) -> float | None:
         """Dollars a million tokens written, prompts read on the same devices; None without a price."""
-        dollars = self.devices * self.device.usd_per_hour / 3600
-        written = self._most(lambda one: self.terms.requests(one, self.batch)) * self.work.output
-        return dollars / written * 1e6 if dollars else None
+        dollars = self.device.usd_per_hour / 3600
+        written = self._most(lambda one: self.terms.requests(one, self.batch) / self._paid(one))
+        return dollars / (written * self.work.output) * 1e6 if dollars else None
+
+    def _paid(self, one: Layout) -> int:
+        """Devices that are paid for: those that work, or all where a fleet is counted for traffic."""
+        return one.devices if self.work.traffic is None else self.devices
 
     @cached_property
     def layout(self) -> Layout:
@@ -254,6 +259,12 @@ class Serving:
         times = [self.terms.step(one, self.batch) for one in self.layouts]
         pairs = zip(times, self._faded(self._gates), self.layouts, strict=True)
         return min(pairs, key=lambda found: found[0] / found[1] if found[1] else inf)[2]
+
+    @property
+    def words(self) -> str:
+        """`2 × (tensor 4)`, `pipeline 3, 1 idle`: the layout of the shortest step."""
+        idle = self.devices - self.layout.devices
+        return f"{self.layout.words}, {idle} idle" if idle else self.layout.words
 
     # -- one layout ---------------------------------------------------------------------------------
 
@@ -288,6 +299,13 @@ class Serving:
         return [gate / best for gate in gates] if best else [1.0] * len(gates)
 
 
+def wider(least: int, doublings: int = 8) -> list[int]:
+    """More and more devices: the fewest doubled, powers of two above them, and what lies between those."""
+    powers = (many * 2**i for many in (1, 3, least) for i in range(WIDEST.bit_length()))
+    most = min(least * 2**doublings, WIDEST)
+    return sorted({least, *(n for n in powers if least < n <= most)})
+
+
 def fading(limit: float, need: float) -> float:
     """1 where a need stays well inside a limit, 0 from the limit on, between them in its last share."""
-    return min(max((limit - need) / (scoring().crowded * limit), 0.0), 1.0)
+    return min((1 - need / limit) / scoring().crowded, 1.0) if need < limit else 0.0

@@ -21,12 +21,11 @@ from moe_core.hardware import Hardware
 from moe_core.perf import precision
 from moe_core.perf.precision import STORED, Format
 from moe_core.perf.shard import Parallel
-from moe_core.specs import Architecture, Precision, Spec
+from moe_core.specs import LEAST, Architecture, Devices, Precision, Spec, Tokens
 
 RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
-Positive = Annotated[float, Field(gt=0, le=1e9, strict=False)]
-Tokens = Annotated[int, Field(ge=1, le=4_194_304)]
+Positive = Annotated[float, Field(ge=LEAST, le=1e9, strict=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -93,7 +92,7 @@ class DecideSpec(Spec):
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
     hardware: Name = "H100"
-    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
+    devices: Devices | None = None
     parallel: Parallel | None = None
     precision: Name | Precision = STORED
     kv: Name = STORED
@@ -176,8 +175,9 @@ def _device(name: str) -> Hardware:
 @lru_cache(maxsize=1024)
 def _changed(name: str, capacity_gb: float | None, price: float | None, link_gbs: float | None) -> Hardware:
     """A device with other figures than the data file's."""
-    own = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
-    return _device(name).model_copy(update={key: value for key, value in own.items() if value is not None})
+    own: dict[str, Any] = {"capacity_gb": capacity_gb, "usd_per_hour": price, "link_gbs": link_gbs}
+    changes = {key: value for key, value in own.items() if value is not None}
+    return _device(name).model_copy(update=changes | ({"reported_mib": None} if capacity_gb else {}))
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

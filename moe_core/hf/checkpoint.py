@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections import Counter
@@ -11,13 +10,23 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from moe_core import inputs
 from moe_core.errors import ConfigError
 from moe_core.hf import gguf, reader
 from moe_core.hf.names import breakdown, components
 from moe_core.hf.reader import short
 from moe_core.perf.params import Breakdown
 
-_LIMIT = 100_000_000  # bytes of a header, the format's own limit; of an index too
+_LIMIT = 32_000_000  # bytes of a header or an index: of 400,000 tensors; the format allows 100 MB
+_RANKS = 32  # dimensions of a tensor
+_BITS = {  # of an element; the names and sizes of safetensors 0.8
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
 _FILES_LIMIT = 10_000
 _SCALES = ("_scale", "_scales", "_scale_inv", "_zeros", "qzeros", "g_idx", "_blocks_shape")
 SCALES = "scales"
@@ -80,7 +89,7 @@ def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
     """
     if single := folder if gguf.is_one(folder) else _lone_gguf(folder):
         return _of_gguf(single)
-    config = reader.read(folder / "config.json") if (folder / "config.json").exists() else None
+    config = reader.read(folder / "config.json") if inputs.exists(folder / "config.json") else None
     files = _files(folder)
     tensors: dict[str, Tensor] = {}
     for number, file in enumerate(files):
@@ -106,7 +115,7 @@ def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
 
 def _lone_gguf(folder: Path) -> Path | None:
     """The GGUF model of a folder without safetensors."""
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+    if not inputs.is_folder(folder) or any(folder.glob("*.safetensors")):
         return None
     return gguf.alone(folder)
 
@@ -167,34 +176,50 @@ def _files(folder: Path) -> list[Path]:
 
 def _indexed(index: Path) -> list[str]:
     """The files of the shards of a model."""
-    if index.stat().st_size > _LIMIT:
-        raise ConfigError(f"{index.name}: is larger than {_LIMIT:,} bytes")
     try:
-        return sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        values = inputs.parse(inputs.read(index, index.name, _LIMIT), index.name)
+        return sorted({str(name) for name in values["weight_map"].values()})
+    except (ConfigError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{index.name}: is not an index of safetensors files") from error
 
 
 def header(file: Path) -> dict[str, Tensor]:
     """Tensors described by the header of one safetensors file, checked against the file's length."""
+    name = short(file.name, 80)
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(_LIMIT, file.stat().st_size):
-                raise ConfigError(f"{file.name}: is not a safetensors file")
-            described = json.loads(stream.read(length))
-        found = {name: _tensor(value) for name, value in described.items() if name != "__metadata__"}
-    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{file.name}: is not a safetensors file") from error
-    stored = file.stat().st_size - 8 - length
-    if sum(tensor.nbytes for tensor in found.values()) > stored:
-        raise ConfigError(f"{file.name}: is cut short, its header promises more than the file holds")
-    return found
+        described, stored = _described(file)
+        found = {key: _tensor(value) for key, value in described.items() if key != "__metadata__"}
+    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"{name}: is not a safetensors file") from error
+    end = 0
+    for start, tensor in sorted(found.values()):
+        if start < end and tensor.nbytes:
+            raise ConfigError(f"{name}: its header gives the same bytes to several tensors")
+        end = max(end, start + tensor.nbytes)
+    if end > stored:
+        raise ConfigError(f"{name}: is cut short, its header promises more than the file holds")
+    return {key: tensor for key, (_, tensor) in found.items()}
 
 
-def _tensor(value: dict[str, Any]) -> Tensor:
-    start, stop = value["data_offsets"]
-    return Tensor(str(value["dtype"]), tuple(int(size) for size in value["shape"]), int(stop) - int(start))
+def _described(file: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands there, and how many bytes follow it."""
+    with inputs.opened(file) as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        stored = os.fstat(stream.fileno()).st_size - 8 - length
+        if length > _LIMIT or stored < 0:
+            raise ValueError("the header is longer than the file")
+        return inputs.parse(stream.read(length), file.name), stored
+
+
+def _tensor(value: dict[str, Any]) -> tuple[int, Tensor]:
+    """Where its bytes begin, and what they are: as many as its shape and dtype say."""
+    dtype, shape, (start, stop) = str(value["dtype"]), tuple(value["shape"]), value["data_offsets"]
+    if len(shape) > _RANKS or not all(type(size) is int and size >= 0 for size in (*shape, start, stop)):
+        raise ValueError("a shape or a place in the file is none")
+    nbytes, bits = stop - start, _BITS.get(dtype)
+    if nbytes < 0 or (prod(shape) > 8 * nbytes if bits is None else prod(shape) * bits != 8 * nbytes):
+        raise ValueError("the shape and the bytes of a tensor differ")
+    return start, Tensor(dtype, shape, nbytes)
 
 
 def _experts(config: dict[str, Any] | None) -> int | None:

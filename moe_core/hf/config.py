@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
 from moe_core.hf.modules import matrices
-from moe_core.hf.quantisation import Published, published
+from moe_core.hf.quantisation import StoredFormats, published
 from moe_core.hf.reader import Missing, Unsupported, language, short
 from moe_core.hf.sparse import SPARSE
 from moe_core.perf.params import ParameterCount, count
@@ -46,7 +46,8 @@ def load(
         raise Unsupported(f"{tower}: the parameters of its tower are counted by building it")
     arch = architecture(config, name)
     found = published(config, matrices(arch), beside)
-    return Imported(carrying(arch, found), found.notes)
+    alone = ("the language model alone is described: no vision or audio tower",)
+    return Imported(carrying(arch, found), (*(alone if language(config).nested else ()), *found.notes))
 
 
 def completed(filled: Mapping[str, Any], name: str, counted: ParameterCount) -> Architecture | None:
@@ -59,7 +60,7 @@ def completed(filled: Mapping[str, Any], name: str, counted: ParameterCount) -> 
     return None
 
 
-def carrying(arch: Architecture, found: Published) -> Architecture:
+def carrying(arch: Architecture, found: StoredFormats) -> Architecture:
     """The architecture with the formats that it is stored in."""
     return arch.model_copy(update={"stored": found.precision, "stored_kv": found.kv})
 

@@ -50,7 +50,7 @@ _SIZES = (
 _NOT_SIZES = ("auto_map", "quantization_config", "compression_config", "transformers_version")
 
 
-class Built(NamedTuple):
+class Skeleton(NamedTuple):
     """What building a model tells: parameters, what memory needs, and what to mention.
 
     model None: why what it keeps of a sequence is not known stands in `notes`. shapes: those of the language
@@ -70,7 +70,7 @@ def exact(config: Mapping[str, Any]) -> ParameterCount:
     return build(config).parameters
 
 
-def build(config: Mapping[str, Any]) -> Built:
+def build(config: Mapping[str, Any]) -> Skeleton:
     """The Hugging Face model that `config` (a config.json) describes, on the meta device.
 
     Raises ConfigError with one sentence when transformers does not know the model type or rejects the values.
@@ -92,7 +92,7 @@ def build(config: Mapping[str, Any]) -> Built:
         model = _model(whole, text, counted, share, experts, _layers(shapes))
     except ConfigError as reason:
         notes.append(str(reason))
-    return Built(counted, model, tuple(notes), shapes, experts, _filled(config, settings))
+    return Skeleton(counted, model, tuple(notes), shapes, experts, _filled(config, settings))
 
 
 def _weighty(shapes: dict[str, torch.Size], experts: int | None, idle: int) -> dict[str, torch.Size]:

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 from moe_core.hf.names import components
 from moe_core.specs import GQA, MLA, Architecture
 
-_SPELLINGS = (
-    (r"^(model|language_model|transformer|backbone|thinker)\.(?=.*\.|embed)", ""),
-    (r"(^|\.)layers\.", r"\1layers."),
+_AROUND = re.compile(r"^((model|language_model|transformer|backbone|thinker|llm)\.)+")
+_SPELLED = (
     (r"\.(block_sparse_moe|feed_forward|ffn|moe)\.", ".mlp."),
     (r"\.attn(?=\.|$)", ".self_attn"),
     (r"\.(w1|wi_0|gate_proj_weight)(?=\.|$)", ".gate_proj"),
     (r"\.(w3|wi_1)(?=\.|$)", ".up_proj"),
     (r"\.(w2|wo)(?=\.|$)", ".down_proj"),
+    (r"\.gate_up_proj(?=\.|$)", ".gate_proj"),
     (r"\.mlp\.router(\.layer)?(?=\.|$)", ".mlp.gate"),
     (r"\.shared_mlp(?=\.|$)", ".shared_experts"),
     (r"\.shared_expert(?=\.|$)", ".shared_experts"),
     (r"^head(?=\.|$)", "lm_head"),
     (r"^embed(?=\.|$)", "embed_tokens"),
 )
+_SPELLINGS = tuple((re.compile(pattern), spelling) for pattern, spelling in _SPELLED)
 _STACKED = re.compile(r"\.experts\.(?!\d)")  # all experts of a layer in one tensor
 
 
@@ -40,15 +42,12 @@ class Matrix(NamedTuple):
     elements: int
 
 
+@lru_cache(maxsize=100_000)
 def plain(name: str) -> str:
     """A module's name in one spelling, without `.weight` and without the names of what is around it."""
-    found = re.sub(r"\.weight$", "", name)
-    before = None
-    while before != found:
-        before = found
-        found = re.sub(_SPELLINGS[0][0], "", found)
-    for pattern, spelling in _SPELLINGS[1:]:
-        found = re.sub(pattern, spelling, found)
+    found = _AROUND.sub("", name.removesuffix(".weight"))
+    for pattern, spelling in _SPELLINGS:
+        found = pattern.sub(spelling, found)
     return found
 
 

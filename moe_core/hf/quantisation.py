@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from moe_core.formats import Format, kind, stored
 from moe_core.hf import schemes
+from moe_core.hf.block import Unknown, brief
 from moe_core.hf.modules import Matrix, plain
 from moe_core.hf.reader import language
-from moe_core.hf.schemes import Scheme, Unknown, brief
+from moe_core.hf.schemes import Scheme
 from moe_core.specs import Precision
 
 _BLOCKS = ("quantization_config", "compression_config", "quantization")
@@ -38,7 +39,7 @@ _SPELT = (  # how patterns may spell what `modules.plain` spells one way
 )
 
 
-class Published(NamedTuple):
+class StoredFormats(NamedTuple):
     """Formats by component, the format of the cache, and what to tell the user."""
 
     precision: Precision
@@ -48,7 +49,7 @@ class Published(NamedTuple):
 
 def published(
     config: Mapping[str, Any], matrices: Sequence[Matrix] = (), beside: Mapping[str, Any] | None = None
-) -> Published:
+) -> StoredFormats:
     """The formats that `config` states, or `beside` (hf_quant_config.json) where it is silent.
 
     `matrices`: those of the model; without them every layer is taken to have one of each kind.
@@ -57,15 +58,16 @@ def published(
     trained = _trained({**config, **inner})
     block = _block(config, inner, beside)
     if block is None:
-        return Published(Precision(default=trained), "bf16", ())
+        return StoredFormats(Precision(default=trained), "bf16", ())
     try:
         found = _experts_of_their_own(schemes.scheme(block), {**config, **inner})
     except Unknown as reason:
         note = f"quantization_config: {reason}; the weights are sized as {trained}"
-        return Published(Precision(default=trained), "bf16", (note,))
+        return StoredFormats(Precision(default=trained), "bf16", (note,))
     every = matrices or _generic(inner.get("num_hidden_layers"))
-    precision, mixed = _formats(found, every, trained)
-    return Published(precision, found.kv or "bf16", (*found.said, *mixed, *_unused(found, every)))
+    rules = [(_Names(rule.modules), rule.form) for rule in found.rules]
+    precision, mixed = _formats(found, rules, every, trained)
+    return StoredFormats(precision, found.kv or "bf16", (*found.said, *mixed, *_unused(found, rules, every)))
 
 
 def _block(
@@ -89,7 +91,7 @@ def _trained(config: Mapping[str, Any]) -> Format:
 def _experts_of_their_own(found: Scheme, config: Mapping[str, Any]) -> Scheme:
     """DeepSeek-V4 says the format of its experts beside the block."""
     if config.get("expert_dtype") == "fp4" and found.form in ("fp8", "fp8_block") and not found.rules:
-        return found._replace(rules=(schemes.Rule(("experts",), "mxfp4"),))
+        return found._replace(rules=(schemes.ModuleRule(("experts",), "mxfp4"),))
     return found
 
 
@@ -147,7 +149,10 @@ def _spellings(module: str) -> list[str]:
     return [f"{before}{name}" for name in found for before in ("model.", "", "model.language_model.")]
 
 
-def _form_of(found: Scheme, rules: Sequence[tuple[_Names, Format | None]], left: _Names, one: Matrix) -> Any:
+_Ruled = tuple[_Names, Format | None]
+
+
+def _form_of(found: Scheme, rules: Sequence[_Ruled], left: _Names, one: Matrix) -> Format | None:
     """The format of a matrix; None where it stays as it was trained."""
     for names, form in rules:
         if names.name(one.name):
@@ -157,9 +162,10 @@ def _form_of(found: Scheme, rules: Sequence[tuple[_Names, Format | None]], left:
     return found.form
 
 
-def _formats(found: Scheme, matrices: Sequence[Matrix], trained: Format) -> tuple[Precision, tuple[str, ...]]:
+def _formats(
+    found: Scheme, rules: Sequence[_Ruled], matrices: Sequence[Matrix], trained: Format
+) -> tuple[Precision, tuple[str, ...]]:
     """By component, the format of most weights first, and a sentence for each that is mixed."""
-    rules = [(_Names(rule.modules), rule.form) for rule in found.rules]
     left, parts = _Names(found.left), dict[str, dict[Format, int]]()
     for one in matrices:
         form = _form_of(found, rules, left, one) or trained
@@ -194,12 +200,12 @@ def _mixture(component: str, held: Mapping[Format, int], form: Format) -> str:
     return f"{component}: {float(stored(form).bits):.3g} bits a weight on average ({shares})"
 
 
-def _unused(found: Scheme, matrices: Sequence[Matrix]) -> tuple[str, ...]:
+def _unused(found: Scheme, rules: Sequence[_Ruled], matrices: Sequence[Matrix]) -> tuple[str, ...]:
     """What a scheme names and the model does not have would be sized wrongly in silence."""
     missing = [
         rule
-        for rule in found.rules
-        if rule.form and not any(_Names(rule.modules).name(one.name) for one in matrices)
+        for rule, (names, form) in zip(found.rules, rules, strict=True)
+        if form and not any(names.name(one.name) for one in matrices)
     ]
     if not missing:
         return ()

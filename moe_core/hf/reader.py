@@ -6,12 +6,13 @@ class default says 2,048), so a size that is missing is `Missing`, and whoever f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from moe_core import inputs
 from moe_core.errors import ConfigError
+from moe_core.errors import short as short
 
 LIMIT_BYTES = 4_000_000  # the largest published configs, with a scale a layer, are under 1 MB
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -106,35 +107,17 @@ class Fields:
 
 def read(path: Path) -> dict[str, Any]:
     """The object in the file at `path`. Raises ConfigError for anything that is not a small JSON object."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path.name}: cannot be read (it is not a file)")
-        size = path.stat().st_size
-        if size > LIMIT_BYTES:
-            raise ConfigError(f"{path.name} ({size:,} bytes): a config.json has at most {LIMIT_BYTES:,}")
-        return parse(path.read_bytes(), path.name)
-    except OSError as error:
-        raise ConfigError(f"{path.name}: cannot be read ({error.strerror})") from error
+    return parse(inputs.read(path, short(path.name, 80), LIMIT_BYTES), path.name)
 
 
 def parse(text: bytes | str, name: str = "config.json") -> dict[str, Any]:
     """The JSON object in `text`, an upload or a paste."""
+    what = short(name, 80)
     if len(text) > LIMIT_BYTES:
-        raise ConfigError(f"{name} ({len(text):,} bytes): a config.json has at most {LIMIT_BYTES:,}")
-    try:
-        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        value = json.loads(decoded, object_hook=_infinite)
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: is not UTF-8 text") from error
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{name}: holds half a character") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name}: is nested too deeply") from error
-    except ValueError as error:
-        raise ConfigError(f"{name}: is not JSON ({error})") from error
+        raise ConfigError(f"{what} ({len(text):,} bytes): must have at most {LIMIT_BYTES:,}")
+    value = inputs.parse(text, what, finite=False, pairs=_infinite)
     if not isinstance(value, dict):
-        raise ConfigError(f"{name}: must hold a JSON object, not a {type(value).__name__}")
+        raise ConfigError(f"{what}: must hold a JSON object, not a {type(value).__name__}")
     return value
 
 
@@ -150,13 +133,9 @@ def language(config: Mapping[str, Any]) -> Fields:
     return Fields(config)
 
 
-def _infinite(value: dict[str, Any]) -> Any:
+def _infinite(pairs: list[tuple[str, Any]]) -> Any:
     """transformers writes an infinite time step as {"__float__": "Infinity"}."""
+    value = dict(pairs)
     if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
         return float(value["__float__"])
     return value
-
-
-def short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -8,21 +8,25 @@ tensor, and the order of GPTQ's inputs (32 bits a row), are under 0.1 % and left
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from moe_core.errors import ConfigError
-from moe_core.formats import Format, stored
+from moe_core.formats import Format
+from moe_core.hf.block import (
+    HALF,
+    Block,
+    Unknown,
+    bits_of,
+    blocks,
+    brief,
+    flag,
+    grouped,
+    inside,
+    strings,
+    whole,
+)
 
-Block = Mapping[str, Any]
-HALF = 16  # bits of a scale, and of a zero point that is not packed
-_WORDS = {"int4": ("int", 4, 128, HALF), "mxfp4": ("fp", 4, 32, 8), "nvfp4": ("fp", 4, 16, 8)}
 
-
-class Unknown(ConfigError):
-    """A value of a quantisation block that this file does not know."""
-
-
-class Rule(NamedTuple):
+class ModuleRule(NamedTuple):
     """Modules by name, and their format; None is what the model was trained in."""
 
     modules: tuple[str, ...]
@@ -37,7 +41,7 @@ class Scheme(NamedTuple):
     """
 
     form: Format | None
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ModuleRule, ...] = ()
     left: tuple[str, ...] = ()
     whole: bool = False
     kv: Format | None = None
@@ -68,76 +72,10 @@ def method_of(block: Block) -> str:
     return "mlx" if "bits" in block and "group_size" in block and "desc_act" not in block else ""
 
 
-def brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-# -- values ----------------------------------------------------------------------------------------
-
-
-def _whole(block: Block, name: str, default: int | None = None) -> int:
-    value = block.get(name, default)
-    if isinstance(value, float) and value == int(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Unknown(f"{name} ({brief(value)}): must be a whole number")
-    return value
-
-
-def _bits(block: Block, name: str = "bits") -> int:
-    value = _whole(block, name)
-    if not 2 <= value <= 8:
-        raise Unknown(f"{name} ({value}): must be from 2 to 8")
-    return value
-
-
-def _flag(block: Block, name: str, default: bool) -> bool:
-    value = block.get(name, default)
-    if not isinstance(value, bool):
-        raise Unknown(f"{name} ({brief(value)}): must be true or false")
-    return value
-
-
-def _inside(block: Block, name: str) -> Block:
-    value = block.get(name)
-    if not isinstance(value, Mapping):
-        raise Unknown(f"{name} ({brief(value)}): must be an object")
-    return value
-
-
-def strings(value: object) -> tuple[str, ...]:
-    """The strings of a list; none where it is no list."""
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list | tuple) else ()
-
-
 def _left(block: Block) -> tuple[str, ...]:
     """Modules in 16 bits, under the names in use."""
     names = ("ignore", "modules_to_not_convert", "exclude_modules", "exclude", "skip_modules")
     return tuple(item for name in names for item in strings(block.get(name)))
-
-
-def grouped(bits: int, group: int, extra: float, base: str = "int") -> Format:
-    """`bits` a weight and `extra` more for each `group`, -1 is a row; the plain word where it is one."""
-    word = next((word for word, own in _WORDS.items() if own == (base, bits, group, extra)), None)
-    if word is not None:
-        return word
-    form = f"{base}{bits}-g{group}+{extra:g}" if group > 0 else f"{base}{bits}@{bits}"
-    form = f"{base}8" if group <= 0 and bits == 8 else form
-    try:
-        stored(form)
-    except ValueError as error:
-        raise Unknown(f"group_size ({group}) of {bits} bits: is not a known format") from error
-    return form
-
-
-def _blocks(size: object) -> Format:
-    """fp8 with one fp32 scale a block of rows x columns."""
-    if size in ([128, 128], (128, 128)):
-        return "fp8_block"
-    if isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size):
-        return grouped(8, size[1], round(32 / size[0], 4), "fp")
-    raise Unknown(f"weight_block_size ({brief(size)}): must be two whole numbers")
 
 
 def _cache(block: Block) -> Format | None:
@@ -169,50 +107,50 @@ def _sparse(block: Block) -> tuple[str, ...]:
 def _fp8(block: Block) -> Scheme:
     """DeepSeek, transformers: blocks, or a scale a tensor. ModelOpt gives DeepSeek-V4's experts another."""
     size = block.get("weight_block_size")
-    form = "fp8" if size is None else _blocks(size)
+    form = "fp8" if size is None else blocks(size)
     experts = block.get("moe_quant_algo")
     if experts is None:
         return Scheme(form, left=_left(block))
     left = strings(block.get("modules_to_not_convert"))
-    return Scheme(form, (Rule(("experts",), _algorithm(str(experts))),), left)
+    return Scheme(form, (ModuleRule(("experts",), _algorithm(str(experts))),), left)
 
 
 def _mxfp4(block: Block) -> Scheme:
     """gpt-oss: the experts alone."""
-    return Scheme(None, (Rule(("experts",), "mxfp4"),), _left(block))
+    return Scheme(None, (ModuleRule(("experts",), "mxfp4"),), _left(block))
 
 
 def _gptq(block: Block) -> Scheme:
     """A 16-bit scale and a packed zero point a group, symmetric or not (Frantar et al., arXiv 2210.17323)."""
-    bits, group = _bits(block), _whole(block, "group_size", 128)
+    bits, group = bits_of(block), whole(block, "group_size", 128)
     head = ("lm_head",) if block.get("lm_head") is True else ()
     rules = tuple(_dynamic(block, bits, group))
     form = grouped(bits, group, HALF + bits)
-    return Scheme(form, (*rules, *((Rule(head, form),) if head else ())), _left(block))
+    return Scheme(form, (*rules, *((ModuleRule(head, form),) if head else ())), _left(block))
 
 
-def _dynamic(block: Block, bits: int, group: int) -> Iterable[Rule]:
+def _dynamic(block: Block, bits: int, group: int) -> Iterable[ModuleRule]:
     """GPTQModel's overrides: `-:pattern` is left alone, `+:pattern` has bits and groups of its own."""
     said = block.get("dynamic")
     for pattern, own in said.items() if isinstance(said, Mapping) else ():
         name = f"re:{str(pattern).removeprefix('+:').removeprefix('-:')}"
         if str(pattern).startswith("-:"):
-            yield Rule((name,), None)
+            yield ModuleRule((name,), None)
         elif isinstance(own, Mapping):
-            many = _bits({"bits": bits, **own})
-            yield Rule((name,), grouped(many, _whole(own, "group_size", group), HALF + many))
+            many = bits_of({"bits": bits, **own})
+            yield ModuleRule((name,), grouped(many, whole(own, "group_size", group), HALF + many))
 
 
 def _awq(block: Block) -> Scheme:
     """A 16-bit scale a group, and a packed zero point where there is one (Lin et al., arXiv 2306.00978)."""
-    bits = _bits({"bits": block.get("w_bit"), **block})
-    group = _whole({"group_size": block.get("q_group_size", 128), **block}, "group_size")
-    return Scheme(grouped(bits, group, HALF + bits * _flag(block, "zero_point", True)), left=_left(block))
+    bits = bits_of({"bits": block.get("w_bit"), **block})
+    group = whole({"group_size": block.get("q_group_size", 128), **block}, "group_size")
+    return Scheme(grouped(bits, group, HALF + bits * flag(block, "zero_point", True)), left=_left(block))
 
 
 def _auto_round(block: Block) -> Scheme:
     """Packed as GPTQ or AWQ packs. `extra_config`: modules with bits of their own, 16 is left alone."""
-    bits, group = _bits(block), _whole(block, "group_size", 128)
+    bits, group = bits_of(block), whole(block, "group_size", 128)
     if str(block.get("data_type", "int")).startswith(("mx_fp", "nv_fp", "fp")):
         form = _algorithm({"mx_fp": "MXFP4", "nv_fp": "NVFP4"}.get(str(block["data_type"])[:5], "?"))
         return Scheme(form, left=_left(block))
@@ -221,10 +159,11 @@ def _auto_round(block: Block) -> Scheme:
     for name, own in said.items() if isinstance(said, Mapping) else ():
         many = own.get("bits", bits) if isinstance(own, Mapping) else bits
         if isinstance(many, int) and many >= HALF:
-            rules.append(Rule((str(name),), None))
+            rules.append(ModuleRule((str(name),), None))
         elif isinstance(own, Mapping):
-            many = _bits({"bits": bits, **own})
-            rules.append(Rule((str(name),), grouped(many, _whole(own, "group_size", group), HALF + many)))
+            many = bits_of({"bits": bits, **own})
+            form = grouped(many, whole(own, "group_size", group), HALF + many)
+            rules.append(ModuleRule((str(name),), form))
     return Scheme(grouped(bits, group, HALF + bits), tuple(rules), _left(block))
 
 
@@ -236,7 +175,7 @@ def _bitsandbytes(block: Block) -> Scheme:
         base = str(block.get("bnb_4bit_quant_type", "fp4")).lower()
         if base not in ("nf4", "fp4"):
             raise Unknown(f"bnb_4bit_quant_type ({brief(base)}): must be nf4 or fp4")
-        twice = _flag(block, "bnb_4bit_use_double_quant", False)
+        twice = flag(block, "bnb_4bit_use_double_quant", False)
         return Scheme(grouped(4, 64, 8 + 32 / 256 if twice else 32, base[:2]), left=left)
     if block.get("load_in_8bit") or block.get("_load_in_8bit"):
         return Scheme("int8", left=left)
@@ -251,12 +190,12 @@ def _hqq(block: Block) -> Scheme:
     def form(own: Block) -> Format:
         weights = own.get("weight_quant_params")
         weights = weights if isinstance(weights, Mapping) else own
-        bits = _bits({"bits": weights.get("nbits"), **weights})
-        return grouped(bits, _whole({"group_size": 64, **weights}, "group_size"), 2 * HALF)
+        bits = bits_of({"bits": weights.get("nbits"), **weights})
+        return grouped(bits, whole({"group_size": 64, **weights}, "group_size"), 2 * HALF)
 
     if "weight_quant_params" in inner or "nbits" in inner or "bits" in inner:
         return Scheme(form(inner), left=_left(block))
-    rules = [Rule((name,), form(own)) for name, own in inner.items() if isinstance(own, Mapping)]
+    rules = [ModuleRule((name,), form(own)) for name, own in inner.items() if isinstance(own, Mapping)]
     if not rules:
         raise Unknown("quant_config (None): says no bits")
     return Scheme(None, tuple(rules), _left(block))
@@ -270,18 +209,18 @@ def _exl(block: Block) -> Scheme:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 16:
             raise Unknown(f"{name} ({brief(value)}): must be a number from 1 to 16")
         found.append(f"int4@{value:.4g}" if value < 6 else f"int8@{value:.4g}")
-    return Scheme(found[0], (Rule(("lm_head",), found[1]),), _left(block))
+    return Scheme(found[0], (ModuleRule(("lm_head",), found[1]),), _left(block))
 
 
 _TORCHAO: dict[str, Callable[[Block], Format]] = {
-    "int4weightonly": lambda own: grouped(4, _whole(own, "group_size", 128), 2 * HALF),
+    "int4weightonly": lambda own: grouped(4, whole(own, "group_size", 128), 2 * HALF),
     "int8weightonly": lambda _: "int8",
     "int8dynamicactivationint8weight": lambda _: "int8",
-    "int8dynamicactivationint4weight": lambda own: grouped(4, _whole(own, "group_size", 32), 2 * HALF),
+    "int8dynamicactivationint4weight": lambda own: grouped(4, whole(own, "group_size", 32), 2 * HALF),
     "float8weightonly": lambda _: "fp8",
     "float8dynamicactivationfloat8weight": lambda _: "fp8",
     "float8staticactivationfloat8weight": lambda _: "fp8",
-    "float8dynamicactivationint4weight": lambda own: grouped(4, _whole(own, "group_size", 128), 2 * HALF),
+    "float8dynamicactivationint4weight": lambda own: grouped(4, whole(own, "group_size", 128), 2 * HALF),
     "nvfp4dynamicactivationnvfp4weight": lambda _: "nvfp4",
     "nvfp4weightonly": lambda _: "nvfp4",
     "mxdynamicactivationmxweight": lambda own: _algorithm("MXFP4" if "4" in str(own) else "MXFP8"),
@@ -310,16 +249,16 @@ def _torchao(block: Block) -> Scheme:
         for name, one in named.items()
     }
     rest = forms.pop("_default", None)
-    return Scheme(rest, tuple(Rule((name,), form) for name, form in forms.items()), left, whole)
+    return Scheme(rest, tuple(ModuleRule((name,), form) for name, form in forms.items()), left, whole)
 
 
 def _ao(word: str, own: Block) -> Format:
     name = word.removesuffix("Config").replace("_", "").lower()
     if name in ("intxweightonly", "uintxweightonly"):
-        bits = _bits({"bits": _digits(str(own.get("weight_dtype", own.get("dtype", ""))))})
+        bits = bits_of({"bits": _digits(str(own.get("weight_dtype", own.get("dtype", ""))))})
         inner = own.get("granularity")
         data = inner.get("_data") if isinstance(inner, Mapping) else None
-        return grouped(bits, _whole(data if isinstance(data, Mapping) else own, "group_size", 32), 2 * HALF)
+        return grouped(bits, whole(data if isinstance(data, Mapping) else own, "group_size", 32), 2 * HALF)
     if name not in _TORCHAO:
         raise Unknown(f"quant_type ({brief(word)}): is not a known type")
     return _TORCHAO[name](own)
@@ -346,7 +285,7 @@ def _compressed(block: Block) -> Scheme:
         if any(target in ("Linear", "re:.*") for target in targets):
             general = form
         else:
-            rules.append(Rule(targets, form))
+            rules.append(ModuleRule(targets, form))
     if general is None and not rules:
         raise Unknown("config_groups: no group has weights")
     return Scheme(general, tuple(rules), _left(block))
@@ -354,15 +293,15 @@ def _compressed(block: Block) -> Scheme:
 
 def _arguments(weights: Block, packed: str = "") -> Format:
     """`QuantizationArgs` of compressed-tensors: bits, type, strategy, groups."""
-    bits, kind = _whole(weights, "num_bits"), weights.get("type", "int")
+    bits, kind = whole(weights, "num_bits"), weights.get("type", "int")
     group, strategy = weights.get("group_size"), weights.get("strategy")
     strategy = strategy or ("group" if group else "tensor")
-    many = -1 if strategy in ("tensor", "channel") else _whole(weights, "group_size", 128)
+    many = -1 if strategy in ("tensor", "channel") else whole(weights, "group_size", 128)
     if strategy not in ("tensor", "channel", "group", "tensor_group", "block", "attn_head"):
         raise Unknown(f"strategy ({brief(strategy)}): is not a known one")
     if kind == "float" and bits == 8:
         if strategy == "block":
-            return _blocks(weights.get("block_structure", [128, 128]))
+            return blocks(weights.get("block_structure", [128, 128]))
         return "fp8" if many <= 0 else grouped(8, many, 8 if many == 32 else HALF, "fp")
     if kind == "float" and bits == 4:
         mx = "mx" in packed or many == 32
@@ -384,7 +323,7 @@ def _modelopt(block: Block) -> Scheme:
         for name, own in named.items():
             said = own.get("quant_algo") if isinstance(own, Mapping) else own
             rules.setdefault(_algorithm(str(said), own if isinstance(own, Mapping) else {}), []).append(name)
-        found = tuple(Rule(tuple(names), form) for form, names in rules.items())
+        found = tuple(ModuleRule(tuple(names), form) for form, names in rules.items())
         return Scheme(None, found, left, kv=_cache(inner))
     if isinstance(inner.get("config_groups"), Mapping):
         found_groups = _compressed(inner)
@@ -429,11 +368,11 @@ def _quark(block: Block) -> Scheme:
 
     named = block.get("layer_quant_config")
     rules = [
-        Rule((name,), form(own) if own.get("weight") else None)
+        ModuleRule((name,), form(own) if own.get("weight") else None)
         for name, own in (named.items() if isinstance(named, Mapping) else ())
         if isinstance(own, Mapping)
     ]
-    return Scheme(form(_inside(block, "global_quant_config")), tuple(rules), _left(block))
+    return Scheme(form(inside(block, "global_quant_config")), tuple(rules), _left(block))
 
 
 def _mlx(block: Block) -> Scheme:
@@ -445,10 +384,10 @@ def _mlx(block: Block) -> Scheme:
             return _algorithm(mode)
         if mode != "affine":
             raise Unknown(f"mode ({brief(mode)}): is not a known one of MLX")
-        return grouped(_bits(own), _whole(own, "group_size", 64), 2 * HALF)
+        return grouped(bits_of(own), whole(own, "group_size", 64), 2 * HALF)
 
     rules = [
-        Rule((name,), form({**block, **own}) if isinstance(own, Mapping) else None)
+        ModuleRule((name,), form({**block, **own}) if isinstance(own, Mapping) else None)
         for name, own in block.items()
         if isinstance(own, Mapping) or own is False
     ]
@@ -457,8 +396,8 @@ def _mlx(block: Block) -> Scheme:
 
 def _aqlm(block: Block) -> Scheme:
     """Additive codebooks: `num_codebooks` codes for each group of weights (arXiv 2401.06118)."""
-    bits = _whole(block, "nbits_per_codebook") * _whole(block, "num_codebooks")
-    group = _whole(block, "in_group_size") * _whole(block, "out_group_size", 1)
+    bits = whole(block, "nbits_per_codebook") * whole(block, "num_codebooks")
+    group = whole(block, "in_group_size") * whole(block, "out_group_size", 1)
     if not 0 < bits <= 8 * group:
         raise Unknown(f"nbits_per_codebook ({bits} bits for {group} weights): is not possible")
     return Scheme(f"int4@{bits / group:.4g}", left=strings(block.get("linear_weights_not_to_quantize")))
@@ -472,12 +411,8 @@ def _quanto(block: Block) -> Scheme:
     return Scheme(known[str(said)], left=("lm_head", *_left(block)))
 
 
-def _eetq(block: Block) -> Scheme:
-    return Scheme("int8", left=("lm_head", *_left(block)))
-
-
-def _fbgemm(block: Block) -> Scheme:
-    return Scheme("fp8", left=("lm_head", *_left(block)))
+def _all_but_the_head(block: Block, form: Format) -> Scheme:
+    return Scheme(form, left=("lm_head", *_left(block)))
 
 
 def _fp_quant(block: Block) -> Scheme:
@@ -485,7 +420,7 @@ def _fp_quant(block: Block) -> Scheme:
 
 
 def _higgs(block: Block) -> Scheme:
-    return Scheme(grouped(_bits(block), _whole(block, "group_size", 256), HALF), left=("lm_head",))
+    return Scheme(grouped(bits_of(block), whole(block, "group_size", 256), HALF), left=("lm_head",))
 
 
 def _bitnet(block: Block) -> Scheme:
@@ -494,10 +429,21 @@ def _bitnet(block: Block) -> Scheme:
 
 
 SCHEMES: dict[str, Callable[[Block], Scheme]] = {
-    **{"fp8": _fp8, "finegrained-fp8": _fp8, "fbgemm-fp8": _fbgemm, "mxfp4": _mxfp4},
+    **{
+        "fp8": _fp8,
+        "finegrained-fp8": _fp8,
+        "fbgemm-fp8": lambda block: _all_but_the_head(block, "fp8"),
+        "mxfp4": _mxfp4,
+    },
     **{"gptq": _gptq, "gptq-marlin": _gptq, "awq": _awq, "awq-marlin": _awq, "auto-round": _auto_round},
     **{"intel/auto-round": _auto_round, "bitsandbytes": _bitsandbytes, "hqq": _hqq, "exl2": _exl},
     **{"exl3": _exl, "torchao": _torchao, "compressed-tensors": _compressed, "modelopt": _modelopt},
     **{"modelopt-fp4": _modelopt, "modelopt-mixed": _modelopt, "quark": _quark, "mlx": _mlx, "aqlm": _aqlm},
-    **{"quanto": _quanto, "eetq": _eetq, "fp-quant": _fp_quant, "higgs": _higgs, "bitnet": _bitnet},
+    **{
+        "quanto": _quanto,
+        "eetq": lambda block: _all_but_the_head(block, "int8"),
+        "fp-quant": _fp_quant,
+        "higgs": _higgs,
+        "bitnet": _bitnet,
+    },
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from moe_core import registry
+from moe_core import inputs, registry
 from moe_core.errors import ConfigError
 from moe_core.hf import checkpoint, config, gguf, gguf_families, reader
 from moe_core.hf.modules import matrices, of_shapes
@@ -60,7 +60,7 @@ def registered(name: str, method: Method = "auto") -> Sized:
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
     """The model that the file at `path` describes: a config.json, a folder with one in it, a .gguf file."""
-    if path.is_dir():
+    if inputs.is_folder(path):
         path = gguf.alone(path) or path / "config.json"
     if gguf.is_one(path):
         return from_gguf(path)
@@ -168,8 +168,9 @@ def packed(sized: Sized) -> dict[str, Any]:
 
 def unpacked(name: str, values: Mapping[str, Any]) -> Sized:
     """What `packed` said. Raises ConfigError or KeyError where somebody else wrote it."""
+    parts = {part: values["breakdown"][part] for part in Breakdown._fields}
     counted = ParameterCount(
-        values["total"], Active(**values["active"]), Breakdown(**values["breakdown"]), values["method"]
+        values["total"], Active(**values["active"]), Breakdown(**parts), values["method"]
     )
     arch, said = values["architecture"], values["held"]
     held = said and Model(

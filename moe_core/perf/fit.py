@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
 from moe_core.perf.comm import NODE
-from moe_core.perf.memory import Footprint, Model, Workload, footprint, working
+from moe_core.perf.memory import Footprint, Model, Workload, footprint, weights, working
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.units import quantity
 
-HEADROOM = 0.1
+HEADROOM = 0.05  # engines take 0.90 to 0.95 of what the driver reports; all of them can be told 0.95
 WIDEST = 256  # devices of one group
 _MOST = 10_000_000  # tokens or sequences: beyond any served context
 
@@ -55,7 +56,7 @@ def usable(capacity: int, headroom: float = HEADROOM) -> int:
 
 def fit(setting: Setting, workload: Workload, capacity: int, parallel: Parallel = Parallel()) -> Fit:
     """The fullest of `parallel.devices` devices. Raises InfeasibleError if it cannot be split so."""
-    held = shard(setting.model, parallel)
+    held = shard(setting.model, parallel, setting.precision)
     need = footprint(held, share(workload, parallel), setting.precision, setting.kv)
     return Fit(parallel, need, usable(capacity, setting.headroom))
 
@@ -68,23 +69,30 @@ def require(setting: Setting, workload: Workload, capacity: int, parallel: Paral
     return found
 
 
-def devices(setting: Setting, workload: Workload, capacity: int, most: int = WIDEST) -> Fit:
-    """The smallest power of two of devices it fits on: tensor parallel, then expert parallel beyond that.
+def devices(
+    setting: Setting, workload: Workload, capacity: int, most: int = WIDEST, staged: bool = True
+) -> Fit:
+    """The fewest devices it fits on, any whole number: split over tensors, experts or, if `staged`, stages.
 
     Raises InfeasibleError when `most` are not enough.
     """
-    return first(setting, needs(setting, workload, most), capacity)
+    least = weights(setting.model.parameters.breakdown, setting.precision)
+    fewest = max(sum(least.values()) // max(usable(capacity, setting.headroom), 1), 1)
+    found = needs(setting, workload, most, min(fewest, most))
+    return first(setting, (one for one in found if staged or one[0].pipeline == 1), capacity)
 
 
-def needs(setting: Setting, workload: Workload, most: int = WIDEST) -> Iterator[tuple[Parallel, Footprint]]:
-    """What the fullest device holds in every layout of up to `most` devices, fewest devices first.
+def needs(
+    setting: Setting, workload: Workload, most: int = WIDEST, fewest: int = 1
+) -> Iterator[tuple[Parallel, Footprint]]:
+    """What the fullest device holds in every layout of `fewest` to `most` devices, fewest devices first.
 
-    It does not depend on the device: a list of it serves any number of capacities.
+    It does not depend on the device: what one capacity has used serves all of them.
     """
-    for number in (2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most):
+    for number in range(fewest, most + 1):
         for parallel in ways(number, setting.model.routing is not None):
             with suppress(InfeasibleError):  # heads or experts do not divide so
-                held = shard(setting.model, parallel)
+                held = shard(setting.model, parallel, setting.precision)
                 yield parallel, footprint(held, share(workload, parallel), setting.precision, setting.kv)
 
 
@@ -119,7 +127,10 @@ def _largest(setting: Setting, workload: Workload, capacity: int, parallel: Para
     least = fit(setting, workload.model_copy(update={field: 1}), capacity, parallel)
     if not least.fits:
         raise InfeasibleError(_sentence(least, capacity))
-    held, spare = shard(setting.model, parallel), least.usable - least.footprint.weights_total
+    held, spare = (
+        shard(setting.model, parallel, setting.precision),
+        least.usable - least.footprint.weights_total,
+    )
 
     def cost(value: int) -> int:
         asked = share(workload.model_copy(update={field: value}), parallel)
@@ -150,12 +161,24 @@ def last(cost: Callable[[int], int], room: int, most: int) -> int:
     return low
 
 
+@lru_cache(maxsize=1024)
 def ways(number: int, sparse: bool) -> tuple[Parallel, ...]:
-    """Ways to use `number` devices as one group, in the order they are tried."""
+    """Ways to use `number` devices as one group, in the order they are tried: few stages before many."""
+    found = dict.fromkeys(split(number, sparse))
+    for stages in (n for n in range(2, number + 1) if number % n == 0):
+        found |= dict.fromkeys(
+            one.model_copy(update={"pipeline": stages}) for one in split(number // stages, sparse)
+        )
+    return tuple(found)
+
+
+def split(number: int, sparse: bool) -> tuple[Parallel, ...]:
+    """Ways to split layers over `number` devices, all of them in every layer."""
     tensor = Parallel(tensor=number)
     if not sparse or number == 1:
         return (tensor,)
-    both = Parallel(tensor=min(number, NODE), expert=number)
+    inside = max(n for n in range(1, NODE + 1) if number % n == 0)
+    both = Parallel(tensor=inside, expert=number)
     return tuple(dict.fromkeys((tensor, both, Parallel(expert=number))))
 
 

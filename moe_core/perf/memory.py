@@ -21,14 +21,14 @@ from typing import NamedTuple
 from moe_core.perf.cache import Cache, cache
 from moe_core.perf.params import Breakdown, ParameterCount, count
 from moe_core.perf.precision import Format, Precision, size
-from moe_core.specs import GQA, Architecture, Size, Spec
+from moe_core.specs import GQA, Architecture, Size, Spec, Tokens
 
 
 class Workload(Spec):
     """`batch` sequences of `context` tokens each (prompt and answer); prefill runs `chunk` tokens at once."""
 
     batch: Size = 1
-    context: Size = 4096
+    context: Tokens = 4096
     chunk: Size = 8192
 
     @property

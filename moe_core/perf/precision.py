@@ -89,8 +89,11 @@ def asked(word: str, field: str = "precision") -> Precision | None:
     try:
         stored(word)
     except ValueError as error:
-        mixes = ", ".join(MIXES)
-        raise ConfigError(f"{field} ({word[:40]}): {error}; or {STORED}, or a mix: {mixes}") from error
+        forms, mixes = ", ".join(BITS), ", ".join(list(MIXES)[4:])
+        rule = (
+            f"must be {STORED}, a format ({forms}, a type of GGUF, or as in int4-g64+32) or a mix ({mixes})"
+        )
+        raise ConfigError(f"{field} ({word[:40]}): {rule}") from error
     return Precision(default=word)
 
 

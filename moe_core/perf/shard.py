@@ -1,7 +1,7 @@
 """One model over several devices: what the fullest device holds.
 
 `tensor` splits attention, feed-forward, embedding and head; `expert` gives each device whole experts.
-Devices = the larger of the two, which must be a multiple of the smaller. With expert > tensor the
+Devices of a stage = the larger of the two, which must be a multiple of the smaller. With expert > tensor the
 attention is replicated over expert / tensor groups, each serving its share of the batch (DeepSeek-V3,
 arXiv 2412.19437, section 3.4); with tensor > expert each expert is sliced tensor / expert ways.
 
@@ -17,28 +17,42 @@ from moe_core.errors import InfeasibleError
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
 from moe_core.perf.params import Breakdown, count
-from moe_core.specs import GQA, Size, Spec
+from moe_core.perf.precision import group, kind
+from moe_core.specs import GQA, Architecture, Devices, Precision, Spec
 
 
 class Parallel(Spec):
-    """How many ways tensors and experts are split."""
+    """How many ways tensors and experts are split, and how many stages the layers are dealt to."""
 
-    tensor: Size = 1
-    expert: Size = 1
+    tensor: Devices = 1
+    expert: Devices = 1
+    pipeline: Devices = 1
 
     @property
     def devices(self) -> int:
+        return self.stage * self.pipeline
+
+    @property
+    def stage(self) -> int:
+        """Devices of one pipeline stage."""
         return max(self.tensor, self.expert)
 
     @property
     def groups(self) -> int:
         """Groups of devices that serve different sequences."""
-        return self.devices // self.tensor
+        return self.stage // self.tensor
 
 
-def shard(subject: Model, parallel: Parallel) -> Model:
-    """What the fullest device holds. Raises InfeasibleError where `subject` cannot be split so."""
+def shard(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> Model:
+    """What the fullest device holds. Raises InfeasibleError where `subject` cannot be split so.
+
+    `precision`: of the weights; engines refuse to cut through a group that shares a scale.
+    """
     _check(subject, parallel)
+    if subject.architecture is not None:
+        _check_groups(subject.architecture, parallel, precision)
+    if parallel.pipeline > 1:
+        return shard(_stage(subject, parallel.pipeline), parallel.model_copy(update={"pipeline": 1}))
     whole, ways = subject.parameters, parallel.tensor
     parts = whole.breakdown
     held = Breakdown(
@@ -60,6 +74,23 @@ def shard(subject: Model, parallel: Parallel) -> Model:
     )
 
 
+def _stage(subject: Model, stages: int) -> Model:
+    """The fullest stage: the most layers, and the larger of embedding and head, which lie at the ends."""
+    part = ceil(subject.layers / stages) / subject.layers
+    whole = subject.parameters.breakdown
+    layers = {name: ceil(size * part) for name, size in whole._asdict().items()}
+    ends = {"embedding": whole.embedding, "head": 0} if whole.embedding >= whole.head else {"embedding": 0}
+    held = Breakdown(**{**layers, "head": whole.head, "tower": whole.tower, **ends})
+    kept = {name: getattr(subject.cache, name) * part for name in _GROWING}
+    return subject._replace(
+        parameters=subject.parameters._replace(total=held.total, breakdown=held),
+        cache=subject.cache.model_copy(update=kept),
+    )
+
+
+_GROWING = ("per_token", "windowed", "index", "state", "convolution")
+
+
 def share(workload: Workload, parallel: Parallel) -> Workload:
     """The sequences that the busiest device serves."""
     return workload.model_copy(update={"batch": ceil(workload.batch / parallel.groups)})
@@ -71,14 +102,54 @@ def _check(subject: Model, parallel: Parallel) -> None:
         raise InfeasibleError(
             f"tensor ({parallel.tensor}) and expert ({parallel.expert}) must divide each other"
         )
+    if parallel.pipeline > subject.layers:
+        raise InfeasibleError(f"{subject.layers} layers cannot be dealt to {parallel.pipeline} stages")
     arch = subject.architecture
     if arch is None:
         return
     if arch.attention.heads % parallel.tensor:
         raise InfeasibleError(f"{arch.attention.heads} heads cannot be split {parallel.tensor} ways")
+    spec = arch.attention
+    if isinstance(spec, GQA) and spec.kv_heads % parallel.tensor and parallel.tensor % spec.kv_heads:
+        raise InfeasibleError(
+            f"{spec.kv_heads} KV heads cannot be split or copied evenly over {parallel.tensor} tensor ranks"
+        )
     experts = arch.experts.count if arch.experts else 1
     if parallel.expert > experts:
         raise InfeasibleError(f"{experts} experts cannot be split over {parallel.expert} devices")
+
+
+def _check_groups(arch: Architecture, parallel: Parallel, precision: Precision) -> None:
+    """Widths that are cut must hold whole groups of weights that share a scale.
+
+    vLLM refuses a width a rank that its fp8 block does not divide (`create_weights` of its fp8 method: "not
+    divisible by weight quantization block_n"), and groups of 4-bit weights alike (its Marlin kernels). Blocks
+    of mxfp4 are padded by the engines, so those may be cut.
+    """
+    bank, slices = arch.experts, parallel.stage // parallel.expert
+    widths = {"ffn": (arch.ffn_width, parallel.tensor)}
+    if bank is not None:
+        widths |= {"experts": (bank.width, slices), "shared": (bank.shared_total_width, parallel.tensor)}
+    for name, (width, ways) in widths.items():
+        form = precision.of(name)
+        many = None if kind(form) == "mxfp4" else group(form)
+        if not width or ways == 1 or not many or (width % ways == 0 and width // ways % many == 0):
+            continue
+        leaves = f"{_NAMES[name]} width {width:,} over {ways} tensor ranks leaves {width / ways:,g}"
+        rule = f"not a multiple of the {form} group ({many})"
+        raise InfeasibleError(f"{leaves}, {rule}; {_instead(name, width, ways, many, parallel)}")
+
+
+_NAMES = {"ffn": "feed-forward", "experts": "expert", "shared": "shared expert"}
+
+
+def _instead(name: str, width: int, ways: int, many: int, parallel: Parallel) -> str:
+    """An alternative that works."""
+    fewer = next((n for n in range(ways - 1, 0, -1) if ways % n == 0 and width % (n * many) == 0), 1)
+    found = f"tensor {fewer} works" if fewer > 1 else "one tensor rank works"
+    if name != "experts":
+        return found
+    return f"{found}, or expert {parallel.stage}, which gives each device whole experts"
 
 
 def _attention(subject: Model, ways: int) -> int:
@@ -90,15 +161,17 @@ def _attention(subject: Model, ways: int) -> int:
     own = {"heads": spec.heads // ways}
     if isinstance(spec, GQA):
         own["kv_heads"] = ceil(spec.kv_heads / ways)
-    return count(arch.model_copy(update={"attention": spec.model_copy(update=own)})).breakdown.attention
+    all_layers = count(arch).breakdown.attention
+    split = count(arch.model_copy(update={"attention": spec.model_copy(update=own)})).breakdown.attention
+    return ceil(split * whole / all_layers)  # of a stage: its part of the layers
 
 
 def _experts(subject: Model, parallel: Parallel) -> int:
     whole, arch = subject.parameters.breakdown.experts, subject.architecture
     if arch is None or arch.experts is None:
-        return ceil(whole / parallel.devices)
+        return ceil(whole / parallel.stage)
     held = ceil(arch.experts.count / parallel.expert)
-    slices = parallel.devices // parallel.expert
+    slices = parallel.stage // parallel.expert
     return ceil(whole * held / arch.experts.count / slices)
 
 

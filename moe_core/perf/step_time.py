@@ -16,14 +16,16 @@ to tiles is the kernel's affair.
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from moe_core.perf import gemm
 from moe_core.perf.attention_time import Heads
 from moe_core.perf.params import index_layers
 from moe_core.perf.precision import Format, Precision, kind, width
 from moe_core.perf.shard import Parallel
-from moe_core.specs import GQA, MLA, Architecture, DeltaNet, Experts, Indexer, Size, Spec
+from moe_core.specs import GQA, MLA, MOST_TOKENS, Architecture, DeltaNet, Experts, Indexer, Size, Spec, Tokens
 
 SPARSE = 2048  # tokens an indexer lets through
 
@@ -35,8 +37,8 @@ class Step(Spec):
     """
 
     batch: Size = 1
-    new: Size = 1
-    past: int = 0
+    new: Tokens = 1
+    past: Annotated[int, Field(ge=0, le=4 * MOST_TOKENS)] = 0  # drawn between powers of two
 
     @property
     def tokens(self) -> int:

@@ -115,10 +115,8 @@ def bound(case: Resolved) -> Cell:
 def used(case: Resolved) -> Cell:
     """The layout that the times are of; where there are none, the one that holds it."""
     try:
-        if case.timed:
-            said = answer.required(answer.served(case)).layout.words
-        else:
-            said = answer.memory_of(case).layout
+        one = answer.required(answer.served(case)) if case.timed else None
+        said = answer.memory_of(case).layout if one is None else one.words
     except InfeasibleError as error:
         return Cell(f"none: {error}")
     return Cell(said, said, "modelled")

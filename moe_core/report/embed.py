@@ -10,18 +10,17 @@ from __future__ import annotations
 import html
 import io
 import json
-import re
-import zipfile
+import logging
 import zlib
 from pathlib import Path
-from typing import Any
 
+from moe_core import inputs
 from moe_core.errors import ConfigError
 from moe_core.report.manifest import NAME, Manifest
 
 MEMBER = "manifest.json"
 PART = "customXml/item1.xml"
-_MOST = 64_000_000  # bytes of a file, or of the member of a zip, that are read
+_MOST, _INSIDE = 64_000_000, 8_000_000  # bytes of a file, of the manifest in one
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -72,30 +71,24 @@ def xml(manifest: Manifest) -> bytes:
 
 def read(path: Path) -> Manifest:
     """The manifest of an export, or a manifest itself. Raises ConfigError, one sentence."""
-    try:
-        if path.stat().st_size > _MOST:
-            raise ConfigError(f"manifest ({path}): must be at most {_MOST:,} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"manifest ({path}): cannot be read ({error.strerror})") from error
-    text = extract(data)
+    what = inputs.named("manifest", path)
+    text = extract(inputs.read(path, what, _MOST))
     if text is None:
         raise ConfigError(
-            f"manifest ({path}): must be a manifest or a file exported by MoEScope that carries one; "
+            f"{what}: must be a manifest or a file exported by MoEScope that carries one; "
             "the manifest of a CSV is the file beside it"
         )
+    inputs.parse(text, what)  # depth and numbers; then what each field must be
     return Manifest.parse_json(text)
 
 
 def extract(data: bytes) -> str | bytes | None:
-    """The manifest's JSON out of any container; None where there is none."""
-    for magic, take in _CONTAINERS:
-        if data.startswith(magic):
-            try:
-                return take(data)
-            except (ValueError, KeyError, OSError, zlib.error, zipfile.BadZipFile) as error:
-                raise ConfigError(f"manifest: the file is damaged ({error})") from error
-    return None
+    """The manifest's JSON out of any container; None where there is none. Raises ConfigError."""
+    take = next((take for magic, take in _CONTAINERS if data.startswith(magic)), None)
+    try:
+        return take(data) if take else None
+    except (ValueError, zlib.error, OSError) as error:
+        raise ConfigError(f"manifest: the file is damaged ({error})") from error
 
 
 def _itxt(key: str, text: str) -> bytes:
@@ -111,58 +104,61 @@ def _from_png(data: bytes) -> str | None:
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         body = data[at + 8 : at + 8 + size]
         if kind == b"iTXt" and body.startswith(start):
-            return zlib.decompressobj().decompress(body[len(start) :], _MOST).decode()
+            return zlib.decompressobj().decompress(body[len(start) :], _INSIDE).decode()
         at += size + 12
     return None
 
 
 def _from_pdf(data: bytes) -> bytes | None:
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it tells every damage, line after line
     try:
         found = PdfReader(io.BytesIO(data)).attachments.get(f"{NAME}.json")
-    except PyPdfError as error:
-        raise ValueError(str(error)) from error
+    except Exception as error:  # a damaged file makes it raise whatever Python has
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     return found[0] if found else None
 
 
 def _from_zip(data: bytes) -> str | bytes | None:
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        for name in (PART, MEMBER):
-            if name in file.namelist():
-                if file.getinfo(name).file_size > _MOST:
-                    raise ValueError(f"{name} is too large")
-                text = file.read(name)
-                return _inner(text.decode(), "manifest") if name == PART else text
-    return None
+    found = inputs.member(data, (PART, MEMBER), "manifest", _INSIDE)
+    if found is None or found[0] == MEMBER:
+        return found and found[1]
+    return _inner(found[1].decode(), "manifest")
 
 
 def _from_parquet(data: bytes) -> bytes | None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found: bytes | None = (pq.read_schema(io.BytesIO(data)).metadata or {}).get(NAME.encode())
+    try:
+        found: bytes | None = (pq.read_schema(io.BytesIO(data)).metadata or {}).get(NAME.encode())
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
     return found
 
 
 def _from_json(data: bytes) -> str | bytes | None:
-    values: Any = json.loads(data)
-    inside = values.get("usermeta", {}).get(NAME) if "usermeta" in values else None
-    return json.dumps(inside) if inside is not None else data
+    values = inputs.parse(data, "manifest")
+    if "usermeta" not in values:
+        return data
+    kept = values["usermeta"]
+    return json.dumps(kept[NAME]) if isinstance(kept, dict) and NAME in kept else None
 
 
 def _from_markup(data: bytes) -> str | None:
     text = data.decode("utf-8", "replace")
-    return _inner(text, "metadata") or _inner(text, "script")
+    return _inner(text, "metadata", NAME) or _inner(text, "script", NAME)
 
 
-def _inner(text: str, tag: str) -> str | None:
-    """What the first element with our name holds. In a script nothing is escaped, in XML all is."""
-    mark = "" if tag == "manifest" else rf'[^>]*id="{NAME}"'
-    found = re.search(rf"<{tag}{mark}[^>]*>(.*?)</{tag}>", text, re.S)
-    if found is None:
-        return None
-    return found[1] if tag == "script" else html.unescape(found[1])
+def _inner(text: str, tag: str, mark: str = "") -> str | None:
+    """What the first such element holds. In a script nothing is escaped, in XML all is."""
+    head = 0
+    while (start := text.find(f"<{tag}", head)) >= 0 and (head := text.find(">", start)) >= 0:
+        if mark in text[start:head]:
+            inside, closed, _ = text[head + 1 :].partition(f"</{tag}>")
+            return None if not closed else inside if tag == "script" else html.unescape(inside)
+    return None
 
 
 _CONTAINERS = (

@@ -7,7 +7,7 @@ from moe_core.report.manifest import Origin
 MODELLED = Origin(
     kind="modelled",
     detail="parameters counted from the architecture, memory in closed form (moe_core/perf), "
-    "a tenth of each device left to framework and fragmentation",
+    "a twentieth of each device left to framework and fragmentation",
 )
 PREDICTED = Origin(
     kind="modelled",

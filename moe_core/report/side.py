@@ -14,9 +14,9 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
-from moe_core import hardware, registry
+from moe_core import hardware, inputs, registry
 from moe_core.errors import ConfigError
 from moe_core.perf.edit import mixture
 from moe_core.perf.precision import MIXES, STORED, Precision, asked, asked_cache, words
@@ -41,7 +41,7 @@ from moe_core.scenario.spec import (
     nearest_run,
     targets,
 )
-from moe_core.specs import Architecture
+from moe_core.specs import LEAST, Architecture
 
 LETTERS = "ABCD"[:MOST]
 NONE = "none"  # a target that is not there, where the preset has one
@@ -62,7 +62,7 @@ SPOKEN = ("architecture", "hardware", "batch", "prompt", "answer")  # what a lin
 _MORE = {"kv": STORED, "tensor": "1", "expert": "1", "capacity": "", "own": "", "name": ""}
 _EVERY = (*NAMED, *_MORE)
 _LINK = re.compile(r"(?<!\S)(?:https?://[^\s?]+|/[a-z]*)?\?[a-z_]+=\S+")
-_MOST_LINK, _MOST_JSON = 60_000, 200_000  # characters of a link, bytes of an architecture
+_MOST_JSON = 200_000  # bytes of an architecture
 
 
 class Side(NamedTuple):
@@ -150,10 +150,7 @@ def read(text: str, capacity: int | None = None) -> list[Side]:
 
     `capacity`: bytes of the machine that a link calls `this machine`. Raises ConfigError.
     """
-    if len(text) > _MOST_LINK:
-        raise ConfigError(f"link ({len(text):,} characters): must have at most {_MOST_LINK:,}")
-    query = urlsplit(text.strip()).query if "?" in text else text.strip()
-    found = dict(parse_qsl(query, keep_blank_values=True))
+    found = inputs.query(text)
     several = {letter: found[letter] for letter in LETTERS.lower() if found.get(letter)}
     if several:
         return [of(_fields(letter, one), capacity) for letter, one in several.items()]
@@ -418,7 +415,7 @@ def _number(name: str, value: str) -> float:
         found = float(value)
     except ValueError:
         found = -1.0
-    if not 0 < found <= 1e6:
+    if not LEAST <= found <= 1e6:
         raise ConfigError(f"{name} ({line(value, 40)}): must be a number above zero, at most 1,000,000")
     return found
 

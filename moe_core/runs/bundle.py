@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,12 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moe_core import inputs
 from moe_core.errors import ConfigError, StoreError
 from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, BundleManifest, FileEntry, checksum
 from moe_core.units import quantity
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AGAIN = "delete the run and run it again"
+_MANIFEST_BYTES, _TABLE_BYTES = 64_000_000, 2**32
 
 
 class CorruptError(StoreError):
@@ -246,7 +246,7 @@ def _locked(directory: Path) -> bool:
 def read(path: Path) -> Bundle:
     """Manifest of the bundle at `path`. Raises CorruptError, or StoreError for a foreign schema."""
     file = path / MANIFEST
-    data = _read_bytes(file)
+    data = _read_bytes(file, _MANIFEST_BYTES)
     _look(file, data)
     try:
         manifest = BundleManifest.parse_json(data)
@@ -261,10 +261,10 @@ def read(path: Path) -> Bundle:
 def _look(file: Path, data: bytes) -> None:
     """Is this JSON that says each thing once, of our schema, and unchanged since it was written?"""
     try:
-        values = json.loads(data, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+        values = inputs.parse(data, MANIFEST, pairs=_once)
         found = values.get("schema") if isinstance(values, dict) else None
         same = isinstance(values, dict) and values.get("checksum") in (None, checksum(values))
-    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
+    except ConfigError as error:
         raise CorruptError(f"{file} is corrupt (not JSON): {_AGAIN}") from error
     if type(found) is not int or found != SCHEMA:  # True is 1 as well
         raise StoreError(
@@ -280,14 +280,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         raise ValueError("a key is there twice")
     return values
-
-
-def _finite(text: str) -> float:
-    """Also for NaN and Infinity, which are no JSON."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is no finite number")
-    return value
 
 
 def verify(path: Path) -> Bundle:
@@ -306,12 +298,12 @@ def published(runs_dir: Path) -> list[Path]:
 
 
 def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
-    data = _read_bytes(path)
+    data = _read_bytes(path, _TABLE_BYTES)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CorruptError(f"{path} is corrupt (its checksum differs): {_AGAIN}")
     try:
         table = _with_younger(pq.read_table(pa.BufferReader(data)), TABLES[name]).cast(TABLES[name])
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:  # OSError: its pages are damaged
         raise CorruptError(f"{path} is not the table this version reads ({error}): {_AGAIN}") from error
     if table.num_rows != entry.rows:
         raise CorruptError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: {_AGAIN}")
@@ -326,11 +318,11 @@ def _with_younger(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names) if set(table.column_names) == set(schema.names) else table
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, most: int) -> bytes:
     try:
-        if not path.is_file() and os.path.lexists(path):  # a pipe would never end
-            raise CorruptError(f"{path} is not a file: {_AGAIN}")
-        return path.read_bytes()
+        return inputs.content(path, most)
+    except inputs.NotAFile as error:
+        raise CorruptError(f"{path} is not a file: {_AGAIN}") from error
     except FileNotFoundError as error:
         raise CorruptError(f"{path} is missing: {_AGAIN}") from error
     except OSError as error:

@@ -12,12 +12,13 @@ it best. Words have one meaning each:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from math import ceil, floor
 from typing import NamedTuple
 
 from moe_core.decide.case import Recorded
-from moe_core.decide.layout import Layout
+from moe_core.decide.layout import Layout, words
 from moe_core.decide.limits import Miss, misses
 from moe_core.decide.pair import candidate
 from moe_core.decide.serving import Serving
@@ -134,7 +135,7 @@ def roomiest(one: Serving) -> Layout:
 def held(one: Serving) -> Footprint:
     """What the fullest device holds in the roomiest layout; between whole batches a straight line."""
     layout = roomiest(one)
-    many = layout.each(one.batch)
+    many = layout.beside(one.batch)
     whole = floor(many)
 
     def at_batch(batch: int) -> Footprint:
@@ -157,7 +158,8 @@ def _between(low: Footprint, high: Footprint, share_of_high: float) -> Footprint
 class Memory(NamedTuple):
     """What a resolved scenario holds on the fullest of so many devices, in bytes.
 
-    parallel, replicas: the layout, and groups of it; each: sequences of one group. usable: of one device.
+    parallel, replicas: the layout, and groups of it; what is left of the devices is idle. each: sequences of
+    one group. usable: of one device.
     context: the longest, of memory and model; batch: the largest. Both on so many devices, 0 where it does
     not fit there. sequences: at once now, asked for or in flight under the traffic.
     """
@@ -165,7 +167,7 @@ class Memory(NamedTuple):
     devices: int
     parallel: Parallel
     each: int
-    replicas: float
+    replicas: int
     footprint: Footprint
     usable: int
     context: int
@@ -174,9 +176,16 @@ class Memory(NamedTuple):
 
     @property
     def layout(self) -> str:
-        """`one device`, `2 × (tensor 8)`."""
+        """`one device`, `2 × (tensor 8)`, `tensor 8, 1 idle`."""
         said = words(self.parallel)
-        return said if self.replicas == 1 else f"{self.replicas:g} × ({said})"
+        said = said if self.replicas == 1 else f"{self.replicas} × ({said})"
+        idle = self.devices - self.working
+        return f"{said}, {idle} idle" if idle else said
+
+    @property
+    def working(self) -> int:
+        """Devices of the layout."""
+        return self.parallel.devices * self.replicas
 
     @property
     def fits(self) -> bool:
@@ -184,8 +193,8 @@ class Memory(NamedTuple):
 
     @property
     def all(self) -> int:
-        """Bytes of all devices, taken as full as the fullest."""
-        return self.footprint.total * self.devices
+        """Bytes of all devices that work, taken as full as the fullest."""
+        return self.footprint.total * self.working
 
 
 @lru_cache(maxsize=1_024)
@@ -194,12 +203,11 @@ def memory_of(case: Resolved) -> Memory:
     if case.timed:
         one = served(case)
         layout = roomiest(one)
-        each = max(ceil(layout.each(one.batch)), 1)
-        longest = max(_longest(case, way, ceil(way.each(one.batch))) for way in _ways(one))
+        each = max(ceil(layout.beside(one.batch)), 1)
+        longest = max(_longest(case, way, ceil(way.beside(one.batch))) for way in _ways(one))
         far = (min(longest, one.candidate.longest), one.sequences)
-        devices = round(layout.parallel.devices * layout.replicas)
         grown = (held(one), fit.usable(case.capacity), *far)
-        return Memory(devices, layout.parallel, each, layout.replicas, *grown, one.batch)
+        return Memory(one.devices, layout.parallel, each, layout.replicas, *grown, one.batch)
     return _alone(case, _fewest(case))
 
 
@@ -223,11 +231,12 @@ def _fewest(case: Resolved) -> fit.Fit:
         return fit.fit(case.setting, case.work, case.capacity, case.parallel)
     if case.devices is None:
         return fit.devices(case.setting, case.work, case.capacity)
-    split = fit.ways(case.devices, case.model.routing is not None)
-    return min(
-        (fit.fit(case.setting, case.work, case.capacity, one) for one in split),
-        key=lambda found: found.footprint.total,
-    )
+    found = []
+    for number in range(1, min(case.devices, fit.WIDEST) + 1):
+        for one in fit.ways(number, case.model.routing is not None):
+            with suppress(InfeasibleError):
+                found.append(fit.fit(case.setting, case.work, case.capacity, one))
+    return min(found, key=lambda one: one.footprint.total)
 
 
 def _alone(case: Resolved, found: fit.Fit) -> Memory:
@@ -240,9 +249,3 @@ def _alone(case: Resolved, found: fit.Fit) -> Memory:
         context = batch = 0
     far = (found.footprint, fit.usable(case.capacity), min(context, longest or context), batch)
     return Memory(found.parallel.devices, found.parallel, case.batch, 1, *far, case.batch)
-
-
-def words(parallel: Parallel) -> str:
-    """`one device`, `tensor 8`, `tensor 8, expert 64`."""
-    parts = [f"{name} {number}" for name, number in parallel.model_dump().items() if number > 1]
-    return ", ".join(parts) or "one device"

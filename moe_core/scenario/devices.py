@@ -10,6 +10,7 @@ import psutil
 
 from moe_core import hardware
 from moe_core.scenario.spec import HARDWARE
+from moe_core.units import quantity
 
 HERE = "this machine"
 _CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container may have less than its machine
@@ -33,7 +34,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def _source(one: hardware.Hardware) -> str:
-    return f"{one.name}, {one.capacity_gb:g} GB: {one.source}"
+    return f"{one.name}, {quantity(one.capacity, 'B')}: {one.source}"
 
 
 def get(name: str) -> Device:

@@ -1,18 +1,19 @@
 """Memory: the scenario as it is served, or in chosen formats and splits: what a device holds.
 
-Everything answers for the fullest device, in bytes. A tenth of each is left to framework and
+Everything answers for the fullest device, in bytes. A twentieth of each is left to framework and
 fragmentation. No Streamlit here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from moe_core import hardware
+from moe_core.decide.layout import words as said
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import cache, fit, memory, training, twins
 from moe_core.perf.edit import KvKind, with_kv
@@ -28,6 +29,7 @@ from moe_core.scenario.devices import Device
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import TWINS
+from moe_core.silicon.predict import resampled
 from moe_core.specs import GQA, Architecture
 
 WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -175,43 +177,52 @@ def _setting(one: Case) -> Setting:
 def on_every(one: Case, devices: Iterable[Device], prices: Mapping[str, float]) -> pd.DataFrame:
     """A row a device: how many it takes and in which layout, how far it goes there, its cost an hour."""
     setting = _setting(one)
-    held = list(fit.needs(setting, one.work))
+    held = _Kept(fit.needs(setting, one.work))
     return pd.DataFrame([_on(setting, one.work, held, device, prices.get(device.name)) for device in devices])
+
+
+class _Kept:
+    """A sequence that is made once, as far as somebody asks for it, and read by many."""
+
+    def __init__(self, source: Iterator[tuple[Parallel, Footprint]]) -> None:
+        self.source, self.made = source, list[tuple[Parallel, Footprint]]()
+
+    def __iter__(self) -> Iterator[tuple[Parallel, Footprint]]:
+        at = 0
+        while True:
+            if at == len(self.made):
+                one = next(self.source, None)
+                if one is None:
+                    return
+                self.made.append(one)
+            yield self.made[at]
+            at += 1
 
 
 def _on(
     setting: Setting,
     work: Workload,
-    held: list[tuple[Parallel, Footprint]],
+    held: _Kept,
     device: Device,
     price: float | None,
 ) -> dict[str, Any]:
     capacity = int(device.capacity)
-    row: dict[str, Any] = {"device": device.name, "usable": usable(capacity), "need": held[0][1].total}
+    row: dict[str, Any] = {
+        "device": device.name,
+        "usable": usable(capacity),
+        "need": next(iter(held))[1].total,
+    }
     row |= {"devices": None, "layout": "on no number of them", "context": None, "batch": None}
     row |= {"price": price, "cost": None, "source": device.source}
     with suppress(InfeasibleError):
         found = fit.first(setting, held, capacity)
         number = found.parallel.devices
-        row |= {"devices": number, "layout": layout(found.parallel)}
+        row |= {"devices": number, "layout": said(found.parallel)}
         row["cost"] = None if price is None else price * number
         longest = fit.longest_context(setting, work, capacity, found.parallel)
         row["context"] = made_for(setting.model, longest)
         row["batch"] = fit.largest_batch(setting, work, capacity, found.parallel)
     return row
-
-
-def layout(parallel: Parallel) -> str:
-    """`8 tensor × 64 expert`, in words."""
-    if parallel.devices == 1:
-        return "one device"
-    if parallel.expert == 1:
-        return f"tensor {parallel.tensor}"
-    return (
-        f"expert {parallel.expert}"
-        if parallel.tensor == 1
-        else f"tensor {parallel.tensor}, expert {parallel.expert}"
-    )
 
 
 def listed_prices() -> dict[str, float]:
@@ -238,7 +249,7 @@ def by_split(one: Case, most: int = 64) -> pd.DataFrame:
     seen: dict[str, Footprint] = {}
     for parallel, held in fit.needs(_setting(one), one.work, most):
         if parallel.tensor == 1 or parallel.expert == 1 or parallel.devices > parallel.tensor:
-            seen.setdefault(f"{parallel.devices}: {layout(parallel)}", held)
+            seen.setdefault(f"{parallel.devices}: {said(parallel)}", held)
     return rows(seen.items())
 
 
@@ -282,21 +293,27 @@ def _kinds(arch: Architecture) -> list[tuple[str, Architecture]]:
 # -- offload and training --------------------------------------------------------------------------
 
 
-def offloaded(one: Case, link: float) -> pd.DataFrame:
+def offloaded(one: Case, link: float, load: tuple[float, ...] | None = None) -> pd.DataFrame:
     """What a device holds and what a decode step waits for, against the share of experts on the host.
 
-    Raises ConfigError for a dense model. Offload is judged on one device, whatever the split.
+    load: popularity of the experts, recorded; None is even. Raises ConfigError for a dense model. Offload is
+    judged on one device, whatever the split.
     """
     whole = memory.footprint(one.model, one.work, one.plan.precision, one.plan.kv)
     beside = whole.total - whole.weights_total
     found = []
     for share in SHARES:
-        moved = offload(one.model, share, link, one.work.batch, one.plan.precision)
+        kept = offload(one.model, share, link, one.work.batch, one.plan.precision, _spread(one.model, load))
         found.append(
-            {"share": share, "device": moved.device + beside, "host": moved.host}
-            | {"crossing": moved.crossing, "seconds": moved.seconds}
+            {"share": share, "device": kept.device + beside, "host": kept.host}
+            | {"crossing": kept.crossing, "seconds": kept.moved, "computed": kept.computed}
         )
     return pd.DataFrame(found)
+
+
+def _spread(model: Model, load: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """A recorded load on as many experts as the model has."""
+    return None if load is None or model.routing is None else resampled(load, model.routing[1])
 
 
 def host_link(device: Device) -> float | None:

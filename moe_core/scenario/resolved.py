@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from moe_core import hardware, registry
 from moe_core.decide import rules
 from moe_core.decide.case import Recorded
-from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Tokens, Work
+from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Work
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
@@ -25,10 +25,10 @@ from moe_core.perf.shard import Parallel
 from moe_core.scenario import devices, subject
 from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import AUTO, PRESET, Scenario
-from moe_core.specs import Architecture, RunSpec, Size, Spec
+from moe_core.specs import LEAST, Architecture, Devices, RunSpec, Size, Spec, Tokens
 from moe_core.units import GIGA
 
-Limit = Annotated[float, Field(gt=0, le=1e9)]
+Limit = Annotated[float, Field(ge=LEAST, le=1e9)]
 
 
 class Aims(Spec):
@@ -72,20 +72,20 @@ class Resolved(Spec):
     architecture: Architecture | None = None
     record: str | None = None
     hardware: str
-    capacity: Annotated[int, Field(ge=1)]
+    capacity: Annotated[int, Field(ge=1, le=10**18)]
     batch: Size
     context: Tokens
     write: Tokens = 64
     precision: Precision = Precision()
     kv: Format = "bf16"
     parallel: Parallel = Parallel()
-    price: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    price: Annotated[float, Field(ge=LEAST, le=1e6)] | None = None
     run: RunSpec | None = None
     prompt: Tokens | None = None
     traffic: Limit | None = None
     latency_ms: Limit | None = None
     ttft_ms: Limit | None = None
-    devices: Annotated[int, Field(ge=1, le=4096)] | None = None
+    devices: Devices | None = None
     link_gbs: Limit | None = None
     load: tuple[float, ...] | None = None
     heard: Annotated[str, Field(max_length=400)] | None = None

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from moe_core import registry
 from moe_core.decide import rules
 from moe_core.settings import MODELS
-from moe_core.specs import Architecture, RunSpec
+from moe_core.specs import LEAST, Architecture, RunSpec
 
 FORMATS = ("auto", "bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4", "q4_k", "q8_0", "fp32")
 Model = Literal["carved", "trained"]
@@ -32,6 +32,7 @@ AUTO = "auto"  # as it is published and stored; as few devices as hold it; as th
 RULES = ("active", "total", "sqrt", "epoch")  # by which a dense rival is made up
 MOST_EXPERTS = 128  # of the test model
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_DEVICES = 256  # that a picker offers; a command takes more
 
 
 def lengths(first: int, last: int, field: str) -> tuple[int, ...]:
@@ -71,7 +72,7 @@ CHOICES: dict[str, tuple[int, ...]] = {
 }
 WORDS: dict[str, tuple[str, ...]] = {
     "preset": tuple(rules.presets()),
-    "many": (AUTO, *map(str, POWERS)),
+    "many": (AUTO, *map(str, range(1, MOST_DEVICES + 1))),
     "precision": FORMATS,
     "model": get_args(Model),
     "task": (AUTO, *rules.tasks()),
@@ -313,7 +314,7 @@ def number(value: str) -> float | None:
         found = float(value)
     except ValueError:
         return None
-    return found if 0 < found <= 1e8 else None
+    return found if LEAST <= found <= 1e8 else None
 
 
 def shorten(value: str) -> str:

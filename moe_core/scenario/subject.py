@@ -1,7 +1,7 @@
 """Subject: the scenario's architecture at its own dimensions, as published or with other experts.
 
 Parameters are counted, not guessed; memory adds cache and activations by the formulas of
-`moe_core.perf.memory`. A tenth of each device is left to framework and fragmentation. No Streamlit here.
+`moe_core.perf.memory`. A twentieth of each device is left to framework and fragmentation. No Streamlit here.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
 from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
-from moe_core.perf.step_time import Op, Step, block_products, ops, small_kernels
+from moe_core.perf.step_time import Op, Reduce, Step, block_products, ops, small_kernels
 from moe_core.silicon import constants, systems
 from moe_core.silicon.kernels import time
 from moe_core.silicon.place import KernelTime, Place
@@ -96,6 +96,17 @@ def predict(
     found = [(op, time(op.kernel, place, shares).scaled(factor)) for op in listed]
     sums = [*_parts(found), _host(arch, listed, framework)]
     return _prediction(sums, constants.served(framework)["spread"], system.own)
+
+
+def hop(hardware: Hardware, framework: str, nbytes: float) -> float:
+    """Seconds in which a device hands `nbytes` to another: an all-reduce of two, which sends as much."""
+    return _hop(hardware, framework, round(nbytes))
+
+
+@lru_cache(maxsize=4096)
+def _hop(hardware: Hardware, framework: str, nbytes: int) -> float:
+    system = systems.of(hardware)
+    return time(Reduce(2, nbytes), Place(hardware, system.name, system.own, framework)).seconds
 
 
 def resampled(load: Sequence[float], experts: int) -> tuple[float, ...]:

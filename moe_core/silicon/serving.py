@@ -28,8 +28,6 @@ from moe_core.silicon.kernels import time
 from moe_core.silicon.place import Place
 from moe_core.specs import Architecture
 
-HEADROOM = 0.05  # servers take up to 95 % of a device
-
 # Scaling the input of a block product: measured, vLLM 0.24.0 on H100, scale_matrix, median of up to 64 rows.
 BLOCK = 2.1e-6
 
@@ -75,7 +73,7 @@ def served(
     in_step: bool = False,
 ) -> Served:
     """What the kernels of one configuration take. Raises InfeasibleError when not one sequence fits."""
-    setting = fit.Setting(model(arch), precision, kv, HEADROOM)
+    setting = fit.Setting(model(arch), precision, kv)
     half = Workload(context=isl + osl // 2, chunk=2048)
     running = min(sequences, fit.largest_batch(setting, half, hardware.capacity, parallel))
     system = systems.of(hardware)

@@ -132,7 +132,7 @@ def test_a_measured_number_is_compared_with_its_run(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("memory", "--out", "x.svg"), "one of --model, --review and --from"),
+        (("memory", "--out", "x.svg"), "one of --model or --config, --review and --from"),
         (("memory", "--model", "mixtral-8x7b", "--out", "x.doc"), "out (.doc)"),
         (("nothing", "--model", "mixtral-8x7b", "--out", "x.svg"), "what (nothing): must be"),
         (("memory", "--model", "no such model", "--out", "x.svg"), "is not known"),

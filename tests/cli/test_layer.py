@@ -52,7 +52,7 @@ def test_cases_without_out_are_printed(tmp_path, capsys):
     ("row", "sentence"),
     [
         ("H100,vllm,bf16,64,4096,14336,8,9,1,1,", "line 2: top_k (9): must be between 1 and experts (8)"),
-        ("H100,vllm,bf17,64,4096,14336,8,2,1,1,", "line 2: dtype (bf17): must be one of"),
+        ("H100,vllm,bf17,64,4096,14336,8,2,1,1,", "line 2: dtype (bf17): must be stored, a format"),
         ("H100,vllm,bf16,some,4096,14336,8,2,1,1,", "line 2: tokens (some): must be a whole number"),
         ("H100,vllm,bf16,64,4096,14336,8,2,1,1,zipf", "line 2: distribution (zipf): must be one of uniform"),
         ("H900,vllm,bf16,64,4096,14336,8,2,1,1,", "line 2: hardware (H900)"),

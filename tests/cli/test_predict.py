@@ -32,7 +32,7 @@ def test_the_question_of_the_readme(capsys, name):
 def test_what_does_not_fit_is_refused_with_the_numbers(capsys):
     code, found = ask(capsys, *ASKED, "--hardware", "H100", "--tensor", "1")
     assert code == 3
-    assert "needs 93.8 GB, the device has 80.0 GB" in found["error"]["message"]
+    assert "needs 93.8 GB, the device has 85.5 GB" in found["error"]["message"]
 
 
 def test_the_work_of_a_token_says_its_state(capsys):
@@ -56,7 +56,7 @@ def test_prefill_is_the_whole_prompt(capsys):
     ("words", "said"),
     [
         (["--phase", "both"], "phase (both): must be prefill or decode"),
-        (["--dtype", "fp3"], "dtype (fp3): must be one of"),
+        (["--dtype", "fp3"], "dtype (fp3): must be stored, a format"),
         (["--context", "0"], "context (0): must be at least 1"),
         (["--framework", "other"], "framework (other): must be one of vllm, sglang, trtllm"),
         (["--hardware", "h1000"], "hardware (h1000): is not known; close matches"),

@@ -104,5 +104,5 @@ def test_at_long_context_the_mixture_loses_some_of_its_lead() -> None:
         "workload": {"batch": 4, "context": 4096},
     }
     short = judge(DecideSpec.of(values))
-    long = judge(DecideSpec.of({**values, "workload": {"batch": 4, "context": 65536}}))
+    long = judge(DecideSpec.of({**values, "workload": {"batch": 4, "context": 95_000}}))
     assert long.margin < short.margin

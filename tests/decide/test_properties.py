@@ -119,3 +119,18 @@ def test_a_larger_batch_never_takes_fewer_devices(asked: Scenario) -> None:
     for smaller, larger in pairwise(found):
         for one, other in zip(smaller, larger, strict=True):
             assert other.devices >= one.devices
+
+
+@given(specs(), st.integers(1, 40))
+@slowly
+def test_one_device_more_takes_nothing_away(asked: DecideSpec, many: int) -> None:
+    """On N devices is on at most N: what fitted still fits, and nothing that is served gets less."""
+    few, more = (case(asked.model_copy(update={"devices": n, "parallel": None})) for n in (many, many + 1))
+    for one, other in zip(few.both, more.both, strict=True):
+        assert other.carried >= one.carried * (1 - 1e-9)
+        if not one.fits:
+            continue
+        assert other.fits
+        if asked.workload.traffic is None and one.gate == 1:
+            assert other.batch / other.step.seconds >= one.batch / one.step.seconds * (1 - 1e-9)
+            assert other.first.seconds <= one.first.seconds * (1 + 1e-9)

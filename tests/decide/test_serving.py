@@ -68,12 +68,12 @@ def test_more_traffic_takes_more_devices_prompts_included_in_whole_instances() -
 
 
 def test_each_candidate_has_the_fewest_devices_that_hold_it() -> None:
-    for name, many in (("Qwen3-14B", 1), ("Mixtral-8x7B", 2), ("Llama-2-70B", 4), ("DeepSeek-V3", 32)):
+    for name, many in (("Qwen3-14B", 1), ("Mixtral-8x7B", 2), ("Llama-2-70B", 2), ("DeepSeek-V3", 10)):
         one = serve(name, workload={"batch": 8, "context": 4096})
         assert one.fits
         assert one.devices == many
-        half = serve(name, devices=max(many // 2, 1), workload={"batch": 8, "context": 4096})
-        assert many == 1 or not half.fits
+        if many > 1:
+            assert not serve(name, devices=many - 1, workload={"batch": 8, "context": 4096}).fits
 
 
 def test_throughput_at_a_target_is_that_of_the_largest_batch_inside_it() -> None:

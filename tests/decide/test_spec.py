@@ -56,7 +56,7 @@ def test_history_in_the_cache_is_not_read_again() -> None:
         ({**TWO, "hardware": "H1000"}, "hardware (H1000): is not known"),
         ({**TWO, "preset": "chatt"}, "preset (chatt): is not known; close matches: chat"),
         ({**TWO, "task": "poetry"}, "task (poetry): is not known"),
-        ({**TWO, "precision": "fp7"}, "precision (fp7): must be a format or one of"),
+        ({**TWO, "precision": "fp7"}, "precision (fp7): must be stored, a format (fp32"),
         ({**TWO, "weights": {"beauty": 1.0}}, "weights.beauty: must be one of memory, throughput"),
         ({**TWO, "weights": {"memory": -1.0}}, "weights.memory (-1.0): input should be greater"),
         ({**TWO, "devices": 0}, "devices (0): input should be greater"),

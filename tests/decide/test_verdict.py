@@ -50,7 +50,7 @@ def test_the_only_one_that_fits_wins_whatever_the_weights_say() -> None:
 def test_neither_fits_is_a_refusal_with_both_numbers() -> None:
     asked = spec(mixture="Mixtral-8x7B", dense="Llama-2-70B", hardware="RTX 4090", devices=1)
     with pytest.raises(
-        InfeasibleError, match=r"Mixtral-8x7B needs .* GB of 21\.6 GB, \d+ devices.*Llama-2-70B"
+        InfeasibleError, match=r"Mixtral-8x7B needs .* GB of 24\.5 GB, \d+ devices.*Llama-2-70B"
     ):
         decide(asked)
     assert judge(asked).winner is None

@@ -179,12 +179,12 @@ def test_the_price_of_a_token_and_the_devices_for_traffic() -> None:
 
 def test_how_far_limits_and_instances_reach() -> None:
     text = " ".join(TEXTS["how-each-number-is-computed.md"].read_text(encoding="utf-8").split())
-    assert "in between in its last hundredth" in text
-    assert scoring().crowded == 0.01
+    assert "in between in its last thousandth" in text
+    assert scoring().crowded == 0.001
     assert "two, four or eight times as many" in text
     assert serving.WIDER == 3
-    assert "0.9 x capacity" in text
-    assert usable(1_000) == 900
+    assert "0.95 x capacity" in text
+    assert usable(1_000) == 950
     assert f"{scoring().better(2, 1):.2f}" == "0.76"
 
 

@@ -7,7 +7,7 @@ import pytest
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf.config import Unsupported, architecture
-from moe_core.hf.exact import defaulted, exact, supported
+from moe_core.hf.exact import build, defaulted, exact, supported
 from moe_core.perf.params import count
 from tests.hf.configs import FAMILIES, flat
 
@@ -20,7 +20,7 @@ BUILDABLE = [record for record in registry.records() if record.config]
 @pytest.mark.parametrize(("kind", "number"), CASES)
 def test_closed_form_and_built_model_agree(kind: str, number: int) -> None:
     config = FAMILIES[kind][number]
-    closed, built = count(architecture(config)), exact(config, allow_defaults=True)
+    closed, built = count(architecture(config)), exact(config)
     assert closed.breakdown == built.breakdown
     assert (closed.total, closed.active) == (built.total, built.active)
     assert (closed.method, built.method) == ("closed_form", "meta")
@@ -46,8 +46,6 @@ def test_every_record_marked_exact_can_be_built_again() -> None:
         ({}, "model_type is missing"),
         ({"model_type": "zzz"}, "has no class for it"),
         ({"model_type": "clip"}, "no language model"),
-        ({"model_type": "olmoe"}, "is missing"),
-        (flat("olmoe", num_experts=8, without=("intermediate_size",)), "intermediate_size is missing"),
         (flat("llama", hidden_size="wide"), "transformers rejects it"),
         (flat("llama", num_hidden_layers=10**9), r"num_hidden_layers \(1000000000\): must be at most 10,000"),
         (flat("jamba", num_attention_heads=0), "transformers rejects it"),
@@ -57,6 +55,14 @@ def test_refusals_are_one_sentence(config: dict[str, Any], sentence: str) -> Non
     with pytest.raises(ConfigError, match=sentence) as raised:
         exact(config)
     assert "\n" not in str(raised.value)
+
+
+def test_class_defaults_are_taken_and_named() -> None:
+    """OLMoE's experts are 1,024 wide, the class default says 2,048: whoever leaves it out is told."""
+    found = build(flat("olmoe", num_experts=8, num_experts_per_tok=2, without=("intermediate_size",)))
+    assert "intermediate_size 2048" in found.notes[0]
+    assert "class defaults" in found.notes[0]
+    assert found.filled["intermediate_size"] == 2048
 
 
 def test_a_missing_size_that_decides_nothing_is_no_obstacle() -> None:

@@ -83,5 +83,5 @@ def test_fields() -> None:
     for wrong in (lambda: fields.size("d"), lambda: fields.count("d"), lambda: fields.flag("c", True)):
         with pytest.raises(ConfigError):
             wrong()
-    with pytest.raises(ConfigError, match="need not be the checkpoint's value"):
+    with pytest.raises(ConfigError, match="so the class default of transformers applies"):
         fields.size("absent")

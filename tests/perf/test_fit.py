@@ -1,11 +1,24 @@
 """Fits or not, on how many, how far: each answer is checked from both sides."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_core import hardware, registry
 from moe_core.errors import InfeasibleError
-from moe_core.perf.fit import Setting, devices, fit, largest_batch, last, longest_context, require, usable
+from moe_core.perf.fit import (
+    Setting,
+    devices,
+    fit,
+    largest_batch,
+    last,
+    longest_context,
+    require,
+    usable,
+    ways,
+)
 from moe_core.perf.memory import Workload, model
 from moe_core.perf.precision import Precision
 from moe_core.perf.shard import Parallel
@@ -22,7 +35,7 @@ def test_mixtral_needs_two_h100_and_one_h200() -> None:
 
 
 def test_a_no_names_both_numbers() -> None:
-    with pytest.raises(InfeasibleError, match=r"needs 94\.8 GB, the device has 80\.0 GB \(72\.0 GB usable\)"):
+    with pytest.raises(InfeasibleError, match=r"needs 94\.8 GB, the device has 80\.0 GB \(76\.0 GB usable\)"):
         require(SETTING, Workload(), H100)
     assert require(SETTING, Workload(), H200).spare > 0
 
@@ -46,9 +59,30 @@ def test_the_limit_fits_and_one_more_does_not(field: str, subject: object) -> No
 
 def test_fewer_devices_than_found_do_not_suffice() -> None:
     found = devices(Setting(model(V3)), Workload(), H100)
-    fewer = found.parallel.devices // 2
-    for parallel in (Parallel(tensor=fewer), Parallel(tensor=8, expert=fewer), Parallel(expert=fewer)):
-        assert not fit(Setting(model(V3)), Workload(), H100, parallel).fits
+    for fewer in range(1, found.parallel.devices):
+        for parallel in ways(fewer, sparse=True):
+            with suppress(InfeasibleError):  # heads or layers do not divide so
+                assert not fit(Setting(model(V3)), Workload(), H100, parallel).fits
+
+
+def test_any_number_of_devices_may_do() -> None:
+    """Llama-3.1-70B in bf16 with 8 x 8,192 tokens: two hold the weights and not the cache, three do."""
+    arch = registry.get("Llama-3.1-70B").architecture
+    assert arch is not None
+    found = devices(Setting(model(arch)), Workload(batch=8, context=8192), 85_520_809_984)
+    assert found.parallel == Parallel(pipeline=3)
+
+
+def test_what_ran_fits() -> None:
+    """Qwen2-72B in bf16 on two A100 of 80 GB, and Llama-3.1-8B with 36 sequences on 24 GB, were served."""
+    large, small = (registry.get(name).architecture for name in ("Qwen2.5-72B", "Llama-3.1-8B"))
+    assert large is not None
+    assert small is not None
+    assert (
+        devices(Setting(model(large)), Workload(), hardware.get("A100 80GB").capacity).parallel.devices == 2
+    )
+    card = hardware.get("RTX 4090").capacity
+    assert largest_batch(Setting(model(small)), Workload(context=1536), card) >= 36
 
 
 def test_nothing_is_left_when_not_even_one_token_fits() -> None:
@@ -59,7 +93,7 @@ def test_nothing_is_left_when_not_even_one_token_fits() -> None:
 
 
 def test_headroom_is_taken_off() -> None:
-    assert usable(H100) == 72 * 10**9
+    assert usable(H100) == 76 * 10**9
     assert usable(H100, 0.0) == H100
 
 

@@ -17,7 +17,7 @@ def test_all_experts_on_the_host() -> None:
     assert found.host == 2 * 45_097_156_608
     assert found.device + found.host == 93_405_585_408
     assert found.crossing == found.host // 4  # one token visits 2 of 8
-    assert found.seconds == pytest.approx(0.7046, abs=1e-4)
+    assert found.moved == pytest.approx(0.7046, abs=1e-4)
 
 
 @given(st.floats(0, 1), st.integers(1, 100))

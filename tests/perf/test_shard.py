@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_core import registry
 from moe_core.errors import InfeasibleError
 from moe_core.perf.memory import Workload, footprint, model
 from moe_core.perf.shard import Parallel, shard, share
-from moe_core.specs import GQA
+from moe_core.specs import GQA, Precision
 from tests.perf.test_params import MIXTRAL, V3
 
 WHOLE = model(MIXTRAL)
@@ -80,3 +81,56 @@ def test_multi_query_replicates_its_only_head() -> None:
     held = shard(model(mqa), Parallel(tensor=4))
     assert held.cache == model(mqa).cache
     assert held.parameters.breakdown.attention == 32 * (2 * 4096 * 8 * 128 + 2 * 4096 * 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "parallel", "rule"),
+    [
+        (
+            "Qwen3-235B-A22B",
+            "fp8_block",
+            Parallel(tensor=8),
+            r"expert width 1,536 over 8 .* leaves 192, .*tensor 4 works, or expert 8",
+        ),
+        (
+            "Qwen3-30B-A3B",
+            "fp8_block",
+            Parallel(tensor=4),
+            r"expert width 768 over 4 .* leaves 192, .*tensor 2 works",
+        ),
+        ("Qwen3-30B-A3B", "int4", Parallel(tensor=8), r"leaves 96, not a multiple of the int4 group \(128\)"),
+        ("Qwen2.5-7B", "bf16", Parallel(tensor=4), None),
+        ("Qwen3-14B", "bf16", Parallel(tensor=5), r"8 KV heads cannot be split or copied evenly over 5"),
+        ("gpt-oss-120b", "mxfp4", Parallel(tensor=8), None),
+        ("Qwen3-235B-A22B", "fp8_block", Parallel(tensor=8, expert=8), None),
+        ("Llama-3.1-8B", "bf16", Parallel(pipeline=33), r"32 layers cannot be dealt to 33 stages"),
+    ],
+)
+def test_splits_that_engines_refuse_are_refused_with_the_rule(
+    name: str, form: str, parallel: Parallel, rule: str | None
+) -> None:
+    arch = registry.get(name).architecture
+    assert arch is not None
+    if rule is None:
+        shard(model(arch), parallel, Precision(default=form))
+        return
+    with pytest.raises(InfeasibleError, match=rule):
+        shard(model(arch), parallel, Precision(default=form))
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-70B", "DeepSeek-V3", "gpt-oss-120b", "Qwen3.5-397B-A17B"])
+def test_stages_share_the_layers_and_hold_the_ends(name: str) -> None:
+    arch = registry.get(name).architecture
+    assert arch is not None
+    whole = model(arch)
+    for stages in (2, 3, 5, 8):
+        held = shard(whole, Parallel(pipeline=stages))
+        part = -(-arch.layers // stages) / arch.layers
+        parts, all_of_it = held.parameters.breakdown, whole.parameters.breakdown
+        assert parts.experts == pytest.approx(all_of_it.experts * part, abs=1)
+        assert parts.attention == pytest.approx(all_of_it.attention * part, rel=1e-6)
+        assert parts.embedding + parts.head == max(all_of_it.embedding, all_of_it.head)
+        assert held.cache.kept(1000) == pytest.approx(whole.cache.kept(1000) * part)
+        assert held.parameters.total * stages >= whole.parameters.total - min(
+            all_of_it.embedding, all_of_it.head
+        )

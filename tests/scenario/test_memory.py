@@ -51,7 +51,7 @@ def test_every_device_says_how_many_it_takes() -> None:
     assert every.loc["H100", ["devices", "cost"]].tolist() == [2, 6.0]
     assert every.loc["B200", "devices"] == 1
     assert every["context"].dropna().min() >= MIXTRAL.context
-    assert every.loc["L4", "layout"] == "tensor 8"
+    assert every.loc["L4", "layout"] == "pipeline 5"
 
 
 def test_reach_goes_as_far_as_what_fits() -> None:

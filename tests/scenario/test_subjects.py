@@ -163,7 +163,7 @@ def test_an_unknown_family_is_unsupported_and_not_a_guess() -> None:
 def test_a_nested_text_config_is_read_and_said() -> None:
     found = subjects.understand({"model_type": "outer", "text_config": CONFIG}, "vision")
     assert found.parameters.total == MIXTRAL.parameters.total
-    assert "text model only" in found.notes[0]
+    assert "the language model alone" in found.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from app.routing import quality
 from app.words import measured_here
+from moe_core import inputs
 from moe_core.errors import StoreError
 from moe_core.report.manifest import ran
 from moe_core.runs import bundle
@@ -169,14 +170,14 @@ def test_a_manifest_nobody_may_read_is_named_and_stays(
     """Out of reach is not corrupt: the rows it has stay, and so does the bundle."""
     path, good = bundle_dir(TINY, layers=1), bundle_dir(OTHER, layers=1)
     ingest.refresh(store, nothing)
-    read = Path.read_bytes
+    content = inputs.content
 
-    def refuse(file: Path) -> bytes:
+    def refuse(file: Path, most: int) -> bytes:
         if file == path / MANIFEST:
             raise PermissionError(13, "Permission denied")
-        return read(file)
+        return content(file, most)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(inputs, "content", refuse)
     report = ingest.refresh(store, nothing)
     assert report.removed == ()
     assert re.fullmatch(rf"{path}/manifest.json cannot be read .*permissions", report.problems[0])

@@ -1,0 +1,205 @@
+"""Start: the command line with which an engine serves a model in a layout, or why it cannot.
+
+Options are those of `data/engines.toml`, which says where each engine documents them. A command is for one
+instance; `instances` of it make the layout.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Sequence
+from functools import cache as once
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+from moe_core import registry
+from moe_core.decide.serving import Serving
+from moe_core.formats import GGUF, Format
+from moe_core.perf.fit import HEADROOM
+from moe_core.perf.shard import Parallel
+from moe_core.specs import Architecture, Precision, Spec
+
+DATA = Path(__file__).parent.parent.parent / "data" / "engines.toml"
+
+
+class Engine(Spec):
+    """An engine, its program, the options it documents and where."""
+
+    name: str
+    program: str
+    source: str
+    options: tuple[str, ...]
+
+
+class Start(NamedTuple):
+    """One engine's command; None where it cannot serve the layout, and `why` says the rule."""
+
+    engine: str
+    command: str | None
+    instances: int = 1
+    why: str = ""
+
+
+class Launch(NamedTuple):
+    """What is to be served. sequences: at once, of all groups. host: layers whose experts are on the host."""
+
+    model: Architecture
+    parallel: Parallel
+    replicas: int
+    context: int
+    sequences: float
+    formats: Precision
+    kv: Format
+    host: int = 0
+
+    @property
+    def each(self) -> int:
+        """Sequences of one group of tensor ranks."""
+        return max(ceil(self.sequences / self.replicas / self.parallel.groups), 1)
+
+
+class _Engines(Spec):
+    engine: tuple[Engine, ...]
+
+
+@once
+def engines() -> tuple[Engine, ...]:
+    """Every engine of the data file."""
+    values = tomllib.loads(DATA.read_text(encoding="utf-8"))
+    for one in values["engine"]:
+        one["options"] = tuple(one["options"])
+    return _Engines.parse({"engine": tuple(values["engine"])}).engine
+
+
+def starts(plan: Launch) -> tuple[Start, ...]:
+    """A command or a reason for each engine."""
+    return (_vllm(plan), _sglang(plan), _llama(plan))
+
+
+def of(one: Serving) -> Launch:
+    """The fastest layout of a model under a question."""
+    layout = one.layout
+    return Launch(
+        *(one.candidate.architecture, layout.parallel, layout.replicas, max(round(one.work.context), 1)),
+        *(one.batch, one.formats, one.kv),
+    )
+
+
+def lines(found: Sequence[Start]) -> list[str]:
+    """One line an engine, for a terminal."""
+    words = []
+    for one in found:
+        times = f" ({one.instances} instances)" if one.instances > 1 else ""
+        words.append(f"{one.engine}{times}: {one.command or 'no: ' + one.why}")
+    return words
+
+
+def model_id(plan: Launch) -> str:
+    """Its name on Hugging Face where that is what is stored, else a folder to put it into."""
+    arch, form = plan.model, plan.formats.default
+    known = next((one for one in registry.records() if one.name == arch.name and one.hf_id), None)
+    if known is not None and known.hf_id and (plan.formats == arch.stored or _loaded(plan)):
+        return known.hf_id
+    name = re.sub(r"[^\w.-]+", "-", arch.name).strip("-")
+    return f"./{name}" if plan.formats == arch.stored else f"./{name}-{form}"
+
+
+def _loaded(plan: Launch) -> bool:
+    """Whether 16 bits are stored, and kept or quantised to 8 while they are loaded."""
+    wide = ("bf16", "fp16", "fp32")
+    return plan.model.stored.default in wide and plan.formats.default in (*wide, "fp8")
+
+
+def _vllm(plan: Launch) -> Start:
+    ways, form = plan.parallel, _unserved(plan)
+    if form:
+        return Start("vLLM", None, why=form)
+    if 1 < ways.expert < ways.tensor:
+        return Start(
+            "vLLM", None, why="its experts are spread over all ranks or over none (--enable-expert-parallel)"
+        )
+    if plan.host:
+        return Start("vLLM", None, why="it keeps no single experts in host memory")
+    spread = ways.expert > 1
+    grouped = ways.groups if spread else plan.replicas
+    said = {"--tensor-parallel-size": ways.tensor, "--pipeline-parallel-size": ways.pipeline}
+    said["--data-parallel-size"] = grouped
+    options = {name: str(many) for name, many in said.items() if many > 1}
+    options |= {"--enable-expert-parallel": ""} if spread else {}
+    options |= {"--max-model-len": str(plan.context), "--max-num-seqs": str(plan.each)}
+    options |= {"--gpu-memory-utilization": f"{1 - HEADROOM:g}", **_quantised(plan), **_cache(plan, "fp8")}
+    return Start("vLLM", _line("vLLM", [model_id(plan)], options), plan.replicas if spread else 1)
+
+
+def _sglang(plan: Launch) -> Start:
+    ways, form = plan.parallel, _unserved(plan)
+    if form:
+        return Start("SGLang", None, why=form)
+    if plan.host:
+        return Start("SGLang", None, why="it keeps no single experts in host memory")
+    if 1 < ways.expert < ways.tensor:
+        return Start(
+            "SGLang", None, why=f"experts go over all {ways.tensor} tensor ranks or over none (--ep-size)"
+        )
+    apart = ways.groups > 1
+    said = {"--tp-size": ways.stage, "--ep-size": ways.expert, "--pp-size": ways.pipeline}
+    said["--dp-size"] = ways.groups if apart else plan.replicas
+    options = {"--model-path": model_id(plan)}
+    options |= {name: str(many) for name, many in said.items() if many > 1}
+    options |= {"--enable-dp-attention": ""} if apart else {}
+    running = plan.each * ways.groups
+    options |= {"--context-length": str(plan.context), "--max-running-requests": str(running)}
+    options |= {"--mem-fraction-static": "0.9", **_quantised(plan), **_cache(plan, "fp8_e4m3")}
+    return Start("SGLang", _line("SGLang", [], options), plan.replicas if apart else 1)
+
+
+def _llama(plan: Launch) -> Start:
+    ways, form = plan.parallel, plan.formats.default
+    if ways.expert > 1:
+        return Start("llama.cpp", None, why="it has no expert parallelism; tensor or pipeline ways do")
+    if form not in (*GGUF, "bf16", "fp16", "fp32", "mxfp4"):
+        return Start("llama.cpp", None, why=f"it reads GGUF, which has no {form}; choose q4_k or q8_0")
+    cache = {"bf16": "bf16", "fp16": "f16", "fp32": "f32", "int8": "q8_0", "int4": "q4_0"}.get(
+        plan.kv, plan.kv
+    )
+    if cache not in (*GGUF, "bf16", "f16", "f32"):
+        return Start("llama.cpp", None, why=f"its cache has no {plan.kv}; bf16 or q8_0 do")
+    split = "row" if ways.tensor > 1 else "layer" if ways.pipeline > 1 else ""
+    if ways.tensor > 1 and ways.pipeline > 1:
+        return Start(
+            "llama.cpp", None, why="it splits over rows or over layers (--split-mode), not over both"
+        )
+    many = max(ceil(plan.sequences / plan.replicas), 1)
+    options = {"--model": f"{plan.model.name.replace(' ', '-')}-{form.upper()}.gguf", "--n-gpu-layers": "999"}
+    options |= {"--split-mode": split} if split else {}
+    options |= {"--n-cpu-moe": str(plan.host)} if plan.host else {}
+    options |= {"--ctx-size": str(plan.context * many), "--parallel": str(many)}
+    wide = cache in ("bf16", "f16")  # 16 bits are what it takes unless told otherwise
+    options |= {} if wide else {"--cache-type-k": cache, "--cache-type-v": cache}
+    return Start("llama.cpp", _line("llama.cpp", [], options), plan.replicas)
+
+
+def _unserved(plan: Launch) -> str:
+    """Why neither vLLM nor SGLang takes the weights; empty where they do."""
+    form = plan.formats.default
+    return f"{form} is a format of GGUF, which llama.cpp serves" if form in GGUF else ""
+
+
+def _quantised(plan: Launch) -> dict[str, str]:
+    """A checkpoint says its own format; 16 bits may be quantised to 8 while they are loaded."""
+    return {"--quantization": "fp8"} if plan.formats.default == "fp8" and _loaded(plan) else {}
+
+
+def _cache(plan: Launch, eight: str) -> dict[str, str]:
+    return {"--kv-cache-dtype": eight} if plan.kv == "fp8" else {}
+
+
+def _line(engine: str, words: list[str], options: dict[str, str]) -> str:
+    """A command that can be pasted into a shell."""
+    known = next(one for one in engines() if one.name == engine)
+    assert set(options) <= set(known.options), "only what is documented"
+    parts = [*words, *(part for name, value in options.items() for part in (name, value) if part)]
+    return " ".join((known.program, *map(shlex.quote, parts)))

@@ -1,0 +1,97 @@
+"""Start commands: only documented options, and a reason where an engine cannot."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_core import registry
+from moe_core.perf.precision import MIXES
+from moe_core.perf.shard import Parallel
+from moe_core.scenario.start import Launch, Start, engines, starts
+from moe_core.specs import Architecture
+
+TIMED = [record.architecture for record in registry.records() if record.architecture]
+
+
+def launch(name: str, parallel: Parallel, replicas: int = 1, **said: object) -> dict[str, Start]:
+    arch = registry.get(name).architecture
+    assert arch is not None
+    asked = Launch(arch, parallel, replicas, 8192, 32, arch.stored, arch.stored_kv)._replace(**said)
+    return {one.engine: one for one in starts(asked)}
+
+
+@given(
+    st.sampled_from(TIMED),
+    st.sampled_from(
+        [(1, 1, 1), (8, 1, 1), (1, 8, 1), (8, 64, 1), (8, 8, 2), (1, 1, 3), (2, 1, 3), (8, 2, 1)]
+    ),
+    st.integers(1, 9),
+    st.sampled_from(["stored", *MIXES, "q4_k", "nvfp4"]),
+    st.sampled_from(["bf16", "fp8", "int8", "nvfp4"]),
+    st.integers(0, 40),
+)
+def test_every_option_is_documented_and_every_refusal_says_why(
+    arch: Architecture, ways: tuple[int, int, int], replicas: int, form: str, kv: str, away: int
+) -> None:
+    parallel = Parallel(tensor=ways[0], expert=ways[1], pipeline=ways[2])
+    formats = MIXES.get(form) or (
+        arch.stored if form == "stored" else arch.stored.model_copy(update={"default": form})
+    )
+    known = {one.name: one for one in engines()}
+    for one in starts(Launch(arch, parallel, replicas, 4096, 7.5, formats, kv, away)):
+        if one.command is None:
+            assert one.why
+            continue
+        words = shlex.split(one.command)
+        assert one.command.startswith(known[one.engine].program)
+        options = {word for word in words if word.startswith("--")}
+        assert options <= set(known[one.engine].options)
+        assert one.instances >= 1
+
+
+def test_a_mixture_over_experts() -> None:
+    found = launch("DeepSeek-V3", Parallel(tensor=8, expert=16))
+    assert found["vLLM"].command == (
+        "vllm serve deepseek-ai/DeepSeek-V3 --tensor-parallel-size 8 --data-parallel-size 2 "
+        "--enable-expert-parallel --max-model-len 8192 --max-num-seqs 16 --gpu-memory-utilization 0.95"
+    )
+    assert "--tp-size 16 --ep-size 16 --dp-size 2 --enable-dp-attention" in str(found["SGLang"].command)
+    assert "expert parallelism" in found["llama.cpp"].why
+
+
+def test_stages_and_replicas() -> None:
+    found = launch("Llama-3.1-70B", Parallel(tensor=2, pipeline=3), 2)
+    assert "--tensor-parallel-size 2 --pipeline-parallel-size 3 --data-parallel-size 2" in str(
+        found["vLLM"].command
+    )
+    assert "rows or over layers" in found["llama.cpp"].why
+
+
+def test_a_format_of_gguf_is_llama_cpps() -> None:
+    arch = registry.get("Qwen3-30B-A3B").architecture
+    assert arch is not None
+    found = launch(
+        "Qwen3-30B-A3B", Parallel(), formats=arch.stored.model_copy(update={"default": "q4_k"}), host=20
+    )
+    assert "GGUF" in found["vLLM"].why
+    assert found["llama.cpp"].command == (
+        "llama-server --model Qwen3-30B-A3B-Q4_K.gguf --n-gpu-layers 999 --n-cpu-moe 20 "
+        "--ctx-size 262144 --parallel 32"
+    )
+
+
+@pytest.mark.parametrize(("asked", "name"), [("fp8", "Qwen/Qwen3-30B-A3B"), ("int4", "./Qwen3-30B-A3B-int4")])
+def test_sixteen_bits_are_quantised_while_they_are_loaded_or_another_checkpoint_is_named(
+    asked: str, name: str
+) -> None:
+    arch = registry.get("Qwen3-30B-A3B").architecture
+    assert arch is not None
+    command = launch("Qwen3-30B-A3B", Parallel(), formats=arch.stored.model_copy(update={"default": asked}))[
+        "vLLM"
+    ].command
+    assert f"vllm serve {name} " in str(command)
+    assert ("--quantization fp8" in str(command)) == (asked == "fp8")
