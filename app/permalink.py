@@ -11,8 +11,9 @@ import streamlit as st
 
 from app import sidebar
 from app.words import escape
+from moe_core.errors import short
 from moe_core.scenario import link
-from moe_core.scenario.spec import SHOW, shorten
+from moe_core.scenario.spec import SHOW
 
 _PAGE, _ARRIVED = "permalink_page", "permalink_arrived"
 
@@ -66,5 +67,5 @@ def arrive(drawn: Collection[str]) -> None:
     if key in drawn:
         st.html(_ARRIVE.substitute(key=json.dumps(key)), unsafe_allow_javascript=True)
         return
-    sentence = f"{SHOW} ({shorten(key)}): must be a chart of this page as it is now; its top is shown"
+    sentence = f"{SHOW} ({short(key)}): must be a chart of this page as it is now; its top is shown"
     st.toast(escape(sentence), icon=":material/link_off:", duration="long")

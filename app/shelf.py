@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import data, sidebar
 from app.words import escape
+from moe_core import hardware
 from moe_core.errors import MoEScopeError
 from moe_core.review import Case
 from moe_core.scenario.link import NAMED, parameters
@@ -83,7 +84,7 @@ def case(name: str, scenario: Scenario, note: str = "") -> dict[str, Any]:
 
 def default_name(scenario: Scenario) -> str:
     """What a scenario is called unless somebody says otherwise."""
-    return f"{scenario.architecture} on {scenario.hardware}"[:80]
+    return f"{scenario.architecture} on {hardware.title(scenario.hardware)}"[:80]
 
 
 def names() -> dict[str, str]:

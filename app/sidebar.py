@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from app import data, glossary, models
+from app import data, devices, glossary, models
 from app.text import own_text
 from app.words import escape
 from moe_core import registry
@@ -136,7 +136,7 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
     names: dict[str, tuple[str, ...]] = {
         **{
             "architecture": architectures,
-            "hardware": data.devices(),
+            "hardware": devices.choices(),
         },
         "rival": (AUTO, *RULES, *dense_models()),
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
@@ -306,8 +306,9 @@ def _work() -> dict[str, Any]:
 
 def _machines() -> dict[str, Any]:
     st.markdown("**Machines**")
-    devices = data.devices()
-    hardware = st.selectbox("Device", devices, key="hardware", bind="query-params")
+    known = devices.choices()
+    hardware = st.selectbox("Device", known, key="hardware", bind="query-params")
+    devices.own_device()
     many = _pick(
         "How many for each model", "many", WORDS["many"], _many_words, None,
         "As few as hold it: each model has its own number, planned anew at every batch. Or an equal number.",
@@ -317,7 +318,7 @@ def _machines() -> dict[str, Any]:
         "As stored: what each model's makers publish. The test model takes what is fastest here.",
     )  # fmt: skip
     return {
-        "hardware": hardware if hardware in devices else devices[0],
+        "hardware": hardware if hardware in known else known[0],
         "devices": None if many == AUTO else int(many),
         "precision": precision,
     }

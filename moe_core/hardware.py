@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache as once
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe_core.errors import ConfigError
 from moe_core.lookup import find
@@ -19,24 +20,27 @@ DATA = Path(__file__).parent.parent / "data" / "hardware.toml"
 Number = Annotated[float, Field(gt=0, le=1e7, strict=False)]
 Peak = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 
-# What multiplies operands of a format; 4-bit integers are expanded to 16 bits first.
+# What multiplies operands of a format; 4-bit integers are expanded to 16 bits first. Where one of the two
+# 16-bit formats is missing (Volta, TPU), engines serve in the other.
+_HALF: tuple[Peak, ...] = ("bf16", "fp16")
 _COMPUTES: dict[str, tuple[Peak, ...]] = {
     "fp32": ("fp32",),
-    "bf16": ("bf16",),
-    "fp16": ("fp16",),
-    "fp8": ("fp8", "bf16"),
-    "fp8_block": ("fp8", "bf16"),
-    "int8": ("int8", "bf16"),
-    "int4": ("bf16",),
-    "mxfp4": ("fp4", "fp8", "bf16"),
-    "nvfp4": ("fp4", "fp8", "bf16"),
+    "bf16": _HALF,
+    "fp16": ("fp16", "bf16"),
+    "fp8": ("fp8", *_HALF),
+    "fp8_block": ("fp8", *_HALF),
+    "int8": ("int8", *_HALF),
+    "int4": _HALF,
+    "mxfp4": ("fp4", "fp8", *_HALF),
+    "nvfp4": ("fp4", "fp8", *_HALF),
 }
 
 
 class Hardware(Spec):
     """One device. Peaks are dense. `grade`: P the makers' own statement read, S another's, named in `source`.
 
-    No price (0, left out in the file) where nobody's list was read; `price_source` says whose, and when.
+    No price and no watts (0, left out in the file) where nobody's figure was read; `price_source` and
+    `watts_source` say whose, and when. watts: the board's power limit. `grade` own: typed in by its user.
     """
 
     name: str
@@ -45,8 +49,6 @@ class Hardware(Spec):
     capacity_gb: Number
     reported_mib: Annotated[int, Field(gt=0, le=10**9)] | None = None
     reported_source: str = ""
-    watts: Number | None = None
-    watts_source: str = ""
     bandwidth_gbs: Number
     link_gbs: Annotated[float, Field(ge=0, le=1e6, strict=False)]
     host_gbs: Number
@@ -54,12 +56,19 @@ class Hardware(Spec):
     peak_tflops: dict[Peak, Number]
     usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
     price_source: str = ""
+    watts: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    watts_source: str = ""
     source: str
-    grade: Literal["P", "S"]
+    grade: Literal["P", "S", "own"]
 
     def __hash__(self) -> int:
         """Peaks are a table, which has no hash of its own; equal devices have equal names and figures."""
         return hash((self.name, self.capacity, self.bandwidth_gbs, self.link_gbs, self.usd_per_hour))
+
+    @property
+    def title(self) -> str:
+        """What people call it: a listed device by its name, one's own without its figures."""
+        return title(self.name)
 
     @property
     def capacity(self) -> int:
@@ -93,6 +102,84 @@ class Hardware(Spec):
         return self.peak(form) / self.bandwidth
 
 
+class OwnDevice(Spec):
+    """A device as its user types it in, or a small TOML holds it: fields and units of data/hardware.toml.
+
+    Written whole on one line it is the name of its record, so that links, reviews and manifests carry it:
+    `My card: memory=32 bandwidth=1000 host=32 bf16=100 watts=300`.
+    """
+
+    name: str
+    capacity_gb: Number
+    bandwidth_gbs: Number
+    host_gbs: Number
+    link_gbs: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    watts: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    peak_tflops: dict[Peak, Number]
+
+    @model_validator(mode="after")
+    def _sayable(self) -> Self:
+        plain = self.name.strip() == self.name and self.name.isprintable() and not set(":=") & set(self.name)
+        if not plain or not 1 <= len(self.name) <= 40:
+            raise ValueError(f"name ({self.name[:40]}) must be 1 to 40 characters without : and =")
+        if not set(_HALF) & set(self.peak_tflops):
+            raise ValueError("peak_tflops must hold bf16 or fp16: dense TFLOP/s by format")
+        return self
+
+    @property
+    def line(self) -> str:
+        """All of it on one line."""
+        said = {short: getattr(self, field) for short, field in _SHORT.items()} | self.peak_tflops
+        return " ".join((f"{self.name}:", *(f"{key}={value:.12g}" for key, value in said.items() if value)))
+
+    @property
+    def record(self) -> Hardware:
+        """The same as a device that everything can be asked of."""
+        said = {"vendor": "", "year": 0, "source": "your own device, as typed in", "grade": "own"}
+        return Hardware.parse({**self.model_dump(), **said, "name": self.line})
+
+
+_SHORT = {
+    **{"memory": "capacity_gb", "bandwidth": "bandwidth_gbs", "host": "host_gbs"},
+    **{"link": "link_gbs", "price": "usd_per_hour", "watts": "watts"},
+}
+_OWN = ": memory="
+LONGEST = 400  # characters of a device's line
+
+
+def title(name: str) -> str:
+    """What people call a device by this name: `H100`, `My card (your own device)`."""
+    return f"{name.partition(_OWN)[0]} (your own device)" if _OWN in name else name
+
+
+def from_toml(text: str) -> Hardware:
+    """A device of one's own from a small TOML. Raises ConfigError with field, value and rule."""
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"device file: must be TOML ({' '.join(str(error).split())[:80]})") from error
+    return OwnDevice.parse(values).record
+
+
+@lru_cache(maxsize=1024)
+def _own(line: str) -> Hardware:
+    """The device that a line describes whole."""
+    if len(line) > LONGEST:
+        raise ConfigError(f"hardware ({line[:40]}): must be at most {LONGEST} characters")
+    name, _, figures = line.partition(":")
+    values: dict[str, Any] = {"name": name, "peak_tflops": {}}
+    for part in figures.split():
+        key, _, said = part.partition("=")
+        try:
+            number = float(said)
+        except ValueError:
+            raise ConfigError(f"{key[:20]} ({said[:20]}): must be a number") from None
+        place = values if key in _SHORT else values["peak_tflops"]
+        place[_SHORT.get(key, key)] = number
+    return OwnDevice.parse(values).record
+
+
 class _File(Spec):
     device: tuple[Hardware, ...]
 
@@ -107,7 +194,9 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Hardware:
-    """The device called `name`, any case and spelling. Raises ConfigError with close matches."""
+    """The device called `name`, any case and spelling, or one's own by its line. Raises ConfigError."""
+    if _OWN in name:
+        return _own(name)
     return find("hardware", name, {device.name: device for device in _read()})
 
 

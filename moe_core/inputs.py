@@ -151,8 +151,8 @@ def parse(
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > DIGITS:
-        raise ValueError(f"a whole number has {len(digits):,} digits, at most {DIGITS} are read")
+    if (many := len(digits.removeprefix("-"))) > DIGITS:
+        raise ValueError(f"a whole number has {many:,} digits, at most {DIGITS} are read")
     return int(digits)
 
 

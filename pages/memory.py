@@ -18,8 +18,15 @@ with head:
 where = "all of it on one device" if case.devices == 1 else f"the fullest of {case.devices:,} devices"
 panels.show(view.main(scenario, case, device), "budget", modelled, caveat=f"full size, {where}")
 
-every, formats, split, cache, offload, training = asked.tabs(
-    "budget", "Every device", "Formats", "Split", "KV cache", "Experts on the host", "Training"
+every, formats, split, cache, offload, training, start = asked.tabs(
+    "budget",
+    "Every device",
+    "Formats",
+    "Split",
+    "KV cache",
+    "Experts on the host",
+    "Training",
+    "Start command",
 )
 if every.open:
     with every:
@@ -39,6 +46,9 @@ if offload.open:
 if training.open:
     with training:
         view.training(scenario, case, device, modelled)
+if start.open:
+    with start:
+        view.commands(scenario, case)
 
 answer = live.follow(scenario.run_spec())
 live.strip(answer)

@@ -59,6 +59,14 @@ def test_a_price_names_who_asks_it_and_when(device: hardware.Hardware) -> None:
         assert re.search(r"\b20\d\d(-\d\d-\d\d)?\b", device.price_source)
 
 
+@pytest.mark.parametrize("device", hardware.devices(), ids=lambda device: device.name)
+def test_watts_name_who_says_them(device: hardware.Hardware) -> None:
+    assert bool(device.watts) == bool(device.watts_source)
+    if device.watts:
+        assert OPENED.search(device.watts_source)
+        assert "read 20" in device.watts_source
+
+
 @pytest.mark.parametrize("record", [*registry.records(), *registry.rumours()], ids=lambda record: record.name)
 def test_a_model_names_what_was_read(record: registry.Record) -> None:
     for source in record.sources:

@@ -316,7 +316,7 @@ def test_changed_files(
     assert not (bad := faults(capsys, tries())), "\n".join(bad)
 
 
-@pytest.mark.parametrize("name", USUAL.keys() | {"decide"})
+@pytest.mark.parametrize("name", sorted(USUAL.keys() | {"decide"}))
 def test_several_options_at_once(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     dice = random.Random(name)
     pools = {"int": WHOLE, "float": REAL, "bool": ()}

@@ -81,6 +81,8 @@ def figures(one: Serving) -> dict[str, float]:
     }
     if one.cost is not None:
         found |= {"cost.prompts": one.cost, "cost.decoding": answer.decoding(one) or 0.0}
+    if one.joules is not None:
+        found |= {"energy.prompts": one.joules}
     return found
 
 

@@ -18,11 +18,10 @@ from app.architectures import frames
 from app.figure import percent
 from app.panels import Source
 from app.words import escape, size
-from moe_core.errors import MoEScopeError
+from moe_core.errors import MoEScopeError, short
 from moe_core.hf import checkpoint
 from moe_core.hf.checkpoint import SCALES, Checkpoint
 from moe_core.report.text import many
-from moe_core.scenario.spec import shorten
 from moe_core.units import count
 
 Take = Callable[[Mapping[str, Any], str], str | None]
@@ -86,7 +85,7 @@ def _read(typed: str, take: Take) -> None:
 def name_of(folder: Path) -> str:
     """The folder's own name; of a cached snapshot the model's, for its folder is called by a hash."""
     cached = next((match for part in folder.parts if (match := _CACHED.match(part))), None)
-    return shorten(cached["name"] if cached else folder.name or "checkpoint")
+    return short(cached["name"] if cached else folder.name or "checkpoint")
 
 
 def rows(found: Checkpoint) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, shelf
+from app import data, devices, shelf
 from app.compare import view
 from app.words import escape
 from moe_core import registry
@@ -161,12 +161,12 @@ def _model(case: Resolved, key: str, own: str) -> dict[str, str]:
 
 def _work(case: Resolved, key: str) -> dict[str, str]:
     """Device, work and price."""
-    devices = list(data.devices())
-    place = devices.index(case.hardware) if case.hardware in devices else 0
+    known = list(dict.fromkeys((*devices.choices(), case.hardware)))
+    place = known.index(case.hardware)
     read = case.context - case.write if case.prompt is None else case.prompt
     cached = max(case.context - case.write - read, 0)
     return {
-        "hardware": str(st.selectbox("Device", devices, index=place, key=f"{key}_hardware")),
+        "hardware": str(st.selectbox("Device", known, index=place, key=f"{key}_hardware")),
         "batch": _count("Batch (sequences)", case.batch, f"{key}_batch"),
         "traffic": _limit("or requests a second", case.traffic, f"{key}_traffic"),
         "prompt": _count("Prompt (tokens)", max(read, 1), f"{key}_prompt"),

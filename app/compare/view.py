@@ -13,6 +13,7 @@ from app.compare import charts
 from app.figure import Figure
 from app.panels import Number, Source
 from app.words import escape
+from moe_core import hardware
 from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError
 from moe_core.report import answer as answers
@@ -126,7 +127,7 @@ def _number(name: str, case: Resolved) -> Number:
     if time.source is None or time.value is None:
         return Number(label, "no time", time.text, SIZES)
     span = f"80 %: {quantity(time.low or 0, 's')} to {quantity(time.high or 0, 's')}"
-    where = counted(int(compare.cell("devices", case).value or 1), case.hardware)
+    where = counted(int(compare.cell("devices", case).value or 1), hardware.title(case.hardware))
     note = f"a token; {span}; {cost.text} a million tokens, prompts included; {where}"
     return Number(label, quantity(float(time.value), "s"), note, Source(time.source, PREDICTED.detail))
 

@@ -23,6 +23,7 @@ from moe_core.decide.limits import Miss
 from moe_core.decide.serving import Serving
 from moe_core.decide.verdict import HARD, counted
 from moe_core.errors import InfeasibleError, MoEScopeError
+from moe_core.scenario.answer import energy
 from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import Scenario
 from moe_core.units import significant
@@ -107,11 +108,12 @@ def _token(one: Serving) -> tuple[str, str]:
 
 
 def _dollars(one: Serving) -> tuple[str, str]:
-    return "no price" if one.cost is None else f"${significant(one.cost)}", "prompts included"
+    dollars = "no price" if one.cost is None else f"${significant(one.cost)}"
+    return dollars, f"prompts included; {energy(one)}"
 
 
 def _memory(one: Serving) -> tuple[str, str]:
-    return size(one.need * one.devices), f"on {counted(one.devices, one.device.name)}"
+    return size(one.need * one.devices), f"on {counted(one.devices, one.device.title)}"
 
 
 def _first(one: Serving) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def _where(one: Priced, of: Study) -> str:
         found = required(costs.served(of, one))
     except InfeasibleError as error:
         return f"no devices ({error})"
-    many = counted(found.devices, of.hardware.name)
+    many = counted(found.devices, of.hardware.title)
     return many if found.devices == 1 else f"{many}, {found.words}"
 
 
@@ -87,7 +87,7 @@ def money(asked: Asked) -> None:
     """Dollars for a million tokens over batch and over demand; tokens a second of a device."""
     of, batch, price = asked.study, asked.batch, asked.price
     if price is None:
-        st.info(f"{of.hardware.name} has no price: type one in the sidebar.", icon=":material/payments:")
+        st.info(f"{of.hardware.title} has no price: type one in the sidebar.", icon=":material/payments:")
     else:
         left, right = panels.pair()
         with left:
@@ -148,7 +148,7 @@ def _crossing_words(of: Study, name: str, phase: str, found: list[tuple[int, str
 
 def imbalance(asked: Asked) -> None:
     """What the load on the experts costs: recorded on the test model, even, and as benchmarks draw it."""
-    caveat = f"full size, one layer on one {asked.study.hardware.name}"
+    caveat = f"full size, one layer on one {asked.study.hardware.title}"
     panels.show(frames.figure("imbalance", asked.study), "imbalance", asked.modelled, caveat=caveat)
     st.caption(
         f"The link between the two scales: the load curve {load_words(asked.run)}, stretched to the full "

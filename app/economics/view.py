@@ -160,7 +160,7 @@ def _rough(ratio: float) -> str:
 
 def numbers(asked: Asked) -> tuple[Number, ...]:
     """A token's time, a million tokens' price, the layer, the ridge."""
-    one, of, where = asked.served, asked.study, counted(asked.served.devices, asked.study.hardware.name)
+    one, of, where = asked.served, asked.study, counted(asked.served.devices, asked.study.hardware.title)
     timed = Source(one.step.source, TABLES) if one.step.source == "measured elsewhere" else asked.modelled
     token = Number(
         "Time per token, full size",
@@ -174,13 +174,13 @@ def numbers(asked: Asked) -> tuple[Number, ...]:
 def _dollars(asked: Asked) -> Number:
     one, alone = asked.served, answers.decoding(asked.served)
     if one.cost is None or alone is None:
-        note = "type one in the sidebar"
+        note = f"type one in the sidebar; {answers.energy(one)}"
         return Number("Cost of a million tokens, full size", "no price", note, asked.modelled)
     each = f"{count(answers.rate(one))} tokens/s each, ${significant(asked.price or 0)} an hour"
     return Number(
         "Cost of a million tokens, full size",
         f"${significant(one.cost)}",
-        f"prompts included; ${significant(alone)} decoding alone, {each}",
+        f"prompts included; ${significant(alone)} decoding alone, {each}; {answers.energy(one)}",
         asked.modelled,
     )
 
@@ -190,7 +190,7 @@ def _layer(asked: Asked) -> Number:
     rows: pd.DataFrame = frames.frame("curves", asked.study)
     first = rows[rows["series"] == rows["series"].iloc[0]].to_dict("records")
     points = [CurvePoint(**{name: row[name] for name in CurvePoint._fields}) for row in first]
-    top, batch = first[0], asked.batch
+    top, batch, where = first[0], asked.batch, asked.study.hardware.title
     width = at(points, batch) or points[-1].width
     source = (
         asked.modelled if top["kind"] == "modelled" else Source(top["kind"], f"{top['series']}; {TABLES}")
@@ -198,7 +198,7 @@ def _layer(asked: Asked) -> Number:
     return Number(
         "One expert layer, full size",
         f"{times(width / top['active'])} active",
-        f"{times(width / top['total'])} its total width, {batch} tokens at once; {asked.study.hardware.name}",
+        f"{times(width / top['total'])} its total width, {batch} tokens at once; {where}",
         source,
     )
 
@@ -208,7 +208,7 @@ def _ridge(of: Study, modelled: Source) -> Number:
     assert bank is not None, "a mixture has experts"
     plain, mixed = ridges(of)
     note = f"dense: {plain:,.0f}; E / K = {significant(bank.count / bank.top_k)} times as many tokens"
-    detail = f"data sheet of {of.hardware.name}: {of.hardware.source}; activations ignored"
+    detail = f"data sheet of {of.hardware.title}: {of.hardware.source}; activations ignored"
     return Number("Ridge batch, full size", f"{mixed:,.0f}", note, Source("published", detail))
 
 
@@ -231,7 +231,7 @@ def main(asked: Asked, spec: RunSpec) -> None:
     kind = "measured elsewhere" if "measured elsewhere" in set(figure.data["kind"]) else "modelled"
     source = Source("measured elsewhere", TABLES) if kind == "measured elsewhere" else asked.modelled
     caveat = (
-        f"full size, one layer on one {asked.study.hardware.name}; points measured, "
+        f"full size, one layer on one {asked.study.hardware.title}; points measured, "
         "dashed predicted by constants that never saw it"
     )
     panels.show(figure, "dense_equivalent", source, caveat=caveat)

@@ -20,7 +20,7 @@ from moe_core.perf.offload import HOST
 from moe_core.perf.precision import BITS, MIXES, Format, Precision
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
-from moe_core.scenario import memory
+from moe_core.scenario import memory, start
 from moe_core.scenario.devices import Device
 from moe_core.scenario.memory import WAYS, Case, Plan, Reach
 from moe_core.scenario.spec import Scenario
@@ -341,6 +341,23 @@ def _offload(
     rows = memory.offloaded(memory.case(scenario, one._replace(tensor=1, expert=1)), link, load)
     held = charts.offload(rows, usable(int(on.capacity)), on.name, scenario.batch)
     return held, charts.waiting(rows, scenario.batch)
+
+
+def commands(scenario: Scenario, one: Case) -> None:
+    """The command line of each engine that serves it so, or why it cannot."""
+    if one.model.architecture is None:
+        st.info("Its layers are not known here, so no layout can be started.", icon=":material/info:")
+        return
+    found = memory.launch(data.resolved(scenario), one)
+    st.caption(f"{escape(found.words)}, {one.sequences:,} sequences of {one.work.context:,} tokens")
+    for engine in start.starts(found):
+        many = f", {engine.instances} instances" if engine.instances > 1 else ""
+        st.markdown(f"**{engine.engine}**{many}")
+        if engine.command is None:
+            st.caption(f"Not so: {escape(engine.why)}.")
+        else:
+            st.code(engine.command, language="bash", wrap_lines=True)
+    st.caption("Options as each project documents them: data/engines.toml says where.")
 
 
 def training(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None:

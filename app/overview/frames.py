@@ -53,7 +53,7 @@ def _memory(key: str, _of: Ruling) -> Figure:
         for part, size in answer.held(one).components().items()
     ]
     sizes = pd.DataFrame(rows, columns=["model", "name", "component", "bytes"])
-    return charts.memory(sizes, float(both[0].usable), both[0].device.name)
+    return charts.memory(sizes, float(both[0].usable), both[0].device.title)
 
 
 # -- a run -----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from app.decide import keep
 from app.panels import Number, Source
 from app.reviews import verdict as ruled
 from app.words import escape, size
+from moe_core import hardware
+from moe_core.errors import short
 from moe_core.report import argument, decided, deck, html, pdf
 from moe_core.report import story as stories
 from moe_core.report.compare import comparison
@@ -21,7 +23,7 @@ from moe_core.report.plots import Plot
 from moe_core.report.story import Story
 from moe_core.report.text import slug
 from moe_core.review import MOST, Case, Decision, Review, Saved
-from moe_core.scenario.spec import Scenario, shorten
+from moe_core.scenario.spec import Scenario
 from moe_core.store import reviews, scenarios
 
 WRITERS = {
@@ -65,7 +67,7 @@ def _adopt(titles: Mapping[str, str]) -> None:
     if "review" in st.session_state or asked is None:
         return
     if asked not in titles:
-        shelf.say(f"review ({shorten(asked)}): must be a review saved here; the newest is shown")
+        shelf.say(f"review ({short(asked)}): must be a review saved here; the newest is shown")
         return
     st.session_state["review"] = asked
     if version.isdecimal():
@@ -148,7 +150,7 @@ def numbers(saved: Saved) -> tuple[Number, ...]:
     for name, case in stories.resolve(saved).items():
         value = compute("memory.device", case, {})
         usable = compute("memory.usable", case, {})
-        room = f"{case.hardware} can give {size(float(usable or 0))}"
+        room = f"{hardware.title(case.hardware)} can give {size(float(usable or 0))}"
         shown = size(value) if isinstance(value, int | float) else "does not fit"
         found.append(Number(f"{escape(name)}, full size", shown, f"{case.label}; {room}", MODELLED))
     return tuple(found[:MOST])  # a rival may be the fifth

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
     except MoEScopeError as error:
         return explain(error, as_json)
+    except ValidationError as error:  # a number that some part of the answer does not take
+        return explain(ConfigError.from_validation(error), as_json)
     except TyperException as error:
         return _misused(error, as_json)
     except BrokenPipeError:  # `... | head`: whoever read us has seen enough

@@ -9,10 +9,13 @@ from urllib.parse import urlencode
 
 import typer
 
+from moe_core import hardware as devices
 from moe_core import inputs
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.model import Configs, described
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
+from moe_core.hardware import Hardware
 from moe_core.specs import Architecture
 
 if TYPE_CHECKING:
@@ -30,7 +33,12 @@ Scenarios = Annotated[
 _BYTES = 64_000_000  # of a JSON file
 
 
-def compare(scenario: Scenarios = None, config: Configs = None, as_json: Json = False) -> None:
+def compare(
+    scenario: Scenarios = None,
+    config: Configs = None,
+    hardware: Annotated[str | None, typer.Option(help=f"In place of each device. {HELP}")] = None,
+    as_json: Json = False,
+) -> None:
     """Up to four scenarios side by side: what was chosen, what follows, and the answer in one sentence."""
     from moe_core.cli.hear import with_load
     from moe_core.report.answer import sentence
@@ -39,6 +47,8 @@ def compare(scenario: Scenarios = None, config: Configs = None, as_json: Json = 
 
     own = [described(path) for path in config or ()]
     sides = [side for one in scenario or () for side in read(one)] + [of_model(arch) for arch, _ in own]
+    if hardware is not None:
+        sides = [_on(side, devices.get(named(hardware))) for side in sides]
     if not 1 <= len(sides) <= len(LETTERS):
         raise ConfigError(f"scenario ({len(sides)} given): must be one to {len(LETTERS)}")
     cases = {name: with_load(case) for name, case in labels(sides).items()}
@@ -63,6 +73,14 @@ def of_model(arch: Architecture, **said: str) -> Side:
     from moe_core.report.side import of, pack
 
     return of({"architecture": arch.name, "own": pack(arch), **said})
+
+
+def _on(side: Side, device: Hardware) -> Side:
+    """The same scenario on another device."""
+    from moe_core.report.side import of_case
+
+    moved = side.case.model_copy(update={"hardware": device.name, "capacity": device.capacity})
+    return of_case("", moved, side.parameters)
 
 
 def read(one: str) -> list[Side]:

@@ -8,6 +8,7 @@ import typer
 
 from moe_core import inputs
 from moe_core.cli.ask import read_text
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.model import Config, described
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
@@ -27,7 +28,7 @@ def decide(
         str | None,
         typer.Option(help="active, total, sqrt, epoch, published or own: by what they are equals."),
     ] = None,
-    hardware: Annotated[str | None, typer.Option(help="The device, by name.")] = None,
+    hardware: Annotated[str | None, typer.Option(help=HELP)] = None,
     devices: Annotated[int | None, typer.Option(help="How many, for each; else its own fewest.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of the weights: stored, a format, or a mix.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
@@ -40,7 +41,8 @@ def decide(
     from moe_core.decide.verdict import decide as judge
 
     said = {
-        "preset": preset, "mixture": mixture, "dense": dense, "rule": rule, "hardware": hardware,
+        "preset": preset, "mixture": mixture, "dense": dense, "rule": rule,
+        "hardware": None if hardware is None else named(hardware),
         "devices": devices, "precision": precision, "budget": budget,
     }  # fmt: skip
     said = {name: value for name, value in said.items() if value is not None}
@@ -137,6 +139,7 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
         "state": found.state,
         "headline": headline(found, turns),
         "devices": dict(zip(("mixture", "dense"), found.case.devices, strict=True)),
+        "joules": dict(zip(("mixture", "dense"), (one.joules for one in found.case.both), strict=True)),
         "name": found.name,
         "margin": found.margin,
         "margin_low": found.low,
@@ -178,6 +181,7 @@ def _lines(found: Any, turns: Any) -> list[str]:
     """The verdict for a reader."""
     from moe_core.decide.counter import counters
     from moe_core.decide.headline import answer, headline
+    from moe_core.scenario.answer import energy
 
     firm = "" if found.firm else "; not firm: the error of the predicted times could turn it"
     band = f"{found.low:+.2f} to {found.high:+.2f} over the error of the predicted times"
@@ -186,6 +190,7 @@ def _lines(found: Any, turns: Any) -> list[str]:
         f"answer    {answer(found.winner, found.firm)}, margin {found.margin:+.2f} ({band}{firm})",
         f"pair      {found.pair.sentence}",
         f"why       {found.reason}",
+        f"energy    mixture {energy(found.case.both[0])}; dense {energy(found.case.both[1])}",
         f"against   {counters(found)[0].sentence}",
     ]
     for one in found.factors:

@@ -15,6 +15,7 @@ import typer
 
 from moe_core import hardware as devices
 from moe_core import registry
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.formats import STORED, Dtype
 from moe_core.cli.model import Configs, described
 from moe_core.cli.output import Json, answer, save
@@ -39,7 +40,7 @@ def export(
     out: Target,
     model: Models = None,
     config: Configs = None,
-    hardware: Annotated[str, typer.Option(help="A device of `hardware`.")] = "H100",
+    hardware: Annotated[str, typer.Option(help=HELP)] = "H100",
     batch: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     prompt: Annotated[int | None, typer.Option(help="Tokens read for a request.")] = None,
     tokens: Annotated[int | None, typer.Option("--answer", help="Tokens written for it.")] = None,
@@ -152,7 +153,7 @@ def _of_models(
     if not 1 <= len(names) + len(own) <= 4:
         raise ConfigError(f"model ({len(names) + len(own)} given): must be one to four")
     said = {name: str(value) for name, value in work.items() if value is not None}
-    same = {"hardware": devices.get(hardware).name, "precision": dtype, **said}
+    same = {"hardware": devices.get(named(hardware)).name, "precision": dtype, **said}
     found = {registry.get(name).name: of({"architecture": registry.get(name).name, **same}) for name in names}
     found |= {arch.name: of_model(arch, **same) for arch in own}
     return {name: with_load(side.case) for name, side in found.items()}

@@ -11,6 +11,7 @@ import typer
 from moe_core import hardware as devices
 from moe_core import registry
 from moe_core.cli import host
+from moe_core.cli.devices import HELP, named, own
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized
 from moe_core.cli.output import Json, answer, table
@@ -28,7 +29,8 @@ from moe_core.units import quantity
 
 Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it with transformers).")]
 Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
-Devices = Annotated[str | None, typer.Option("--hardware", help="A device: does it fit?")]
+Mine = Annotated[Path | None, typer.Option("--hardware", help="A .toml of your own device.")]
+Devices = Annotated[str | None, typer.Option("--hardware", help=f"Does it fit? {HELP}")]
 
 
 def params(
@@ -83,8 +85,8 @@ def memory(
         "notes": list(found.notes),
     }
     if hardware is not None:
-        values["hardware"] = _fits(setting, workload, parallel, devices.get(hardware))
-        values["host"] = _host(setting, workload, devices.get(hardware))
+        values["hardware"] = _fits(setting, workload, parallel, devices.get(named(hardware)))
+        values["host"] = _host(setting, workload, devices.get(named(hardware)))
     commands = _starts(found, setting, workload, parallel, values.get("hardware"))
     values["start"] = [one._asdict() for one in commands]
     answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])
@@ -142,10 +144,11 @@ def models(as_json: Json = False) -> None:
     answer({"models": rows, "rumoured": rumours}, as_json, text)
 
 
-def hardware(as_json: Json = False) -> None:
-    """List the devices in data/hardware.toml."""
-    rows = [device.model_dump(mode="json") for device in devices.devices()]
-    head = ["device", "memory", "bandwidth", "bf16 dense", "ridge", "source"]
+def hardware(mine: Mine = None, as_json: Json = False) -> None:
+    """List the devices in data/hardware.toml, and one of your own; its name is how a link says it."""
+    found = [*([] if mine is None else [own(mine)]), *devices.devices()]
+    rows = [device.model_dump(mode="json") for device in found]
+    head = ["device", "memory", "bandwidth", "bf16 dense", "ridge", "power limit", "source"]
     cells = [
         [
             device.name,
@@ -153,9 +156,10 @@ def hardware(as_json: Json = False) -> None:
             quantity(device.bandwidth, "B/s"),
             quantity(device.peak("bf16"), "FLOP/s"),
             f"{device.ridge('bf16'):.0f}",
-            "maker" if device.grade == "P" else "second-hand",
+            f"{device.watts:g} W" if device.watts else "-",
+            {"P": "maker", "S": "second-hand", "own": "yours"}[device.grade],
         ]
-        for device in devices.devices()
+        for device in found
     ]
     answer({"hardware": rows}, as_json, table([head, *cells]))
 
@@ -229,7 +233,8 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
     fits = values.get("hardware")
     if fits:
         verdict = "fits" if fits["fits"] else "does not fit"
-        lines.append(f"{verdict} on {values['devices']} x {fits['name']}; needs {fits['devices_needed']}")
+        where = f"{values['devices']} x {devices.title(fits['name'])}"
+        lines.append(f"{verdict} on {where}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
         lines += [f"on one, {values['host']['text']}"] if values["host"] else []
     return lines

@@ -12,6 +12,7 @@ import typer
 from pydantic import Field
 
 from moe_core import inputs
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, save
 from moe_core.errors import ConfigError
@@ -58,7 +59,7 @@ class LayerQuestion(Spec):
 
 
 def layer(
-    hardware: Annotated[str, typer.Option(help="A device, as in `hardware`, or h100_sxm.")] = "H100",
+    hardware: Annotated[str, typer.Option(help=f"{HELP} Or h100_sxm.")] = "H100",
     framework: Annotated[str, typer.Option(help="vllm or sglang.")] = "vllm",
     dtype: Annotated[str, typer.Option(help="Format of the expert weights; as stored, or bf16.")] = STORED,
     tokens: Annotated[int | None, typer.Option(help="Tokens at once, all devices together.")] = None,
@@ -85,7 +86,7 @@ def layer(
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
     sizes = {name: value for name, value in given.items() if value is not None}
     own["dtype"] = own.get("dtype", "bf16") if dtype == STORED else dtype
-    names = {"hardware": hardware, "framework": framework, "distribution": distribution}
+    names = {"hardware": named(hardware), "framework": framework, "distribution": distribution}
     case = LayerQuestion.parse({**names, **own, **sizes, "tp": tp, "ep": ep})
     found = estimate(case)
     answer({**case.model_dump(), **found._asdict(), "notes": notes}, as_json, [*_lines(found), *notes])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moe_core.cli import host
+from moe_core.cli.devices import HELP, named
 from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
@@ -19,7 +20,7 @@ from moe_core.perf.precision import Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
 from moe_core.specs import MOST_TOKENS, Architecture
-from moe_core.units import quantity
+from moe_core.units import quantity, significant
 
 if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.predict import Prediction
@@ -28,7 +29,7 @@ Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest device
 
 
 def predict(
-    hardware: Annotated[str, typer.Option(help="A device, or the name its tables have: H100, h100_sxm.")],
+    hardware: Annotated[str, typer.Option(help=f"{HELP} Or the name its tables have: h100_sxm.")],
     name: Name = None,
     config: Config = None,
     phase: Annotated[
@@ -51,7 +52,7 @@ def predict(
     from moe_core.silicon.predict import predict as prediction
 
     subject = sized(name, config)
-    arch, device = timed(subject), systems.device(hardware)
+    arch, device = timed(subject), systems.device(named(hardware))
     step = _step(phase, batch, context)
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
     alone = host_experts is not None
@@ -65,12 +66,14 @@ def predict(
         check_memory=not alone,
     )
     asked = {
-        **{"model": arch.name, "hardware": device.name, "phase": phase, "batch": batch, "context": context},
+        **{"model": arch.name, "hardware": device.name, "device": device.title},
+        **{"phase": phase, "batch": batch, "context": context},
         **{"dtype": dtype, "weights": words(precision), "cache": kv, "framework": framework},
         **{"devices": parallel.devices, **parallel.model_dump(), "notes": list(subject.notes)},
     }
     if phase == "decode":
         asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
+    asked["joules_per_token"] = _joules(device, parallel, found, step)
     lines = _lines(asked, found, step)
     if host_experts is not None:
         asked["host"], more = _hosted(found, arch, device, step, (precision, kv), (host_experts, host_gbs))
@@ -143,6 +146,11 @@ def _parallel(
     return fit.devices(setting, workload, device.capacity, staged=False).parallel
 
 
+def _joules(device: Hardware, parallel: Parallel, found: Prediction, step: Step) -> float | None:
+    """Of this step alone, a token, every device at its power limit; None where nobody gave a figure."""
+    return device.watts * parallel.devices * found.seconds / step.tokens if device.watts else None
+
+
 def _values(found: Prediction, step: Step) -> dict[str, Any]:
     values = found._asdict()
     return {
@@ -154,12 +162,13 @@ def _values(found: Prediction, step: Step) -> dict[str, Any]:
 
 
 def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
-    where = f"{asked['devices']} x {asked['hardware']}"
+    where = f"{asked['devices']} x {asked['device']}"
     head = f"{asked['model']}, {asked['phase']} of {asked['batch']} x {asked['context']} on {where}"
     low, high = quantity(found.lower, "s"), quantity(found.upper, "s")
     rows = [
         ["time", f"{quantity(found.seconds, 's')} (80 %: {low} to {high})"],
         ["tokens a second", f"{step.tokens / found.seconds:,.0f}"],
+        ["energy a token", _energy(asked["joules_per_token"])],
         ["moved a device", quantity(found.bytes, "B")],
         ["multiplied a device", quantity(found.flops, "FLOP")],
         ["bound by", found.bound],
@@ -173,6 +182,12 @@ def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
     parts += [[part.name, quantity(part.seconds, "s"), part.bound, part.source] for part in found.parts]
     formats = f"weights in {asked['weights']}; cache in {asked['cache']}"
     return [head, formats, *asked["notes"], *table(rows), "", *table(parts)]
+
+
+def _energy(joules: float | None) -> str:
+    if joules is None:
+        return "no power figure"
+    return f"at most {significant(joules)} J, at the power limit"
 
 
 def _score_lines(served: dict[str, Any]) -> list[str]:

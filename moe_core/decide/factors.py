@@ -75,7 +75,7 @@ def _factor(case: Case, name: str, pull: float) -> Factor:
 
 def _memory(case: Case) -> str:
     held = _two(case, lambda one: quantity(one.need, "B") + _fullest(one))
-    return f"{held}; {case.first.device.name} gives {quantity(case.first.usable, 'B')}"
+    return f"{held}; {case.first.device.title} gives {quantity(case.first.usable, 'B')}"
 
 
 def _fullest(one: Serving) -> str:
@@ -128,7 +128,7 @@ def _traffic(case: Case) -> str:
 
 def _budget(case: Case) -> str:
     if case.first.cost is None or case.second.cost is None:
-        return f"no price is known of {case.first.device.name}"
+        return f"no price is known of {case.first.device.title}"
     said = _two(case, lambda one: f"${significant(one.cost or 0)}")
     said += " a million tokens written, prompts included"
     said += f", at ${case.first.device.usd_per_hour:g} a device and hour"

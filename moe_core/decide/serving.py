@@ -246,8 +246,21 @@ class Serving:
     def cost(self) -> float | None:
         """Dollars a million tokens written, prompts read on the same devices; None without a price."""
         dollars = self.device.usd_per_hour / 3600
-        written = self._most(lambda one: self.terms.requests(one, self.batch) / self._paid(one))
-        return dollars / (written * self.work.output) * 1e6 if dollars else None
+        return dollars / self._written * 1e6 if dollars else None
+
+    @cached_property
+    def joules(self) -> float | None:
+        """Joules a token written, prompts read on the same devices, every device at its power limit.
+
+        An upper bound: a device that waits for its memory draws less. None where no power figure is known.
+        """
+        return self.device.watts / self._written if self.device.watts else None
+
+    @cached_property
+    def _written(self) -> float:
+        """Tokens a second written by each device that is paid for, prompts read on the same."""
+        rate = self._most(lambda one: self.terms.requests(one, self.batch) / self._paid(one))
+        return rate * self.work.output
 
     def _paid(self, one: Layout) -> int:
         """Devices that are paid for: those that work, or all where a fleet is counted for traffic."""

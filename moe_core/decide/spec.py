@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache as once
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +26,7 @@ RuleName = Literal["active", "total", "sqrt", "epoch", "published", "own"]
 Training = Literal["none", "fine-tune", "from scratch"]
 Positive = Annotated[float, Field(ge=LEAST, le=1e9, strict=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+DeviceName = Annotated[str, Field(min_length=1, max_length=hardware.LONGEST)]  # or one's own, its line
 
 
 class Work(Spec):
@@ -91,7 +91,7 @@ class DecideSpec(Spec):
     mixture: Name | Architecture
     dense: Name | Architecture | None = None
     rule: RuleName | None = None
-    hardware: Name = "H100"
+    hardware: DeviceName = "H100"
     devices: Devices | None = None
     parallel: Parallel | None = None
     precision: Name | Precision = STORED
@@ -167,7 +167,7 @@ class DecideSpec(Spec):
         return {**own, **chosen, **self.weights}
 
 
-@once
+@lru_cache(maxsize=1024)
 def _device(name: str) -> Hardware:
     return hardware.get(name)
 

@@ -157,7 +157,7 @@ def _verb(found: Case) -> str:
 
 def where(found: Case) -> str:
     """`one H100`, `16 × H200`, `2 × H100 against one`: devices of the mixture, then of the dense model."""
-    name, (mixture, dense) = found.first.device.name, found.devices
+    name, (mixture, dense) = found.first.device.title, found.devices
     if mixture == dense:
         return counted(mixture, name)
     return f"{counted(mixture, name)} against {'one' if dense == 1 else f'{dense:,}'}"

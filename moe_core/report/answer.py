@@ -90,7 +90,7 @@ def hints(cases: Cases) -> list[str]:
 
 def _alone(one: Timed) -> str:
     cost = "" if one.cost is None else f", ${significant(one.cost)} for a million tokens"
-    where = f"{'one' if one.devices == 1 else f'{one.devices} ×'} {one.case.hardware}"
+    where = f"{'one' if one.devices == 1 else f'{one.devices} ×'} {hardware.title(one.case.hardware)}"
     return f"{one.name} writes a token in {quantity(one.reading.seconds, 's')} on {where}{cost}"
 
 

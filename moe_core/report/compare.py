@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from moe_core import hardware
 from moe_core.errors import InfeasibleError
 from moe_core.provenance import Provenance
 from moe_core.report.kinds import KINDS, Value, of_case, price
@@ -47,7 +48,7 @@ class Line(NamedTuple):
 CHOSEN: dict[str, tuple[str, Callable[[Resolved], str]]] = {
     "model": ("Model", lambda case: case.label),
     "mixture": ("Experts, top-k", lambda case: _routing(case)),
-    "hardware": ("Device", lambda case: f"{case.hardware}, {quantity(case.capacity, 'B')}"),
+    "hardware": ("Device", lambda case: f"{hardware.title(case.hardware)}, {quantity(case.capacity, 'B')}"),
     "price": ("Price of a device and hour", lambda case: _price(case)),
     "batch": ("Batch or traffic", lambda case: _load(case)),
     "work": ("Prompt, answer, cached", lambda case: _work(case)),
@@ -72,6 +73,7 @@ RESULTS: dict[str, int] = {  # rows of KINDS, and whether more or less of it is 
     "rate.device": 1,
     "cost.prompts": -1,
     "cost.decoding": -1,
+    "energy.prompts": -1,
     "experts.distinct": 0,
 }
 
@@ -140,7 +142,9 @@ def _line(key: str, title: str, unit: str, cells: list[Cell], better: int = 0) -
 def _absent(how: str, case: Resolved) -> str:
     if how == "experts.distinct":
         return "dense"
-    return "no price" if how.startswith("cost.") and case.timed else "not known here"
+    if not case.timed:
+        return "not known here"
+    return {"cost": "no price", "energy": "no power figure"}.get(how.partition(".")[0], "not known here")
 
 
 def _routing(case: Resolved) -> str:

@@ -99,6 +99,10 @@ def _priced(case: Resolved) -> bool:
     return case.timed and price(case) > 0
 
 
+def _powered(case: Resolved) -> bool:
+    return case.timed and hardware.get(case.hardware).watts > 0
+
+
 def _whole(case: Resolved) -> memory.Footprint:
     """The model on one device, however large: what all devices hold together, copies not counted."""
     return memory.footprint(case.model, case.work, case.precision, case.kv)
@@ -154,6 +158,9 @@ KINDS: dict[str, Kind] = {
     "cost.decoding": _served(
         "$", "A million tokens, decoding alone", answer.decoding,
         Predicted(_STEP, _more(answer.decoding)), _priced,
+    ),
+    "energy.prompts": _served(
+        "J", "Energy of a token, prompts included, at the power limit", lambda one: one.joules, None, _powered
     ),
 }  # fmt: skip
 HEADLINES = tuple(name for name in KINDS if name != "memory.part")

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from moe_core import hardware
 from moe_core.report import tables, vega
 from moe_core.report.figure import Figure
 from moe_core.report.manifest import Origin
@@ -66,7 +67,7 @@ def _memory_title(data: pd.DataFrame, cases: Cases) -> str:
     most, fitting = str(totals.idxmax()), sum(good.values())
     size = f"{significant(float(totals.max()))} GB"
     if len(cases) == 1:
-        device = next(iter(cases.values())).hardware
+        device = hardware.title(next(iter(cases.values())).hardware)
         return f"{most} needs {size}, which {'fits' if fitting else 'does not fit'} one {device}"
     rest = len(good) - fitting
     said = f"{fitting} of {len(good)} {'fits' if fitting == 1 else 'fit'} one device"
@@ -77,7 +78,7 @@ def _memory_title(data: pd.DataFrame, cases: Cases) -> str:
 
 def _room(cases: Cases) -> str:
     """What a device can give, each once."""
-    known = {case.hardware: tables.usable(case) for case in cases.values()}
+    known = {hardware.title(case.hardware): tables.usable(case) for case in cases.values()}
     return "; ".join(f"one {device} gives {room}" for device, room in known.items())
 
 

@@ -13,6 +13,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
@@ -98,7 +99,8 @@ def called(cases: Mapping[str, Resolved]) -> dict[str, Resolved]:
 
 def _default(name: str, case: Resolved) -> str:
     """The other name that a scenario has unless somebody says otherwise: model and device."""
-    return default_name(case) if name == line(f"{subject(case)} on {case.hardware}", 80) else name
+    said = f"{subject(case)} on {hardware.title(case.hardware)}"
+    return default_name(case) if name == line(said, 80) else name
 
 
 def spoken(text: str) -> str:
@@ -319,7 +321,7 @@ _LIMITS = ("traffic", "latency_ms", "ttft_ms", "price", "link_gbs")
 def default_name(case: Resolved) -> str:
     """What a scenario is called unless somebody says otherwise: model, device and batch."""
     load = f"batch {case.batch}" if case.traffic is None else f"{case.traffic:g} requests/s"
-    return line(f"{subject(case)} on {case.hardware}, {load}", 80)
+    return line(f"{subject(case)} on {hardware.title(case.hardware)}, {load}", 80)
 
 
 def subject(case: Resolved) -> str:
@@ -342,7 +344,7 @@ def ways(case: Resolved, alone: str = "its own fewest") -> str:
 
 
 LOOKS: tuple[Callable[[Resolved], str], ...] = (
-    lambda case: case.hardware,
+    lambda case: hardware.title(case.hardware),
     lambda case: f"batch {case.batch:,}" if case.traffic is None else f"{case.traffic:g} requests/s",
     lambda case: f"context {case.context:,}",
     lambda case: f"answer {case.write:,}",
@@ -395,7 +397,8 @@ def _edited(
 def _machine(values: Mapping[str, str], capacity: int | None) -> dict[str, Any]:
     """Device and bytes. A device without a data sheet brings its own capacity."""
     if values["capacity"]:
-        return {"hardware": line(values["hardware"], 80), "capacity": _whole("capacity", values["capacity"])}
+        name = line(values["hardware"], hardware.LONGEST)
+        return {"hardware": name, "capacity": _whole("capacity", values["capacity"])}
     if values["hardware"] == "this machine":
         if capacity is None:
             raise ConfigError("hardware (this machine): must come with capacity, in bytes")
@@ -455,8 +458,10 @@ def _architecture(case: Resolved) -> dict[str, str]:
 
 
 def _listed(case: Resolved) -> bool:
-    """Whether the data file knows this device with this capacity."""
-    return any(one.name == case.hardware and one.capacity == case.capacity for one in hardware.devices())
+    """Whether its device's name says this capacity too."""
+    with suppress(ConfigError):
+        return hardware.get(case.hardware).capacity == case.capacity
+    return False
 
 
 def pack(arch: Architecture) -> str:

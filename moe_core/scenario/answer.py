@@ -6,6 +6,7 @@ it best. Words have one meaning each:
     time per token    one decoding step at the batch, in the middle of the answer (`Serving.step`)
     first token       one prompt alone (`Serving.first`)
     cost              dollars a million tokens written, prompts read on the same devices (`Serving.cost`)
+    energy            joules a token written, as cost counts, at the power limit (`Serving.joules`)
     decoding alone    the same without the prompts (`decoding`), as is a device's rate (`rate`)
     memory            bytes of the fullest device in the roomiest layout (`Serving.need`), and of all of them
 """
@@ -34,6 +35,7 @@ from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon.predict import Prediction, predict
 from moe_core.specs import Architecture
+from moe_core.units import significant
 
 Load = tuple[float, ...] | None
 
@@ -84,6 +86,13 @@ def decoding(one: Serving) -> float | None:
     """Dollars a million tokens written by devices that do nothing but decode; None without a price."""
     dollars = one.device.usd_per_hour
     return economics.per_million(dollars, one.devices, one.batch / one.step.seconds) if dollars else None
+
+
+def energy(one: Serving) -> str:
+    """`at most 1.2 J a token written`, or that nobody gave a figure."""
+    if one.joules is None:
+        return "no power figure"
+    return f"at most {significant(one.joules)} J a token written, at the power limit"
 
 
 def rate(one: Serving) -> float:

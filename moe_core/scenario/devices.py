@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import psutil
 
 from moe_core import hardware
+from moe_core.errors import ConfigError
 from moe_core.scenario.spec import HARDWARE
 from moe_core.units import quantity
 
@@ -39,7 +41,17 @@ def _source(one: hardware.Hardware) -> str:
 
 def get(name: str) -> Device:
     """A device by name; the default where the name is not known."""
-    return next((device for device in devices() if device.name == name), devices()[0])
+    known = next((device for device in devices() if device.name == name), devices()[0])
+    return known if known.name == name else _own(name) or known
+
+
+def _own(name: str) -> Device | None:
+    """A device of one's own, by its line."""
+    with suppress(ConfigError):
+        found = hardware.get(name)
+        if found.grade == "own":
+            return Device(found.name, found.capacity, "modelled", found.source)
+    return None
 
 
 def _here() -> Device:

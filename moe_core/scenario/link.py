@@ -8,7 +8,7 @@ from typing import Any
 
 from moe_core import hardware, registry
 from moe_core.decide import rules
-from moe_core.errors import ConfigError
+from moe_core.errors import ConfigError, short
 from moe_core.lookup import plain
 from moe_core.scenario import devices
 from moe_core.scenario.decision import dense_models
@@ -29,7 +29,6 @@ from moe_core.scenario.spec import (
     describe,
     nearest_bank,
     number,
-    shorten,
 )
 
 KNOBS = ("experts", "top_k", "shared")
@@ -82,7 +81,7 @@ def scenario(values: Mapping[str, str]) -> Scenario:
     """
     unknown = next((name for name in values if name not in (*NAMED, *PAGE_KEYS)), None)
     if unknown is not None:
-        raise ConfigError(f"{shorten(unknown)}: must be one of {', '.join(FIELDS)}")
+        raise ConfigError(f"{short(unknown)}: must be one of {', '.join(FIELDS)}")
     known = modern(values)
     preset = _word("preset", known.get("preset", PRESET))
     said = {**brings(preset), **known}
@@ -113,7 +112,7 @@ def rival(value: str) -> str:
     known = next((one for one in choices if plain(one) == plain(value)), None)
     if known is None:
         raise ConfigError(
-            f"rival ({shorten(value)}): must be {AUTO}, {', '.join(RULES)} or a dense model on file"
+            f"rival ({short(value)}): must be {AUTO}, {', '.join(RULES)} or a dense model on file"
         )
     return known
 
@@ -129,7 +128,7 @@ def weights(text: str) -> tuple[tuple[str, float], ...]:
     for part in filter(None, text.split(",")):
         name, _, said = part.partition(":")
         if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", said):
-            raise ConfigError(f"weights ({shorten(part)}): must be a factor and a number such as memory:2")
+            raise ConfigError(f"weights ({short(part)}): must be a factor and a number such as memory:2")
         found[name] = float(said)
     rules.check_weights(found)
     return tuple(found.items())
@@ -140,21 +139,21 @@ _WORDS = ("precision", "training", "skill", "model")
 
 def _word(name: str, value: str) -> str:
     if value not in WORDS[name]:
-        raise ConfigError(f"{name} ({shorten(value)}): must be one of {', '.join(WORDS[name])}")
+        raise ConfigError(f"{name} ({short(value)}): must be one of {', '.join(WORDS[name])}")
     return value
 
 
 def _count(name: str, value: object, least: int) -> int:
     text = str(value)
     if not text.isdecimal() or len(text) > 9 or int(text) < least:
-        raise ConfigError(f"{name} ({shorten(text)}): must be a whole number, at least {least}")
+        raise ConfigError(f"{name} ({short(text)}): must be a whole number, at least {least}")
     return int(text)
 
 
 def _limit(name: str, value: str) -> float:
     found = number(value)
     if found is None:
-        raise ConfigError(f"{name} ({shorten(value)}): must be a number above zero")
+        raise ConfigError(f"{name} ({short(value)}): must be a number above zero")
     return found
 
 

@@ -23,11 +23,14 @@ from moe_core.perf.offload import offload
 from moe_core.perf.precision import MIXES, Format, Precision, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.training import Optimizer
+from moe_core.scenario import start
 from moe_core.scenario import subject as fullsize
 from moe_core.scenario.answer import Memory, memory_of
+from moe_core.scenario.answer import served as served_by
 from moe_core.scenario.devices import Device
 from moe_core.scenario.resolved import Resolved
 from moe_core.scenario.spec import Scenario
+from moe_core.scenario.start import Launch
 from moe_core.scenario.subject import TWINS
 from moe_core.silicon.predict import resampled
 from moe_core.specs import GQA, Architecture
@@ -314,6 +317,16 @@ def offloaded(one: Case, link: float, load: tuple[float, ...] | None = None) -> 
 def _spread(model: Model, load: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """A recorded load on as many experts as the model has."""
     return None if load is None or model.routing is None else resampled(load, model.routing[1])
+
+
+def launch(asked: Resolved, one: Case) -> Launch:
+    """What is to be started: the fastest layout of what is asked, or the split that was chosen."""
+    if one.plan.own and asked.timed:
+        formats = {"precision": one.plan.precision, "kv": one.plan.kv}
+        return start.of(served_by(asked.model_copy(update=formats)))
+    assert one.model.architecture is not None, "only what is known in full is started"
+    same = (one.work.context, one.sequences, one.plan.precision, one.plan.kv)
+    return Launch(one.model.architecture, one.plan.parallel, 1, *same)
 
 
 def host_link(device: Device) -> float | None:

@@ -8,15 +8,15 @@ preset.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache as once
 from typing import Any, Literal, NamedTuple, get_args
 
 from safetensors import safe_open
 
-from moe_core import registry
+from moe_core import inputs, registry
 from moe_core.decide import rules
+from moe_core.errors import ConfigError, short
 from moe_core.settings import MODELS
 from moe_core.specs import LEAST, Architecture, RunSpec
 
@@ -264,7 +264,7 @@ def read(parameters: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[s
             continue
         value = values[-1] if values else ""
         if len(values) > 1:
-            found.append(f"{field} ({shorten(', '.join(values))}): must be given once; {_last(field, value)}")
+            found.append(f"{field} ({short(', '.join(values))}): must be given once; {_last(field, value)}")
         problem = _problem(field, value, names)
         if problem:
             found.append(problem)
@@ -272,12 +272,12 @@ def read(parameters: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[s
 
 
 def _last(field: str, value: str) -> str:
-    return f"the last one, {shorten(value)}, is used"
+    return f"the last one, {short(value)}, is used"
 
 
 def _problem(field: str, value: str, names: Mapping[str, Sequence[str]]) -> str | None:
     if field in NUMBERS:
-        said = f"{field} ({shorten(value)}): must be a number above zero; none is used"
+        said = f"{field} ({short(value)}): must be a number above zero; none is used"
         return None if number(value) else said
     if field in names:
         choices, default = sorted(set(names[field]), key=_numeric), next(iter(names[field]), "none")
@@ -286,7 +286,7 @@ def _problem(field: str, value: str, names: Mapping[str, Sequence[str]]) -> str 
     elif field in WORDS:
         choices, default = list(WORDS[field]), str(DEFAULTS[field])
     else:
-        return f"{shorten(field)} ({shorten(value)}): must be a setting of the scenario; it is ignored"
+        return f"{short(field)} ({short(value)}): must be a setting of the scenario; it is ignored"
     return None if value in choices else unusable(field, value, choices, default)
 
 
@@ -301,7 +301,7 @@ def unusable(field: str, value: str, choices: Sequence[str], used: str) -> str:
         rule = f"a number from {choices[0]} to {choices[-1]}"
     else:
         rule = f"a known {field.replace('_', ' ')}"
-    return f"{field} ({shorten(value)}): must be {rule}; {used} is used"
+    return f"{field} ({short(value)}): must be {rule}; {used} is used"
 
 
 def _numeric(value: str) -> tuple[int, str]:
@@ -317,12 +317,6 @@ def number(value: str) -> float | None:
     return found if LEAST <= found <= 1e8 else None
 
 
-def shorten(value: str) -> str:
-    """At most 40 characters of somebody else's text, control characters out."""
-    text = re.sub(r"[\x00-\x1f\x7f]", " ", value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def clamp_top_k(top_k: int, experts: int) -> tuple[int, str | None]:
     """A top-k that is possible, and the sentence that says so when it is another."""
     if top_k <= experts:
@@ -332,11 +326,11 @@ def clamp_top_k(top_k: int, experts: int) -> tuple[int, str | None]:
 
 def decode_text(name: str, data: bytes, limit: int = 200_000) -> tuple[str | None, str | None]:
     """The text of an upload, or the sentence that says why there is none."""
-    what = f"{shorten(name)} ({len(data):,} bytes)"
+    what = f"{short(name)} ({len(data):,} bytes)"
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return None, f"{what}: must be text in UTF-8; byte {error.start:,} is not"
+        text = inputs.text(data, what)
+    except ConfigError as error:
+        return None, str(error)
     if "\x00" in text:
         return None, f"{what}: must be text; it contains zero bytes"
     return check_text(text, what, limit)

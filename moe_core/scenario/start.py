@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moe_core import registry
+from moe_core.decide.layout import words
 from moe_core.decide.serving import Serving
 from moe_core.formats import GGUF, Format
 from moe_core.perf.fit import HEADROOM
@@ -56,6 +57,12 @@ class Launch(NamedTuple):
     host: int = 0
 
     @property
+    def words(self) -> str:
+        """`2 × (tensor 8)`."""
+        group = words(self.parallel)
+        return group if self.replicas == 1 else f"{self.replicas} × ({group})"
+
+    @property
     def each(self) -> int:
         """Sequences of one group of tensor ranks."""
         return max(ceil(self.sequences / self.replicas / self.parallel.groups), 1)
@@ -90,11 +97,11 @@ def of(one: Serving) -> Launch:
 
 def lines(found: Sequence[Start]) -> list[str]:
     """One line an engine, for a terminal."""
-    words = []
+    said = []
     for one in found:
         times = f" ({one.instances} instances)" if one.instances > 1 else ""
-        words.append(f"{one.engine}{times}: {one.command or 'no: ' + one.why}")
-    return words
+        said.append(f"{one.engine}{times}: {one.command or 'no: ' + one.why}")
+    return said
 
 
 def model_id(plan: Launch) -> str:

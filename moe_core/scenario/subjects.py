@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from moe_core import registry
-from moe_core.errors import ConfigError
+from moe_core.errors import ConfigError, short
 from moe_core.hf import config as configs
 from moe_core.hf import reader, sizes
 from moe_core.hf.sizes import Sized
@@ -21,7 +21,6 @@ from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
 from moe_core.perf.twins import Rule, Twin
 from moe_core.registry import Record
-from moe_core.scenario.spec import shorten
 from moe_core.specs import GQA, Architecture
 
 Standing = Literal["published", "rumoured", "imported", "edited"]
@@ -153,9 +152,9 @@ def exactly(name: str, found: Sized) -> Subject:
 
 def parse(text: bytes | str, file: str) -> dict[str, Any]:
     """The JSON object of an upload or a paste. Raises ConfigError, one sentence."""
-    found = reader.parse(text, shorten(file))
+    found = reader.parse(text, short(file))
     if not found:
-        raise ConfigError(f"{shorten(file)}: is an empty object")
+        raise ConfigError(f"{short(file)}: is an empty object")
     return found
 
 
@@ -166,7 +165,7 @@ def name_of(config: Mapping[str, Any], typed: str, file: str) -> str:
     path = said.rstrip("/").split("/")[-1] if isinstance(said, str) else ""
     kind = config.get("model_type")
     found = typed.strip() or path or ("" if stem == "config" else stem) or kind
-    return shorten(found.strip()) if isinstance(found, str) and found.strip() else "imported"
+    return (short(found) if isinstance(found, str) else "") or "imported"
 
 
 # -- edit ------------------------------------------------------------------------------------------
@@ -236,9 +235,7 @@ def read_changes(text: str, arch: Architecture) -> tuple[dict[str, int], str, li
         elif name in found and re.fullmatch(r"\d{1,9}", value) and _within(name, int(value)):
             found[name] = int(value)
         else:
-            problems.append(
-                f"changes ({shorten(item)}): must be a field, a colon and a number; it is ignored"
-            )
+            problems.append(f"changes ({short(item)}): must be a field, a colon and a number; it is ignored")
     return found, kind, problems[:3]
 
 

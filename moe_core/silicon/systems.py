@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from functools import lru_cache
+from math import hypot, log
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,15 +33,28 @@ CACHES: dict[str, float] = {name: mb * MEGA for name, mb in _TABLE["cache_mb"].i
 
 @lru_cache(maxsize=1024)
 def of(device: Hardware) -> System:
-    """The measured system of `device`, or the nearest. Raises ConfigError for a device of neither list."""
+    """The measured system of `device`, or the nearest. Raises ConfigError for one of neither list."""
     for system, name in SYSTEMS.items():
         if name == device.name:
             return System(system, True)
     if device.name in SCALED:
         return System(SCALED[device.name], False)
+    if device.grade == "own":
+        return System(_nearest(device), False)
     raise ConfigError(
         f"hardware ({device.name}): no measured system stands for it in data/silicon/systems.toml"
     )
+
+
+def _nearest(device: Hardware) -> str:
+    """The measured system most like a device of one's own: by bandwidth and 16-bit peak, as ratios."""
+
+    def far(system: str) -> float:
+        other = hardware.get(SYSTEMS[system])
+        moved, multiplied = other.bandwidth / device.bandwidth, other.peak() / device.peak()
+        return hypot(log(moved), log(multiplied))
+
+    return min(SYSTEMS, key=far)
 
 
 def device(name: str) -> Hardware:

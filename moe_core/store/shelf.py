@@ -12,6 +12,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from moe_core import inputs
 from moe_core.errors import ConfigError, StoreError
 from moe_core.review import Case, Decision, Entry, Review, Saved
 from moe_core.settings import Settings
@@ -25,6 +26,7 @@ def _moment(text: str) -> str:
     return text
 
 
+_MOST = 64_000_000  # bytes of a file
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Moment = Annotated[str, AfterValidator(_moment)]  # UTC, ISO 8601
 
@@ -118,7 +120,7 @@ class Shelf(Generic[C]):
         """One thing by its identity. Raises ConfigError if there is none such or it cannot be read."""
         path = self.directory / f"{check_id(identity)}.json"
         try:
-            found = self.kind.parse_json(path.read_bytes())
+            found = self.kind.parse_json(inputs.content(path, _MOST))
         except OSError as error:
             raise ConfigError(
                 f"{self.noun} ({identity}): must be a {self.noun} saved here ({error.strerror})"

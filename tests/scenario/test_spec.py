@@ -146,7 +146,7 @@ def test_an_upload_must_be_text() -> None:
     assert decode_text("notes.txt", "Größe".encode()) == ("Größe", None)
     text, problem = decode_text("photo.png", b"\x89PNG\r\n\x1a\n\xff\xfe")
     assert text is None
-    assert problem == "photo.png (10 bytes): must be text in UTF-8; byte 0 is not"
+    assert problem == "photo.png (10 bytes): must be text in UTF-8; byte 0 is not UTF-8"
     assert (
         decode_text("zeros.bin", b"a\x00b")[1] == "zeros.bin (3 bytes): must be text; it contains zero bytes"
     )
