@@ -77,6 +77,8 @@ def _block(
 
 def _trained(config: Mapping[str, Any]) -> Format:
     said = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
+    if said.startswith("float8"):
+        return "fp8"
     return {"float32": "fp32", "float16": "fp16"}.get(said, "bf16")
 
 
