@@ -127,6 +127,36 @@ def averaged(parts: Mapping[str, Mapping[Format, int]], trained: Format) -> tupl
     return Precision.parse({"default": forms[largest], **chosen}), notes
 
 
+_DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8", "I8": "int8"}
+
+
+def weighed(
+    elements: Mapping[str, int], held: Mapping[str, Mapping[str, int]], stated: Precision
+) -> tuple[Precision, tuple[str, ...]]:
+    """The formats that bytes on disk show, by component and dtype; `stated` where they agree to 2 %.
+
+    Small components (norms, router, other) follow what is stated. Nothing is believed of files that lack a
+    component, or have more than 32 bits a weight of one.
+    """
+    wide = [part for part in elements if elements[part] and part not in ("norms", "router", "other", "tower")]
+    bits = {part: 8 * sum(held.get(part, {}).values()) / elements[part] for part in wide}
+    strange = next((part for part in wide if not 1 <= bits[part] <= 32), None)
+    if strange is not None:
+        return stated, (f"the formats are those of config.json: the files hold no {strange} of this size",)
+    own: dict[str, Format] = {}
+    for part in wide:
+        said = float(stored(stated.of(part)).bits)
+        if abs(bits[part] - said) > said / 50:
+            most = max(held[part], key=lambda dtype: held[part][dtype])
+            plain = _DTYPES.get(most, "int4" if bits[part] < 6 else "int8")
+            exact = abs(float(stored(plain).bits) - bits[part]) < 0.01
+            own[part] = plain if exact else f"{kind(plain)}@{bits[part]:.4g}"
+    notes = tuple(
+        f"{part}: {form} by the headers of the files, not {stated.of(part)}" for part, form in own.items()
+    )
+    return stated.model_copy(update=own), notes
+
+
 def _average(held: Mapping[Format, int]) -> Format:
     """One format, or the average of several with the kernels of the most."""
     if len(held) == 1:
