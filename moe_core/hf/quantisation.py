@@ -46,10 +46,10 @@ def published(
     `matrices`: those of the model; without them every layer is taken to have one of each kind.
     """
     inner = language(config).values
-    trained = _trained({**config, **inner})
+    trained, odd = _trained({**config, **inner})
     block = _block(config, inner, beside)
     if block is None:
-        return StoredFormats(Precision(default=trained), "bf16", ())
+        return StoredFormats(Precision(default=trained), "bf16", odd)
     every = matrices or _generic(inner.get("num_hidden_layers"))
     try:
         found = _experts_of_their_own(schemes.scheme(block), {**config, **inner})
@@ -58,8 +58,8 @@ def published(
         said = (*found.said, *mixed, *_unused(found, rules, every))
     except Unknown as reason:
         note = f"quantization_config: {reason}; the weights are sized as {trained}"
-        return StoredFormats(Precision(default=trained), "bf16", (note,))
-    return StoredFormats(precision, found.kv or "bf16", said)
+        return StoredFormats(Precision(default=trained), "bf16", (*odd, note))
+    return StoredFormats(precision, found.kv or "bf16", (*odd, *said))
 
 
 def _block(
@@ -75,11 +75,15 @@ def _block(
     return max(found, key=lambda block: schemes.method_of(block) != "", default=None)
 
 
-def _trained(config: Mapping[str, Any]) -> Format:
+_DTYPE = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "": "bf16", "auto": "bf16"}
+
+
+def _trained(config: Mapping[str, Any]) -> tuple[Format, tuple[str, ...]]:
+    """The format of what no scheme touches, and a sentence where the config says none of 16 or 32 bits."""
     said = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
-    if said.startswith("float8"):
-        return "fp8"
-    return {"float32": "fp32", "float16": "fp16"}.get(said, "bf16")
+    if said in _DTYPE:
+        return _DTYPE[said], ()
+    return "bf16", (f"dtype ({brief(said)}): is not 16 or 32 bits; what no scheme names is sized as bf16",)
 
 
 def _experts_of_their_own(found: Scheme, config: Mapping[str, Any]) -> Scheme:

@@ -145,6 +145,14 @@ def test_what_is_not_quantised_is_as_it_was_trained(said: str | None, kept: str)
     assert published({"dtype": said, "quantization_config": block}).precision.of("head") == kept
 
 
+@pytest.mark.parametrize("said", ["float8_e4m3fn", "int8", 7])
+def test_a_dtype_that_is_no_number_of_16_or_32_bits_is_said(said: object) -> None:
+    for block in ({}, {"quantization_config": {"quant_method": "fp8"}}):
+        found = published({"torch_dtype": said, **block})
+        assert found.precision.of("head") == "bf16"
+        assert f"dtype ({said}): is not 16 or 32 bits" in found.notes[0]
+
+
 @pytest.mark.parametrize(
     "scheme",
     [
