@@ -63,8 +63,8 @@ def scheme(block: Block) -> Scheme:
 def method_of(block: Block) -> str:
     """Its name in the table. Some write none, and are known by what else they say."""
     method = block.get("quant_method") or block.get("quantization_method")
-    if isinstance(method, str) and method:
-        return method.lower().replace("_", "-")
+    if method:
+        return brief(method).lower().replace("_", "-")
     if "quant_algo" in block or "quantized_layers" in block:
         return "modelopt"
     if "config_groups" in block:

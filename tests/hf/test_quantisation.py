@@ -361,3 +361,56 @@ def test_no_silent_default(method: object, block: dict[str, Any]) -> None:
     bf16 = {found.precision.of(part) for part in ("attention", "experts", "ffn", "head")} == {"bf16"}
     every_module_left = any(item in str(block) for item in ("mlp", "re:", "x", "lm_head"))
     assert not bf16 or found.notes or every_module_left
+
+
+INT = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}
+BLOCKS: list[dict[str, Any]] = [
+    {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+    {"quant_method": "auto-round", "bits": 4, "group_size": 128},
+    {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+    {"quant_method": "exl2", "bits": 4.0, "head_bits": 6},
+    {"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": INT}}},
+    {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}},
+    {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16},
+    {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    {"bits": 4, "group_size": 64},
+]
+DECISIVE = (
+    "quant_method",
+    "quant_algo",
+    "quant_type",
+    "_type",
+    "bits",
+    "nbits",
+    "num_bits",
+    "strategy",
+    "type",
+)
+
+
+def altered(block: Any, field: str, value: object) -> Any:
+    """The block with another value in a field, wherever it stands."""
+    if isinstance(block, dict):
+        return {key: value if key == field else altered(own, field, value) for key, own in block.items()}
+    return block
+
+
+@given(
+    st.sampled_from(BLOCKS), st.sampled_from(DECISIVE), st.sampled_from(["new", 17, -1, None, [], {}, True])
+)
+def test_a_decisive_field_of_no_known_value_is_said(block: dict[str, Any], field: str, value: object) -> None:
+    other = altered(block, field, value)
+    found = published(MIXTRAL | {"quantization_config": other}, matrices(architecture(MIXTRAL)))
+    same = found.precision.of("experts") == form(block)
+    unsaid = field in ("strategy", "quant_method") and not value  # the other fields say it
+    assert found.notes or not same or other == block or unsaid
+
+
+@given(st.sampled_from(BLOCKS[:6]), st.integers(2, 8))
+def test_other_bits_are_other_bytes(block: dict[str, Any], bits: int) -> None:
+    other = block
+    for field in ("bits", "nbits", "num_bits"):
+        other = altered(other, field, bits)
+    assert (form(other) == form(block)) == (other == block)
