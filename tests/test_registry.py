@@ -1,5 +1,7 @@
 """The registry: every record sound, every name found, rumours apart."""
 
+import gzip
+import json
 import subprocess
 import sys
 
@@ -8,8 +10,11 @@ import pytest
 from moe_core import registry
 from moe_core.errors import ConfigError
 from moe_core.hf.config import Unsupported, architecture
+from moe_core.hf.modules import matrices
+from moe_core.hf.quantisation import published
 from moe_core.perf.memory import Workload, footprint
 from moe_core.perf.params import count
+from moe_core.settings import ROOT
 
 RECORDS = registry.records()
 
@@ -126,3 +131,31 @@ def test_the_web_process_may_import_it() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PUBLISHED = json.loads(gzip.decompress((ROOT / "tests/hf/published.json.gz").read_bytes()))
+SOURCED = [
+    (record, key)
+    for record in registry.records()
+    for key in PUBLISHED
+    if f"/{key}_config.json" in record.stored_source
+]
+
+
+def test_every_stored_format_has_its_source() -> None:
+    assert all(record.stored_source for record in registry.records())
+    assert all(
+        record.architecture is None or record.architecture.stored == record.stored
+        for record in registry.records()
+    )
+    assert len(SOURCED) >= 25
+
+
+@pytest.mark.parametrize(("record", "key"), SOURCED, ids=[key for _, key in SOURCED])
+def test_it_is_what_the_named_configuration_says(record: registry.Record, key: str) -> None:
+    every = matrices(record.architecture) if record.architecture is not None else ()
+    found = published(PUBLISHED[key]["config"], every)
+    for part in ("embedding", "head", "attention", "ffn", "experts", "shared", "router", "norms"):
+        if record.breakdown.get(part, 1):
+            assert record.stored.of(part) == found.precision.of(part), part
+    assert record.stored_kv == found.kv

@@ -39,7 +39,7 @@ def panel(take: Take) -> None:
     """A path to type; what is there; with a config.json the model is looked at too, through `take`."""
     with panels.aside("Or a checkpoint on this machine"):
         typed = st.text_input(
-            "Folder with .safetensors files",
+            "Folder with .safetensors files, or a .gguf file",
             key="import_folder",
             max_chars=4096,
             placeholder="path of a folder",

@@ -28,7 +28,9 @@ from moe_core.units import count as readable
 from moe_core.units import quantity
 
 Method = Annotated[str, typer.Option(help="auto, closed_form, or meta (build it with transformers).")]
-Folder = Annotated[Path | None, typer.Option("--checkpoint", help="A folder of .safetensors: true sizes.")]
+Folder = Annotated[
+    Path | None, typer.Option("--checkpoint", help="A folder of .safetensors, or a .gguf: true sizes.")
+]
 Mine = Annotated[Path | None, typer.Option("--hardware", help="A .toml of your own device.")]
 Devices = Annotated[str | None, typer.Option("--hardware", help=f"Does it fit? {HELP}")]
 

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from moe_core.hf.sizes import Sized
 
 Name = Annotated[str | None, typer.Option("--model", help="A registered model, any case.")]
-Config = Annotated[Path | None, typer.Option("--config", help="A config.json, or a folder with one.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A config.json, a folder with one, or a .gguf file.")
+]
 Configs = Annotated[
-    list[Path] | None, typer.Option("--config", help="A config.json, or a folder with one; several times.")
+    list[Path] | None,
+    typer.Option("--config", help="A config.json, a folder with one, or a .gguf; several times."),
 ]
 
 

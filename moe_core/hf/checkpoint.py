@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -91,11 +92,7 @@ def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
         return _of_gguf(single)
     config = reader.read(folder / "config.json") if inputs.exists(folder / "config.json") else None
     files = _files(folder)
-    tensors: dict[str, Tensor] = {}
-    for number, file in enumerate(files):
-        if progress:
-            progress(number, len(files))
-        tensors |= header(file)
+    tensors = _tensors(files, progress)
     by_dtype = Counter[str]()
     for tensor in tensors.values():
         by_dtype[tensor.dtype] += tensor.nbytes
@@ -113,9 +110,30 @@ def read(folder: Path, progress: Progress | None = None) -> Checkpoint:
     )
 
 
+def _tensors(files: Sequence[Path], progress: Progress | None = None) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for number, file in enumerate(files):
+        if progress:
+            progress(number, len(files))
+        found |= header(file)
+    return found
+
+
+def bytes_of(folder: Path, layers: int, experts: int | None) -> dict[str, Counter[str]]:
+    """Bytes by component and dtype, scales included, of the first `layers` layers and what is around them."""
+    tensors = _tensors(_files(folder))
+    parts = components({name: tensor.shape for name, tensor in tensors.items()}, experts)
+    found: dict[str, Counter[str]] = {}
+    for name, tensor in tensors.items():
+        layer = re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})\.", name)
+        if layer is None or int(layer[1]) < layers:
+            found.setdefault(parts[name], Counter())[tensor.dtype] += tensor.nbytes
+    return found
+
+
 def _lone_gguf(folder: Path) -> Path | None:
     """The GGUF model of a folder without safetensors."""
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+    if not inputs.is_folder(folder) or any(folder.glob("*.safetensors")):
         return None
     return gguf.alone(folder)
 

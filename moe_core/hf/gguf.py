@@ -7,6 +7,7 @@ every count it finds. What a number of a tensor's type means stands in that pack
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections import Counter
@@ -15,6 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from moe_core import inputs
 from moe_core.errors import ConfigError
 from moe_core.formats import GGUF, Format, size, stored
 from moe_core.hf.reader import short
@@ -71,11 +73,9 @@ class Header(NamedTuple):
 def is_one(path: Path) -> bool:
     """Whether the file at `path` begins as GGUF does, whatever it is called."""
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
+        with inputs.opened(path) as stream:
             return stream.read(4) == _MAGIC
-    except (OSError, ValueError):
+    except OSError:
         return False
 
 
@@ -149,10 +149,8 @@ class _Stream:
 def _one(path: Path) -> Header:
     name = short(path.name)
     try:
-        if not path.is_file():
-            raise ConfigError(f"{name}: cannot be read (it is not a file)")
-        length = path.stat().st_size
-        with path.open("rb") as file:
+        with inputs.opened(path) as file:
+            length = os.fstat(file.fileno()).st_size
             stream = _Stream(file, length)
             settings, tensors = _described(stream)
     except OSError as error:
@@ -245,7 +243,7 @@ def plain(path: Path) -> str:
 
 def alone(folder: Path) -> Path | None:
     """The model of a folder without a config.json: its GGUF file, or the first part of it."""
-    if (folder / "config.json").exists():
+    if inputs.exists(folder / "config.json"):
         return None
     found = [path for path in sorted(folder.glob("*.gguf")) if is_one(path)]
     first = {plain(path): path for path in reversed(found)}

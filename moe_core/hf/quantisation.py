@@ -7,15 +7,15 @@ router and norms stay as they were trained unless a scheme says otherwise.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from moe_core.formats import Format, kind, stored
 from moe_core.hf import schemes
 from moe_core.hf.block import Unknown, brief
-from moe_core.hf.modules import Matrix, plain
+from moe_core.hf.modules import Matrix
+from moe_core.hf.patterns import Names
 from moe_core.hf.reader import language
 from moe_core.hf.schemes import Scheme
 from moe_core.specs import Precision
@@ -28,15 +28,6 @@ _TRAINED = (
     "norms",
     "tower",
 )  # that a scheme leaves alone unless it names them
-_SPELT = (  # how patterns may spell what `modules.plain` spells one way
-    (".mlp.", (".block_sparse_moe.", ".ffn.", ".feed_forward.", ".moe.")),
-    (".self_attn.", (".attn.", ".attention.")),
-    (".gate_proj", (".w1", ".gate_up_proj")),
-    (".up_proj", (".w3", ".gate_up_proj")),
-    (".down_proj", (".w2",)),
-    (".shared_experts.", (".shared_expert.",)),
-    (".mlp.gate", (".mlp.router",)),
-)
 
 
 class StoredFormats(NamedTuple):
@@ -55,19 +46,20 @@ def published(
     `matrices`: those of the model; without them every layer is taken to have one of each kind.
     """
     inner = language(config).values
-    trained = _trained({**config, **inner})
+    trained, odd = _trained({**config, **inner})
     block = _block(config, inner, beside)
     if block is None:
-        return StoredFormats(Precision(default=trained), "bf16", ())
+        return StoredFormats(Precision(default=trained), "bf16", odd)
+    every = matrices or _generic(inner.get("num_hidden_layers"))
     try:
         found = _experts_of_their_own(schemes.scheme(block), {**config, **inner})
+        rules = [(Names(rule.modules), rule.form) for rule in found.rules]
+        precision, mixed = _formats(found, rules, every, trained)
+        said = (*found.said, *mixed, *_unused(found, rules, every))
     except Unknown as reason:
         note = f"quantization_config: {reason}; the weights are sized as {trained}"
-        return StoredFormats(Precision(default=trained), "bf16", (note,))
-    every = matrices or _generic(inner.get("num_hidden_layers"))
-    rules = [(_Names(rule.modules), rule.form) for rule in found.rules]
-    precision, mixed = _formats(found, rules, every, trained)
-    return StoredFormats(precision, found.kv or "bf16", (*found.said, *mixed, *_unused(found, rules, every)))
+        return StoredFormats(Precision(default=trained), "bf16", (*odd, note))
+    return StoredFormats(precision, found.kv or "bf16", (*odd, *said))
 
 
 def _block(
@@ -83,9 +75,15 @@ def _block(
     return max(found, key=lambda block: schemes.method_of(block) != "", default=None)
 
 
-def _trained(config: Mapping[str, Any]) -> Format:
+_DTYPE = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "": "bf16", "auto": "bf16"}
+
+
+def _trained(config: Mapping[str, Any]) -> tuple[Format, tuple[str, ...]]:
+    """The format of what no scheme touches, and a sentence where the config says none of 16 or 32 bits."""
     said = str(config.get("dtype") or config.get("torch_dtype") or "").removeprefix("torch.")
-    return {"float32": "fp32", "float16": "fp16"}.get(said, "bf16")
+    if said in _DTYPE:
+        return _DTYPE[said], ()
+    return "bf16", (f"dtype ({brief(said)}): is not 16 or 32 bits; what no scheme names is sized as bf16",)
 
 
 def _experts_of_their_own(found: Scheme, config: Mapping[str, Any]) -> Scheme:
@@ -98,61 +96,10 @@ def _experts_of_their_own(found: Scheme, config: Mapping[str, Any]) -> Scheme:
 # -- which format a matrix has ---------------------------------------------------------------------
 
 
-class _Names:
-    """The modules that a list of entries names: exact ones, parents, globs, regular expressions."""
-
-    def __init__(self, entries: Iterable[str]) -> None:
-        self.exact: set[str] = set()
-        patterns, spelt = [], []
-        for entry in entries:
-            if entry.startswith("re:"):
-                spelt.append(_compiled(entry[3:]))
-                continue
-            name = re.sub(r"\.experts\.\d+", ".experts.0", plain(entry).rstrip("."))
-            if re.fullmatch(r"[\w.]+", name) and name.startswith("layers."):
-                self.exact.add(name)
-            elif re.fullmatch(r"[\w.*\-]+", name):
-                glob = re.escape(name).replace(r"\*", ".*")
-                patterns.append(rf"(?:^|\.){glob}(?:\.|$)" if name[0] != "*" else rf"^{glob}(?:\.|$)")
-            else:
-                spelt.append(_compiled(entry))
-        self.glob = re.compile("|".join(patterns)) if patterns else None
-        self.spelt = [pattern for pattern in spelt if pattern is not None]
-
-    def name(self, module: str) -> bool:
-        """Whether an entry names `module` or what is around it."""
-        parts = module.split(".")
-        if self.exact and any(".".join(parts[:n]) in self.exact for n in range(2, len(parts) + 1)):
-            return True
-        if self.glob is not None and self.glob.search(module):
-            return True
-        return bool(self.spelt) and any(
-            pattern.match(spelling) for spelling in _spellings(module) for pattern in self.spelt
-        )
+_Ruled = tuple[Names, Format | None]
 
 
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(pattern[:1000])
-    except (re.error, RecursionError, OverflowError):
-        return None
-
-
-def _spellings(module: str) -> list[str]:
-    """A module's name as other checkpoints of its layout write it."""
-    found = [module]
-    for own, others in _SPELT:
-        found += [name.replace(own, other) for name in found if own in name for other in others]
-        if own == ".mlp." and ".mlp.experts.0." in module:
-            found.append(module.replace(".mlp.experts.0.", ".experts."))
-    found += [name.replace(".experts.0.", ".experts.") for name in found if ".experts.0." in name]
-    return [f"{before}{name}" for name in found for before in ("model.", "", "model.language_model.")]
-
-
-_Ruled = tuple[_Names, Format | None]
-
-
-def _form_of(found: Scheme, rules: Sequence[_Ruled], left: _Names, one: Matrix) -> Format | None:
+def _form_of(found: Scheme, rules: Sequence[_Ruled], left: Names, one: Matrix) -> Format | None:
     """The format of a matrix; None where it stays as it was trained."""
     for names, form in rules:
         if names.name(one.name):
@@ -166,7 +113,7 @@ def _formats(
     found: Scheme, rules: Sequence[_Ruled], matrices: Sequence[Matrix], trained: Format
 ) -> tuple[Precision, tuple[str, ...]]:
     """By component, the format of most weights first, and a sentence for each that is mixed."""
-    left, parts = _Names(found.left), dict[str, dict[Format, int]]()
+    left, parts = Names(found.left), dict[str, dict[Format, int]]()
     for one in matrices:
         form = _form_of(found, rules, left, one) or trained
         held = parts.setdefault(one.component, {})
@@ -182,6 +129,36 @@ def averaged(parts: Mapping[str, Mapping[Format, int]], trained: Format) -> tupl
     chosen = {name: form for name, form in every.items() if form != forms[largest]}
     notes = tuple(_mixture(name, held, forms[name]) for name, held in parts.items() if len(held) > 1)
     return Precision.parse({"default": forms[largest], **chosen}), notes
+
+
+_DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8", "I8": "int8"}
+
+
+def weighed(
+    elements: Mapping[str, int], held: Mapping[str, Mapping[str, int]], stated: Precision
+) -> tuple[Precision, tuple[str, ...]]:
+    """The formats that bytes on disk show, by component and dtype; `stated` where they agree to 2 %.
+
+    Small components (norms, router, other) follow what is stated. Nothing is believed of files that lack a
+    component, or have more than 32 bits a weight of one.
+    """
+    wide = [part for part in elements if elements[part] and part not in ("norms", "router", "other", "tower")]
+    bits = {part: 8 * sum(held.get(part, {}).values()) / elements[part] for part in wide}
+    strange = next((part for part in wide if not 1 <= bits[part] <= 32), None)
+    if strange is not None:
+        return stated, (f"the formats are those of config.json: the files hold no {strange} of this size",)
+    own: dict[str, Format] = {}
+    for part in wide:
+        said = float(stored(stated.of(part)).bits)
+        if abs(bits[part] - said) > said / 50:
+            most = max(held[part], key=lambda dtype: held[part][dtype])
+            plain = _DTYPES.get(most, "int4" if bits[part] < 6 else "int8")
+            exact = abs(float(stored(plain).bits) - bits[part]) < 0.01
+            own[part] = plain if exact else f"{kind(plain)}@{bits[part]:.4g}"
+    notes = tuple(
+        f"{part}: {form} by the headers of the files, not {stated.of(part)}" for part, form in own.items()
+    )
+    return stated.model_copy(update=own), notes
 
 
 def _average(held: Mapping[Format, int]) -> Format:

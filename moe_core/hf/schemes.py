@@ -63,8 +63,8 @@ def scheme(block: Block) -> Scheme:
 def method_of(block: Block) -> str:
     """Its name in the table. Some write none, and are known by what else they say."""
     method = block.get("quant_method") or block.get("quantization_method")
-    if isinstance(method, str) and method:
-        return method.lower().replace("_", "-")
+    if method:
+        return brief(method).lower().replace("_", "-")
     if "quant_algo" in block or "quantized_layers" in block:
         return "modelopt"
     if "config_groups" in block:
@@ -72,10 +72,17 @@ def method_of(block: Block) -> str:
     return "mlx" if "bits" in block and "group_size" in block and "desc_act" not in block else ""
 
 
+_LEFT = ["ignore", "modules_to_not_convert", "exclude_modules", "exclude", "skip_modules", "ignored_layers"]
+
+
 def _left(block: Block) -> tuple[str, ...]:
     """Modules in 16 bits, under the names in use."""
-    names = ("ignore", "modules_to_not_convert", "exclude_modules", "exclude", "skip_modules")
-    return tuple(item for name in names for item in strings(block.get(name)))
+    return tuple(item for name in _LEFT for item in strings(block.get(name)))
+
+
+def _first_left(left: tuple[str, ...], rules: Iterable[ModuleRule]) -> tuple[ModuleRule, ...]:
+    """Rules of a scheme where what is left alone wins over them."""
+    return (*((ModuleRule(left, None),) if left else ()), *rules)
 
 
 def _cache(block: Block) -> Format | None:
@@ -126,7 +133,12 @@ def _gptq(block: Block) -> Scheme:
     head = ("lm_head",) if block.get("lm_head") is True else ()
     rules = tuple(_dynamic(block, bits, group))
     form = grouped(bits, group, HALF + bits)
-    return Scheme(form, (*rules, *((ModuleRule(head, form),) if head else ())), _left(block))
+    rules = (*rules, *((ModuleRule(head, form),) if head else ()))
+    inside = block.get("modules_in_block_to_quantize")
+    if inside is None:
+        return Scheme(form, rules, _left(block))
+    only = tuple(name for names in inside for name in strings([names] if isinstance(names, str) else names))
+    return Scheme(None, _first_left(_left(block), (*rules, ModuleRule(only, form))))
 
 
 def _dynamic(block: Block, bits: int, group: int) -> Iterable[ModuleRule]:
@@ -216,7 +228,7 @@ _TORCHAO: dict[str, Callable[[Block], Format]] = {
     "int4weightonly": lambda own: grouped(4, whole(own, "group_size", 128), 2 * HALF),
     "int8weightonly": lambda _: "int8",
     "int8dynamicactivationint8weight": lambda _: "int8",
-    "int8dynamicactivationint4weight": lambda own: grouped(4, whole(own, "group_size", 32), 2 * HALF),
+    "int8dynamicactivationint4weight": lambda own: _unpacked(whole(own, "group_size", 32)),
     "float8weightonly": lambda _: "fp8",
     "float8dynamicactivationfloat8weight": lambda _: "fp8",
     "float8staticactivationfloat8weight": lambda _: "fp8",
@@ -225,6 +237,11 @@ _TORCHAO: dict[str, Callable[[Block], Format]] = {
     "nvfp4weightonly": lambda _: "nvfp4",
     "mxdynamicactivationmxweight": lambda own: _algorithm("MXFP4" if "4" in str(own) else "MXFP8"),
 }
+
+
+def _unpacked(group: int) -> Format:
+    """A byte for each weight of fewer bits, a 16-bit scale and an 8-bit zero point a group."""
+    return grouped(8, group, HALF + 8)
 
 
 def _torchao(block: Block) -> Scheme:
@@ -254,11 +271,14 @@ def _torchao(block: Block) -> Scheme:
 
 def _ao(word: str, own: Block) -> Format:
     name = word.removesuffix("Config").replace("_", "").lower()
-    if name in ("intxweightonly", "uintxweightonly"):
-        bits = bits_of({"bits": _digits(str(own.get("weight_dtype", own.get("dtype", ""))))})
-        inner = own.get("granularity")
+    if name in ("intxweightonly", "uintxweightonly", "int8dynamicactivationintxweight"):
+        bits = bits_of({"bits": _digits(str(own.get("weight_dtype", own.get("dtype", "int8"))))})
+        inner = own.get("granularity") or own.get("weight_granularity")
         data = inner.get("_data") if isinstance(inner, Mapping) else None
-        return grouped(bits, whole(data if isinstance(data, Mapping) else own, "group_size", 32), 2 * HALF)
+        rows = isinstance(inner, Mapping) and "Axis" in str(inner.get("_type"))
+        group = -1 if rows else whole(data if isinstance(data, Mapping) else own, "group_size", 32)
+        packed = name[0] == "u" or "opaque" in str(own.get("intx_packing_format", "")).lower()
+        return grouped(bits, group, 2 * HALF) if packed else _unpacked(group)
     if name not in _TORCHAO:
         raise Unknown(f"quant_type ({brief(word)}): is not a known type")
     return _TORCHAO[name](own)
@@ -288,7 +308,7 @@ def _compressed(block: Block) -> Scheme:
             rules.append(ModuleRule(targets, form))
     if general is None and not rules:
         raise Unknown("config_groups: no group has weights")
-    return Scheme(general, tuple(rules), _left(block))
+    return Scheme(general, _first_left(_left(block), rules), _left(block))
 
 
 def _arguments(weights: Block, packed: str = "") -> Format:
@@ -328,7 +348,8 @@ def _modelopt(block: Block) -> Scheme:
     if isinstance(inner.get("config_groups"), Mapping):
         found_groups = _compressed(inner)
         return found_groups._replace(left=(*found_groups.left, *left))
-    return Scheme(_algorithm(str(inner.get("quant_algo")), inner), left=left, kv=_cache(inner))
+    said, kv = inner.get("quant_algo"), _cache(inner)
+    return Scheme(None if said is None and kv else _algorithm(str(said), inner), left=left, kv=kv)
 
 
 def _algorithm(said: str, own: Block | None = None) -> Format:
@@ -372,7 +393,21 @@ def _quark(block: Block) -> Scheme:
         for name, own in (named.items() if isinstance(named, Mapping) else ())
         if isinstance(own, Mapping)
     ]
-    return Scheme(form(inside(block, "global_quant_config")), tuple(rules), _left(block))
+    found = Scheme(form(inside(block, "global_quant_config")), _first_left(_left(block), rules), _left(block))
+    return found._replace(kv=_quark_cache(block))
+
+
+def _quark_cache(block: Block) -> Format | None:
+    """The cache is what the projections of keys and values put out, where the export names them."""
+    export, named = block.get("export"), block.get("layer_quant_config")
+    if not isinstance(export, Mapping) or not export.get("kv_cache_group"):
+        return None
+    every = named.values() if isinstance(named, Mapping) else ()
+    outputs = [own.get("output_tensors") for own in every if isinstance(own, Mapping)]
+    said = next((str(out.get("dtype")) for out in outputs if isinstance(out, Mapping)), "")
+    if not said.startswith(("fp8", "int8")):
+        raise Unknown(f"kv_cache_group ({brief(said or None)}): is not a known format of a cache")
+    return "fp8" if said.startswith("fp8") else "int8"
 
 
 def _mlx(block: Block) -> Scheme:
@@ -442,6 +477,7 @@ SCHEMES: dict[str, Callable[[Block], Scheme]] = {
     **{
         "quanto": _quanto,
         "eetq": lambda block: _all_but_the_head(block, "int8"),
+        "nvfp4": lambda block: _all_but_the_head(block, "nvfp4"),
         "fp-quant": _fp_quant,
         "higgs": _higgs,
         "bitnet": _bitnet,

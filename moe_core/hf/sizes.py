@@ -15,7 +15,7 @@ from moe_core import inputs, registry
 from moe_core.errors import ConfigError
 from moe_core.hf import checkpoint, config, gguf, gguf_families, reader
 from moe_core.hf.modules import matrices, of_shapes
-from moe_core.hf.quantisation import averaged, published
+from moe_core.hf.quantisation import averaged, published, weighed
 from moe_core.hf.reader import Unsupported, short
 from moe_core.perf import memory, params
 from moe_core.perf.cache import Cache
@@ -59,15 +59,35 @@ def registered(name: str, method: Method = "auto") -> Sized:
 
 
 def from_config(path: Path, method: Method = "auto") -> Sized:
-    """The model that the file at `path` describes: a config.json, a folder with one in it, a .gguf file."""
-    if inputs.is_folder(path):
-        path = gguf.alone(path) or path / "config.json"
+    """The model that the file at `path` describes: a config.json, a folder with one in it, a .gguf file.
+
+    The formats of a folder with weights in it are those of their headers.
+    """
+    folder = path if inputs.is_folder(path) else None
+    if folder is not None:
+        path = gguf.alone(folder) or folder / "config.json"
     if gguf.is_one(path):
         return from_gguf(path)
     name = path.parent.name if path.stem == "config" else path.stem
     beside = path.with_name("hf_quant_config.json")
     formats = reader.read(beside) if beside.exists() else None
-    return from_values(reader.read(path), name or "imported", method, formats)
+    found = from_values(reader.read(path), name or "imported", method, formats)
+    weights = folder is not None and any(folder.glob("*.safetensors"))
+    return _weighed(found, path.parent) if weights else found
+
+
+def _weighed(sized: Sized, folder: Path) -> Sized:
+    """The same in the formats that the headers in `folder` show, where they hold the whole of this model."""
+    arch = sized.architecture
+    if arch is None or arch.extras.tower:
+        return sized
+    try:
+        held = checkpoint.bytes_of(folder, arch.layers, arch.experts.count if arch.experts else None)
+    except ConfigError as reason:
+        return sized._replace(notes=(*sized.notes, f"the formats are those of config.json: {reason}"))
+    precision, notes = weighed(sized.parameters.breakdown._asdict(), held, sized.stored)
+    carrying = arch.model_copy(update={"stored": precision})
+    return sized._replace(stored=precision, architecture=carrying, notes=(*sized.notes, *notes))
 
 
 def from_values(

@@ -20,6 +20,7 @@ from moe_core.decide.layout import words
 from moe_core.decide.serving import Serving
 from moe_core.formats import GGUF, Format
 from moe_core.perf.fit import HEADROOM
+from moe_core.perf.precision import FILES
 from moe_core.perf.shard import Parallel
 from moe_core.specs import Architecture, Precision, Spec
 
@@ -164,10 +165,10 @@ def _sglang(plan: Launch) -> Start:
 
 
 def _llama(plan: Launch) -> Start:
-    ways, form = plan.parallel, plan.formats.default
+    ways, form, file = plan.parallel, plan.formats.default, _file(plan)
     if ways.expert > 1:
         return Start("llama.cpp", None, why="it has no expert parallelism; tensor or pipeline ways do")
-    if form not in (*GGUF, "bf16", "fp16", "fp32", "mxfp4"):
+    if file is None:
         return Start("llama.cpp", None, why=f"it reads GGUF, which has no {form}; choose q4_k or q8_0")
     cache = {"bf16": "bf16", "fp16": "f16", "fp32": "f32", "int8": "q8_0", "int4": "q4_0"}.get(
         plan.kv, plan.kv
@@ -180,7 +181,7 @@ def _llama(plan: Launch) -> Start:
             "llama.cpp", None, why="it splits over rows or over layers (--split-mode), not over both"
         )
     many = max(ceil(plan.sequences / plan.replicas), 1)
-    options = {"--model": f"{plan.model.name.replace(' ', '-')}-{form.upper()}.gguf", "--n-gpu-layers": "999"}
+    options = {"--model": plan.model.name.replace(" ", "-") + file, "--n-gpu-layers": "999"}
     options |= {"--split-mode": split} if split else {}
     options |= {"--n-cpu-moe": str(plan.host)} if plan.host else {}
     options |= {"--ctx-size": str(plan.context * many), "--parallel": str(many)}
@@ -189,10 +190,27 @@ def _llama(plan: Launch) -> Start:
     return Start("llama.cpp", _line("llama.cpp", [], options), plan.replicas)
 
 
+def _file(plan: Launch) -> str | None:
+    """How the name of a GGUF file in these formats ends; None where GGUF does not have them."""
+    formats = plan.formats
+    named = next((name for name, mix in FILES.items() if mix == formats), None)
+    if named is not None:
+        return f"-{named}.gguf"
+    if formats.default in (*GGUF, "bf16", "fp16", "fp32", "mxfp4"):
+        return f"-{formats.default.upper()}.gguf"
+    return ".gguf" if _blocks(plan) else None
+
+
+def _blocks(plan: Launch) -> list[Format]:
+    """The block types of GGUF among the formats of the large components."""
+    parts = ("ffn", "experts", "attention", "head", "embedding")
+    return [form for form in map(plan.formats.of, parts) if form in GGUF]
+
+
 def _unserved(plan: Launch) -> str:
     """Why neither vLLM nor SGLang takes the weights; empty where they do."""
-    form = plan.formats.default
-    return f"{form} is a format of GGUF, which llama.cpp serves" if form in GGUF else ""
+    found = _blocks(plan)
+    return f"{found[0]} is a format of GGUF, which llama.cpp serves" if found else ""
 
 
 def _quantised(plan: Launch) -> dict[str, str]:

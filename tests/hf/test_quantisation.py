@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -144,6 +145,14 @@ def test_what_is_not_quantised_is_as_it_was_trained(said: str | None, kept: str)
     assert published({"dtype": said, "quantization_config": block}).precision.of("head") == kept
 
 
+@pytest.mark.parametrize("said", ["float8_e4m3fn", "int8", 7])
+def test_a_dtype_that_is_no_number_of_16_or_32_bits_is_said(said: object) -> None:
+    for block in ({}, {"quantization_config": {"quant_method": "fp8"}}):
+        found = published({"torch_dtype": said, **block})
+        assert found.precision.of("head") == "bf16"
+        assert f"dtype ({said}): is not 16 or 32 bits" in found.notes[0]
+
+
 @pytest.mark.parametrize(
     "scheme",
     [
@@ -203,6 +212,69 @@ def test_modules_left_alone_layer_by_layer_count_by_their_share(many: int) -> No
     config = {"num_hidden_layers": 10, "quantization_config": {"quant_method": "fp8", "ignore": left}}
     bits = float(stored(published(config).precision.of("attention")).bits)
     assert bits == pytest.approx(8 + 8 * many / 10, abs=0.01)
+
+
+def test_what_is_left_alone_wins_over_a_group_that_names_it() -> None:
+    group = {"targets": ["re:.*mlp.*", "re:.*self_attn.*"], "weights": FP8}
+    left = [f"re:.*layers\\.{n}\\..*" for n in range(2)]
+    block = {"quant_method": "compressed-tensors", "config_groups": {"a": group}, "ignore": left}
+    assert [form(block, part) for part in LINEAR] == ["fp8@10.67", "fp8@10.67"]  # two of the six layers
+    weight = {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}}
+    quark = {"quant_method": "quark", "global_quant_config": weight, "layer_quant_config": {"*mlp*": weight}}
+    assert form({**quark, "exclude": left}) == "fp8@10.67"
+
+
+def test_only_the_modules_that_are_listed() -> None:
+    inside = [["self_attn.q_proj", "self_attn.k_proj"], ["self_attn.v_proj"]]
+    block = {"quant_method": "gptq", "bits": 4, "group_size": 128, "modules_in_block_to_quantize": inside}
+    assert form(block) == "bf16"
+    share = Fraction(4 * 16 + 2 * 2 * 16, 2 * 4 * 16 + 2 * 2 * 16)  # of heads and keys, without the output
+    bits = share * (4 + Fraction(20, 128)) + (1 - share) * 16
+    assert float(stored(form(block, "attention")).bits) == pytest.approx(float(bits), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "expected"),
+    [  # torchao keeps fewer than eight bits in a byte each unless it packs them
+        ("Int8DynamicActivationInt4WeightConfig", {"group_size": 32}, "int8-g32+24"),
+        ("IntxWeightOnlyConfig", {"weight_dtype": "torch.int4"}, "int8-g32+24"),
+        (
+            "Int8DynamicActivationIntxWeightConfig",
+            {"weight_dtype": "torch.int4", "weight_granularity": {"_type": "PerAxis", "_data": {"axis": 0}}},
+            "int8",
+        ),
+        (
+            "IntxWeightOnlyConfig",
+            {"weight_dtype": "torch.int4", "intx_packing_format": "OPAQUE_ATEN_KLEIDIAI"},
+            "int4-g32+32",
+        ),
+    ],
+)
+def test_small_integers_in_bytes(kind: str, own: dict[str, Any], expected: str) -> None:
+    assert (
+        form({"quant_method": "torchao", "quant_type": {"default": {"_type": kind, "_data": own}}})
+        == expected
+    )
+
+
+def test_formats_of_the_cache_that_are_said_elsewhere() -> None:
+    weight = {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}}
+    keys = {**weight, "output_tensors": {"dtype": "fp8_e4m3"}}
+    quark = {
+        "quant_method": "quark",
+        "global_quant_config": weight,
+        "layer_quant_config": {"*k_proj": keys, "*v_proj": keys},
+        "export": {"kv_cache_group": ["*k_proj", "*v_proj"]},
+    }
+    assert published({"quantization_config": quark}).kv == "fp8"
+    alone = published({}, (), {"quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}})
+    assert (alone.kv, alone.precision.of("experts"), alone.notes) == ("fp8", "bf16", ())
+
+
+def test_a_pattern_that_cannot_be_matched_is_said() -> None:
+    found = published({"quantization_config": {"quant_method": "fp8", "ignore": [r"re:(\w+\.?)+!"]}})
+    assert found.precision.default == "bf16"
+    assert "must be short, of few repeats" in found.notes[0]
 
 
 def test_groups_of_their_own() -> None:
@@ -289,3 +361,56 @@ def test_no_silent_default(method: object, block: dict[str, Any]) -> None:
     bf16 = {found.precision.of(part) for part in ("attention", "experts", "ffn", "head")} == {"bf16"}
     every_module_left = any(item in str(block) for item in ("mlp", "re:", "x", "lm_head"))
     assert not bf16 or found.notes or every_module_left
+
+
+INT = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}
+BLOCKS: list[dict[str, Any]] = [
+    {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+    {"quant_method": "auto-round", "bits": 4, "group_size": 128},
+    {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+    {"quant_method": "exl2", "bits": 4.0, "head_bits": 6},
+    {"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": INT}}},
+    {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}},
+    {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16},
+    {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    {"bits": 4, "group_size": 64},
+]
+DECISIVE = (
+    "quant_method",
+    "quant_algo",
+    "quant_type",
+    "_type",
+    "bits",
+    "nbits",
+    "num_bits",
+    "strategy",
+    "type",
+)
+
+
+def altered(block: Any, field: str, value: object) -> Any:
+    """The block with another value in a field, wherever it stands."""
+    if isinstance(block, dict):
+        return {key: value if key == field else altered(own, field, value) for key, own in block.items()}
+    return block
+
+
+@given(
+    st.sampled_from(BLOCKS), st.sampled_from(DECISIVE), st.sampled_from(["new", 17, -1, None, [], {}, True])
+)
+def test_a_decisive_field_of_no_known_value_is_said(block: dict[str, Any], field: str, value: object) -> None:
+    other = altered(block, field, value)
+    found = published(MIXTRAL | {"quantization_config": other}, matrices(architecture(MIXTRAL)))
+    same = found.precision.of("experts") == form(block)
+    unsaid = field in ("strategy", "quant_method") and not value  # the other fields say it
+    assert found.notes or not same or other == block or unsaid
+
+
+@given(st.sampled_from(BLOCKS[:6]), st.integers(2, 8))
+def test_other_bits_are_other_bytes(block: dict[str, Any], bits: int) -> None:
+    other = block
+    for field in ("bits", "nbits", "num_bits"):
+        other = altered(other, field, bits)
+    assert (form(other) == form(block)) == (other == block)

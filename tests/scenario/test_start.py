@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core import registry
-from moe_core.perf.precision import MIXES
+from moe_core.perf.precision import FILES, MIXES
 from moe_core.perf.shard import Parallel
 from moe_core.scenario.start import Launch, Start, engines, starts
 from moe_core.specs import Architecture
@@ -95,3 +95,17 @@ def test_sixteen_bits_are_quantised_while_they_are_loaded_or_another_checkpoint_
     ].command
     assert f"vllm serve {name} " in str(command)
     assert ("--quantization fp8" in str(command)) == (asked == "fp8")
+
+
+@pytest.mark.parametrize("name", ["Q4_K_M", "IQ4_XS", "Q8_0", "MXFP4_MOE"])
+def test_a_file_of_mixed_block_types_is_served_by_llama_cpp_alone(name: str) -> None:
+    found = launch("Qwen3-30B-A3B", Parallel(), formats=FILES[name])
+    assert f"Qwen3-30B-A3B-{name}.gguf" in str(found["llama.cpp"].command)
+    assert found["vLLM"].command is found["SGLang"].command is None
+    assert "a format of GGUF, which llama.cpp serves" in found["vLLM"].why
+
+
+def test_averages_of_a_file_that_was_read_are_gguf_too() -> None:
+    averaged = FILES["Q4_K_M"].model_copy(update={"default": "int4@4.83", "attention": "int4@4.61"})
+    found = launch("Qwen3-30B-A3B", Parallel(), formats=averaged)
+    assert "Qwen3-30B-A3B.gguf" in str(found["llama.cpp"].command)
