@@ -86,18 +86,22 @@ def memory(
     }
     if hardware is not None:
         values["hardware"] = _fits(setting, workload, parallel, devices.get(named(hardware)))
-        values["host"] = _host(setting, workload, devices.get(named(hardware)))
+        values["host"] = _host(found, setting, workload, devices.get(named(hardware)))
     commands = _starts(found, setting, workload, parallel, values.get("hardware"))
     values["start"] = [one._asdict() for one in commands]
     answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])
 
 
-def _host(setting: fit.Setting, workload: Workload, device: devices.Hardware) -> dict[str, Any] | None:
+def _host(
+    found: Sized, setting: fit.Setting, workload: Workload, device: devices.Hardware
+) -> dict[str, Any] | None:
     """The experts that must go to the host for one device to do; None where none or all are not enough."""
     if setting.model.routing is None:
         return None
+    bank = found.architecture.experts if found.architecture else None
+    load = host.popularity(bank, workload.batch) if bank else None
     with suppress(InfeasibleError):
-        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, None)
+        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, load)
         return None if share == 0 else host.values(share, kept) | {"text": host.line(share, kept)}
     return None
 

@@ -11,6 +11,7 @@ from moe_core.hardware import Hardware
 from moe_core.perf import offload
 from moe_core.perf.fit import Setting, usable
 from moe_core.perf.memory import Workload, footprint
+from moe_core.specs import Experts
 from moe_core.units import GIGA, quantity
 
 Share = Annotated[
@@ -19,6 +20,16 @@ Share = Annotated[
 ]
 Memory = Annotated[float, typer.Option(help="Bandwidth of the host's memory, 10^9 bytes a second.")]
 DESKTOP = offload.HOST / GIGA
+
+
+def popularity(bank: Experts, batch: int) -> tuple[float, ...] | None:
+    """How often a test model visits its experts, by rank, on as many as these; None: nothing recorded."""
+    from moe_core.cli.hear import hear
+    from moe_core.scenario.spec import nearest_run
+    from moe_core.silicon.predict import resampled
+
+    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, batch, "auto"))
+    return resampled(heard.load, bank.count) if heard is not None and heard.load else None
 
 
 def hosted(

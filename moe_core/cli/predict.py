@@ -90,16 +90,11 @@ def _hosted(
     asked: tuple[str, float],
 ) -> tuple[dict[str, Any], list[str]]:
     """The same step with experts in host memory, by the recorded popularity where there is one."""
-    from moe_core.cli.hear import hear
-    from moe_core.scenario.spec import nearest_run
     from moe_core.silicon.hosted import hosted
-    from moe_core.silicon.predict import resampled
 
-    bank = arch.experts
-    if bank is None:
+    if arch.experts is None:
         raise ConfigError(f"model ({arch.name}): is dense and has no experts for the host")
-    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, step.batch, "auto"))
-    load = resampled(heard.load, bank.count) if heard is not None and heard.load else None
+    load = host.popularity(arch.experts, step.batch)
     work = Workload(batch=step.batch, context=step.past + step.new)
     share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load)
     times = hosted(found, kept)
