@@ -126,7 +126,8 @@ def _groups(arch: Architecture, parallel: Parallel, precision: Precision) -> str
 
     vLLM refuses a width a rank that its fp8 block does not divide (`create_weights` of its fp8 method: "not
     divisible by weight quantization block_n"), and groups of 4-bit weights alike (its Marlin kernels). Blocks
-    of mxfp4 are padded by the engines, so those may be cut.
+    of mxfp4 are padded by the engines, so those may be cut; so would be the width of a dense twin, which is
+    found by its parameters and need not be whole groups to begin with.
     """
     bank, slices = arch.experts, parallel.stage // parallel.expert
     widths = {"ffn": (arch.ffn_width, parallel.tensor)}
@@ -135,7 +136,8 @@ def _groups(arch: Architecture, parallel: Parallel, precision: Precision) -> str
     for name, (width, ways) in widths.items():
         form = precision.of(name)
         many = None if kind(form) == "mxfp4" else group(form)
-        if ways == 1 or not many or width % (ways * many) == 0:
+        twin = bank is None and many is not None and width % many
+        if ways == 1 or not many or twin or width % (ways * many) == 0:
             continue
         leaves = f"{_NAMES[name]} width {width:,} over {ways} tensor ranks leaves {width / ways:,g}"
         return f"{leaves}, not a multiple of the {form} group ({many})"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from moe_core import registry
 from moe_core.errors import InfeasibleError
+from moe_core.perf import twins
 from moe_core.perf.memory import Workload, footprint, model
 from moe_core.perf.shard import Parallel, shard, share
 from moe_core.specs import GQA, Architecture, Precision
@@ -99,6 +100,16 @@ def test_what_is_named_instead_of_a_refused_split_works(
         for one in (first, *rest):
             ways = {name: int(many) for name, many in (part.split() for part in one.split(", "))}
             shard(model(arch), parallel.model_copy(update=ways), formats)
+
+
+@pytest.mark.parametrize("rule", ["active", "total"])
+def test_a_dense_twin_is_split_as_whoever_built_it_would_pad_it(rule: twins.Rule) -> None:
+    arch = registry.get("DeepSeek-V3").architecture
+    assert arch is not None
+    dense = twins.twin(arch, rule).architecture
+    assert dense.ffn_width % 128  # 18,513 of 128 x 128 blocks
+    held = shard(model(dense), Parallel(tensor=8), dense.stored).parameters.breakdown
+    assert held.ffn == -(-61 * 3 * 7168 * dense.ffn_width // 8)
 
 
 def test_multi_query_replicates_its_only_head() -> None:
