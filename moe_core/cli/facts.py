@@ -98,11 +98,18 @@ def _host(
     """The experts that must go to the host for one device to do; None where none or all are not enough."""
     if setting.model.routing is None:
         return None
-    bank = found.architecture.experts if found.architecture else None
-    load = host.popularity(bank, workload.batch) if bank else None
+    arch = found.architecture
+    load = host.popularity(arch.experts, workload.batch) if arch and arch.experts else None
     with suppress(InfeasibleError):
         share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, load)
-        return None if share == 0 else host.values(share, kept) | {"text": host.line(share, kept)}
+        if share == 0:
+            return None
+        lines = [f"on one, {host.line(share, kept)}"]
+        if arch is not None:
+            asked = (arch, Parallel(), 1, workload.context, workload.batch, setting.precision, setting.kv)
+            commands = start.starts(start.Launch(*asked, start.away(arch, share)))
+            lines += [f"on one, {one}" for one in start.lines(commands) if one.startswith("llama.cpp")]
+        return host.values(share, kept) | {"text": lines}
     return None
 
 
@@ -240,5 +247,5 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
         where = f"{values['devices']} x {devices.title(fits['name'])}"
         lines.append(f"{verdict} on {where}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
-        lines += [f"on one, {values['host']['text']}"] if values["host"] else []
+        lines += values["host"]["text"] if values["host"] else []
     return lines

@@ -39,8 +39,12 @@ def hosted(
     share: str,
     host_gbs: float,
     load: tuple[float, ...] | None,
+    tokens: int | None = None,
 ) -> tuple[float, offload.Offload]:
-    """The share that lies on the host and what a step pays for it. Raises ConfigError or InfeasibleError."""
+    """The share that lies on the host and what a step of `tokens` pays, or of one a sequence.
+
+    Raises ConfigError or InfeasibleError.
+    """
     if not 0 < host_gbs <= 1e6:
         raise ConfigError(f"host_gbs ({host_gbs:g}): must be above zero, at most 1,000,000")
     whole = footprint(setting.model, workload, setting.precision, setting.kv)
@@ -54,7 +58,8 @@ def hosted(
             )
     else:
         found = _share(share)
-    asked = (found, device.host, workload.batch, setting.precision, load, host_gbs * GIGA)
+    step = tokens or workload.batch
+    asked = (found, device.host, step, setting.precision, load, host_gbs * GIGA)
     kept = offload.offload(setting.model, *asked)
     if kept.device > room:
         needs, has = quantity(kept.device, "B"), quantity(room, "B")
@@ -81,5 +86,5 @@ def line(share: float, kept: offload.Offload) -> str:
     """`83 % of the experts on the host: 11.2 GB stay, 50.5 GB there; ...`."""
     held = f"{quantity(kept.device, 'B')} of weights stay, {quantity(kept.host, 'B')} there"
     moved, there = quantity(kept.moved, "s"), quantity(kept.computed, "s")
-    adds = f"a step adds {moved} or more to move what it touches, or {there} to compute it there"
+    adds = f"a step adds at least {moved} to move what it touches, or {there} to compute it there"
     return f"{share:.0%} of the experts on the host: {held}; {adds}"

@@ -96,7 +96,7 @@ def _hosted(
         raise ConfigError(f"model ({arch.name}): is dense and has no experts for the host")
     load = host.popularity(arch.experts, step.batch)
     work = Workload(batch=step.batch, context=step.past + step.new)
-    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load)
+    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load, step.tokens)
     times = hosted(found, kept)
     values = {**host.values(share, kept), "popularity": "recorded" if load else "even"}
     values |= {"step_moved": times.moved, "step_computed": times.computed}

@@ -86,6 +86,12 @@ def starts(plan: Launch) -> tuple[Start, ...]:
     return (_vllm(plan), _sglang(plan), _llama(plan))
 
 
+def away(arch: Architecture, share: float) -> int:
+    """The first layers whose experts must be on the host for so large a share of all of them to be there."""
+    many = ceil(share * len(arch.moe_layers))
+    return arch.moe_layers[many - 1] + 1 if many else 0
+
+
 def of(one: Serving) -> Launch:
     """The fastest layout of a model under a question."""
     layout = one.layout

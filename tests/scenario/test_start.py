@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moe_core import registry
 from moe_core.perf.precision import MIXES
 from moe_core.perf.shard import Parallel
-from moe_core.scenario.start import Launch, Start, engines, starts
+from moe_core.scenario.start import Launch, Start, away, engines, starts
 from moe_core.specs import Architecture, Precision
 
 TIMED = [record.architecture for record in registry.records() if record.architecture]
@@ -111,6 +111,14 @@ def test_a_format_of_any_component_or_of_the_cache_that_is_not_served_is_said() 
     cache = launch("Qwen3-30B-A3B", Parallel(), kv="int8")
     assert "not in int8" in cache["vLLM"].why
     assert "--cache-type-k q8_0" in str(cache["llama.cpp"].command)
+
+
+def test_layers_whose_experts_go_to_the_host_come_after_the_dense_ones() -> None:
+    dense_first, every = (registry.get(name).architecture for name in ("DeepSeek-V3", "gpt-oss-120b"))
+    assert dense_first is not None
+    assert every is not None
+    assert [away(dense_first, share) for share in (0, 0.01, 0.5, 1)] == [0, 4, 32, 61]  # 3 dense, 58 not
+    assert [away(every, share) for share in (0, 0.68, 1)] == [0, 25, 36]
 
 
 @pytest.mark.parametrize(("asked", "name"), [("fp8", "Qwen/Qwen3-30B-A3B"), ("int4", "./Qwen3-30B-A3B-int4")])
