@@ -73,11 +73,9 @@ def memory(
     parallel = Parallel.parse({"tensor": tensor, "expert": expert, "pipeline": pipeline})
     held = shard(subject, parallel, precision)
     need = footprint(held, share(workload, parallel), precision, kv)
-    asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {
-        **asked,
-        **{"weights_in": words(precision), "cache_in": kv},
-        "devices": parallel.devices,
+        **{"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context},
+        **{"weights_in": words(precision), "cache_in": kv, "devices": parallel.devices},
         **_need(need),
         "kv_bytes_per_token": held.cache.token_bytes(kv),
         "components": need.components(),
@@ -85,8 +83,9 @@ def memory(
         "notes": list(found.notes),
     }
     if hardware is not None:
-        values["hardware"] = _fits(setting, workload, parallel, devices.get(named(hardware)))
-        values["host"] = _host(found, setting, workload, devices.get(named(hardware)))
+        device = devices.get(named(hardware))
+        values["hardware"] = _fits(setting, workload, parallel, device)
+        values["host"] = _host(found, setting, workload, device)
     commands = _starts(found, setting, workload, parallel, values.get("hardware"))
     values["start"] = [one._asdict() for one in commands]
     answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])

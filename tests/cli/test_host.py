@@ -31,3 +31,15 @@ def test_memory_names_the_command_that_keeps_experts_on_the_host(capsys):
     assert "--n-cpu-moe 25" in found["host"]["text"][1]  # of 36 layers
     _, found = ask(capsys, "memory", "--model", "deepseek-v3", "--hardware", "H200")
     assert "no fp8_block" in found["host"]["text"][1]
+
+
+def test_it_is_for_one_device(capsys):
+    code, found = ask(capsys, *ASKED, "--host-experts", "0.8", "--tensor", "2")
+    assert code == 2
+    assert found["error"]["message"] == "host_experts: is for one device, without --tensor and --expert"
+
+
+def test_no_ways_at_all_are_not_one(capsys):
+    code, found = ask(capsys, *ASKED, "--tensor", "0")
+    assert code == 2
+    assert "tensor" in found["error"]["message"]
