@@ -48,11 +48,8 @@ def decide(
     said = {name: value for name, value in said.items() if value is not None}
     own, notes = (None, ()) if config is None else described(config)
     work = {name: value for name, value in {"batch": batch, "context": context}.items() if value is not None}
-    if spec is not None:
-        asked, recorded = _of_file(spec, said, work, own)
-    else:
-        asked, recorded = _of_scenario(link, said, work, own)
-    found = judge(asked, recorded)
+    more = (said, work, own)
+    found = judge(*(_of_scenario(link, *more) if spec is None else _of_file(spec, *more)))
     turns = flips(found)
     answer({**_values(found, turns), "notes": list(notes)}, as_json, [*_lines(found, turns), *notes])
 
@@ -141,9 +138,7 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
         "devices": dict(zip(("mixture", "dense"), found.case.devices, strict=True)),
         "joules": dict(zip(("mixture", "dense"), (one.joules for one in found.case.both), strict=True)),
         "name": found.name,
-        "margin": found.margin,
-        "margin_low": found.low,
-        "margin_high": found.high,
+        **{"margin": found.margin, "margin_low": found.low, "margin_high": found.high},
         "firm": found.firm,
         "reason": found.reason,
         "pair": {

@@ -75,11 +75,9 @@ def memory(
     parallel = Parallel.parse({"tensor": tensor, "expert": expert, "pipeline": pipeline})
     held = shard(subject, parallel, precision)
     need = footprint(held, share(workload, parallel), precision, kv)
-    asked = {"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context}
     values: dict[str, Any] = {
-        **asked,
-        **{"weights_in": words(precision), "cache_in": kv},
-        "devices": parallel.devices,
+        **{"name": found.name, "dtype": dtype, "kv_dtype": kv_dtype, "batch": batch, "context": context},
+        **{"weights_in": words(precision), "cache_in": kv, "devices": parallel.devices},
         **_need(need),
         "kv_bytes_per_token": held.cache.token_bytes(kv),
         "components": need.components(),
@@ -87,20 +85,32 @@ def memory(
         "notes": list(found.notes),
     }
     if hardware is not None:
-        values["hardware"] = _fits(setting, workload, parallel, devices.get(named(hardware)))
-        values["host"] = _host(setting, workload, devices.get(named(hardware)))
+        device = devices.get(named(hardware))
+        values["hardware"] = _fits(setting, workload, parallel, device)
+        values["host"] = _host(found, setting, workload, device)
     commands = _starts(found, setting, workload, parallel, values.get("hardware"))
     values["start"] = [one._asdict() for one in commands]
     answer(values, as_json, [*_memory_lines(values, need), *start.lines(commands)])
 
 
-def _host(setting: fit.Setting, workload: Workload, device: devices.Hardware) -> dict[str, Any] | None:
+def _host(
+    found: Sized, setting: fit.Setting, workload: Workload, device: devices.Hardware
+) -> dict[str, Any] | None:
     """The experts that must go to the host for one device to do; None where none or all are not enough."""
     if setting.model.routing is None:
         return None
+    arch = found.architecture
+    load = host.popularity(arch.experts, workload.batch) if arch and arch.experts else None
     with suppress(InfeasibleError):
-        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, None)
-        return None if share == 0 else host.values(share, kept) | {"text": host.line(share, kept)}
+        share, kept = host.hosted(setting, workload, device, "fit", host.DESKTOP, load)
+        if share == 0:
+            return None
+        lines = [f"on one, {host.line(share, kept)}"]
+        if arch is not None:
+            asked = (arch, Parallel(), 1, workload.context, workload.batch, setting.precision, setting.kv)
+            commands = start.starts(start.Launch(*asked, start.away(arch, share)))
+            lines += [f"on one, {one}" for one in start.lines(commands) if one.startswith("llama.cpp")]
+        return host.values(share, kept) | {"text": lines}
     return None
 
 
@@ -238,5 +248,5 @@ def _memory_lines(values: dict[str, Any], need: Footprint) -> list[str]:
         where = f"{values['devices']} x {devices.title(fits['name'])}"
         lines.append(f"{verdict} on {where}; needs {fits['devices_needed']}")
         lines.append(f"there: up to {fits['longest_context']:,} tokens, or batch {fits['largest_batch']:,}")
-        lines += [f"on one, {values['host']['text']}"] if values["host"] else []
+        lines += values["host"]["text"] if values["host"] else []
     return lines

@@ -11,6 +11,7 @@ from moe_core.hardware import Hardware
 from moe_core.perf import offload
 from moe_core.perf.fit import Setting, usable
 from moe_core.perf.memory import Workload, footprint
+from moe_core.specs import Experts
 from moe_core.units import GIGA, quantity
 
 Share = Annotated[
@@ -21,6 +22,16 @@ Memory = Annotated[float, typer.Option(help="Bandwidth of the host's memory, 10^
 DESKTOP = offload.HOST / GIGA
 
 
+def popularity(bank: Experts, batch: int) -> tuple[float, ...] | None:
+    """How often a test model visits its experts, by rank, on as many as these; None: nothing recorded."""
+    from moe_core.cli.hear import hear
+    from moe_core.scenario.spec import nearest_run
+    from moe_core.silicon.predict import resampled
+
+    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, batch, "auto"))
+    return resampled(heard.load, bank.count) if heard is not None and heard.load else None
+
+
 def hosted(
     setting: Setting,
     workload: Workload,
@@ -28,8 +39,12 @@ def hosted(
     share: str,
     host_gbs: float,
     load: tuple[float, ...] | None,
+    tokens: int | None = None,
 ) -> tuple[float, offload.Offload]:
-    """The share that lies on the host and what a step pays for it. Raises ConfigError or InfeasibleError."""
+    """The share that lies on the host and what a step of `tokens` pays, or of one a sequence.
+
+    Raises ConfigError or InfeasibleError.
+    """
     if not 0 < host_gbs <= 1e6:
         raise ConfigError(f"host_gbs ({host_gbs:g}): must be above zero, at most 1,000,000")
     whole = footprint(setting.model, workload, setting.precision, setting.kv)
@@ -43,7 +58,8 @@ def hosted(
             )
     else:
         found = _share(share)
-    asked = (found, device.host, workload.batch, setting.precision, load, host_gbs * GIGA)
+    step = tokens or workload.batch
+    asked = (found, device.host, step, setting.precision, load, host_gbs * GIGA)
     kept = offload.offload(setting.model, *asked)
     if kept.device > room:
         needs, has = quantity(kept.device, "B"), quantity(room, "B")
@@ -70,5 +86,5 @@ def line(share: float, kept: offload.Offload) -> str:
     """`83 % of the experts on the host: 11.2 GB stay, 50.5 GB there; ...`."""
     held = f"{quantity(kept.device, 'B')} of weights stay, {quantity(kept.host, 'B')} there"
     moved, there = quantity(kept.moved, "s"), quantity(kept.computed, "s")
-    adds = f"a step adds {moved} or more to move what it touches, or {there} to compute it there"
+    adds = f"a step adds at least {moved} to move what it touches, or {there} to compute it there"
     return f"{share:.0%} of the experts on the host: {held}; {adds}"

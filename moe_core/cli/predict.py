@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from moe_core.units import quantity, significant
 if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.predict import Prediction
 
+Phase = Annotated[str, typer.Option(help="decode: a token a sequence; prefill: whole prompts.")]
 Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest devices that fit if left out.")]
 
 
@@ -32,9 +34,7 @@ def predict(
     hardware: Annotated[str, typer.Option(help=f"{HELP} Or the name its tables have: h100_sxm.")],
     name: Name = None,
     config: Config = None,
-    phase: Annotated[
-        str, typer.Option(help="decode: a token a sequence; prefill: whole prompts.")
-    ] = "decode",
+    phase: Phase = "decode",
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     context: Annotated[int, typer.Option(help="Tokens before this one, or tokens of the prompt.")] = 1024,
     dtype: Dtype = STORED,
@@ -53,32 +53,32 @@ def predict(
 
     subject = sized(name, config)
     arch, device = timed(subject), systems.device(named(hardware))
-    step = _step(phase, batch, context)
+    step, alone = _step(phase, batch, context), host_experts is not None
     precision, kv = chosen(arch, dtype, kv_dtype, experts_dtype)
-    alone = host_experts is not None
-    parallel = Parallel() if alone else _parallel(arch, device, step, precision, kv, tensor, expert)
-    found = prediction(
-        *(arch, device, step),
-        precision=precision,
-        kv=kv,
-        parallel=parallel,
-        framework=framework,
-        check_memory=not alone,
-    )
+    parallel = _parallel(arch, device, step, precision, kv, tensor, expert, alone)
+    ask = partial(prediction, arch, device, step, framework=framework, check_memory=not alone)
+    found = ask(precision=precision, kv=kv, parallel=parallel)
     asked = {
-        **{"model": arch.name, "hardware": device.name, "device": device.title},
-        **{"phase": phase, "batch": batch, "context": context},
-        **{"dtype": dtype, "weights": words(precision), "cache": kv, "framework": framework},
-        **{"devices": parallel.devices, **parallel.model_dump(), "notes": list(subject.notes)},
+        **{"model": arch.name, "hardware": device.name, "device": device.title, "phase": phase},
+        **{"batch": batch, "context": context, "dtype": dtype, "weights": words(precision), "cache": kv},
+        **{"framework": framework, "devices": parallel.devices, **parallel.model_dump()},
+        **{"notes": list(subject.notes), **_token(arch, device, parallel, found, step)},
     }
-    if phase == "decode":
-        asked |= {"token_flops": token_flops(arch, context), "token_state": token_state(context, arch)}
-    asked["joules_per_token"] = _joules(device, parallel, found, step)
     lines = _lines(asked, found, step)
     if host_experts is not None:
         asked["host"], more = _hosted(found, arch, device, step, (precision, kv), (host_experts, host_gbs))
         lines += more
     answer(asked | _values(found, step), as_json, lines)
+
+
+def _token(
+    arch: Architecture, device: Hardware, parallel: Parallel, found: Prediction, step: Step
+) -> dict[str, Any]:
+    """What one token takes: joules, and of a written one the operations and the state kept of it."""
+    values: dict[str, Any] = {"joules_per_token": _joules(device, parallel, found, step)}
+    if not step.past:  # a prompt
+        return values
+    return values | {"token_flops": token_flops(arch, step.past), "token_state": token_state(step.past, arch)}
 
 
 def _hosted(
@@ -90,18 +90,13 @@ def _hosted(
     asked: tuple[str, float],
 ) -> tuple[dict[str, Any], list[str]]:
     """The same step with experts in host memory, by the recorded popularity where there is one."""
-    from moe_core.cli.hear import hear
-    from moe_core.scenario.spec import nearest_run
     from moe_core.silicon.hosted import hosted
-    from moe_core.silicon.predict import resampled
 
-    bank = arch.experts
-    if bank is None:
+    if arch.experts is None:
         raise ConfigError(f"model ({arch.name}): is dense and has no experts for the host")
-    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, step.batch, "auto"))
-    load = resampled(heard.load, bank.count) if heard is not None and heard.load else None
+    load = host.popularity(arch.experts, step.batch)
     work = Workload(batch=step.batch, context=step.past + step.new)
-    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load)
+    share, kept = host.hosted(fit.Setting(model(arch), *formats), work, device, *asked, load, step.tokens)
     times = hosted(found, kept)
     values = {**host.values(share, kept), "popularity": "recorded" if load else "even"}
     values |= {"step_moved": times.moved, "step_computed": times.computed}
@@ -137,10 +132,14 @@ def _parallel(
     kv: Format,
     tensor: int | None,
     expert: int | None,
+    alone: bool,
 ) -> Parallel:
-    """What was asked for, else the fewest devices that hold it as one group without pipeline stages."""
-    if tensor is not None or expert is not None:
-        return Parallel.parse({"tensor": tensor or 1, "expert": expert or 1})
+    """What was asked for, else one if `alone`, else the fewest that hold it as a group without stages."""
+    asked = {name: ways for name, ways in (("tensor", tensor), ("expert", expert)) if ways is not None}
+    if asked and alone:
+        raise ConfigError("host_experts: is for one device, without --tensor and --expert")
+    if asked or alone:
+        return Parallel.parse(asked)
     setting = fit.Setting(model(arch), precision, kv)
     workload = Workload(batch=step.batch, context=step.past + step.new)
     return fit.devices(setting, workload, device.capacity, staged=False).parallel

@@ -15,7 +15,7 @@ from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, last, split
 from moe_core.perf.memory import Model, Workload
 from moe_core.perf.precision import Format, Precision
-from moe_core.perf.shard import Parallel, shard
+from moe_core.perf.shard import Parallel, refused, shard
 from moe_core.specs import Architecture
 
 MOST = 65_536  # sequences at once on one group
@@ -156,10 +156,9 @@ def groups(way: Way, devices: int) -> tuple[Layout, ...]:
 def _layout(way: Way, parallel: Parallel, devices: int) -> Layout | None:
     """As many such groups as there are devices for; None where the model cannot be split so."""
     candidate, spec = way.candidate, way.spec
-    try:  # heads or experts do not divide so
-        model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, way.formats)
-    except InfeasibleError:
+    if refused(candidate.model, parallel, way.formats):
         return None
+    model, weights = _sharded(_Named(candidate.key, candidate.model), parallel, way.formats)
     clock = Clock(
         *(candidate.architecture, candidate.key, spec.listed, way.formats, way.kv),
         *(parallel.model_copy(update={"pipeline": 1}), spec.framework, way.load),

@@ -7,7 +7,6 @@ Every function answers for the fullest device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from moe_core.errors import InfeasibleError
 from moe_core.perf.comm import NODE
 from moe_core.perf.memory import Footprint, Model, Workload, footprint, weights, working
 from moe_core.perf.precision import Format, Precision
-from moe_core.perf.shard import Parallel, shard, share
+from moe_core.perf.shard import Parallel, refused, shard, share
 from moe_core.units import quantity
 
 HEADROOM = 0.05  # engines take 0.90 to 0.95 of what the driver reports; all of them can be told 0.95
@@ -91,7 +90,7 @@ def needs(
     """
     for number in range(fewest, most + 1):
         for parallel in ways(number, setting.model.routing is not None):
-            with suppress(InfeasibleError):  # heads or experts do not divide so
+            if refused(setting.model, parallel, setting.precision) is None:
                 held = shard(setting.model, parallel, setting.precision)
                 yield parallel, footprint(held, share(workload, parallel), setting.precision, setting.kv)
 

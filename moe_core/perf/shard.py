@@ -44,13 +44,12 @@ class Parallel(Spec):
 
 
 def shard(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> Model:
-    """What the fullest device holds. Raises InfeasibleError where `subject` cannot be split so.
+    """What the fullest device holds. Raises InfeasibleError with a split that works where that is refused.
 
     `precision`: of the weights; engines refuse to cut through a group that shares a scale.
     """
-    _check(subject, parallel)
-    if subject.architecture is not None:
-        _check_groups(subject.architecture, parallel, precision)
+    if rule := refused(subject, parallel, precision):
+        raise InfeasibleError(f"{rule}; {_instead(subject, parallel, precision)}")
     if parallel.pipeline > 1:
         return shard(_stage(subject, parallel.pipeline), parallel.model_copy(update={"pipeline": 1}))
     whole, ways = subject.parameters, parallel.tensor
@@ -96,35 +95,39 @@ def share(workload: Workload, parallel: Parallel) -> Workload:
     return workload.model_copy(update={"batch": ceil(workload.batch / parallel.groups)})
 
 
-def _check(subject: Model, parallel: Parallel) -> None:
+def refused(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> str | None:
+    """The rule by which engines refuse a split; None where they take it."""
     small, large = sorted((parallel.tensor, parallel.expert))
     if large % small:
-        raise InfeasibleError(
-            f"tensor ({parallel.tensor}) and expert ({parallel.expert}) must divide each other"
-        )
+        return f"tensor ({parallel.tensor}) and expert ({parallel.expert}) must divide each other"
     if parallel.pipeline > subject.layers:
-        raise InfeasibleError(f"{subject.layers} layers cannot be dealt to {parallel.pipeline} stages")
+        return f"{subject.layers} layers cannot be dealt to {parallel.pipeline} stages"
     arch = subject.architecture
-    if arch is None:
-        return
-    if arch.attention.heads % parallel.tensor:
-        raise InfeasibleError(f"{arch.attention.heads} heads cannot be split {parallel.tensor} ways")
-    spec = arch.attention
-    if isinstance(spec, GQA) and spec.kv_heads % parallel.tensor and parallel.tensor % spec.kv_heads:
-        raise InfeasibleError(
-            f"{spec.kv_heads} KV heads cannot be split or copied evenly over {parallel.tensor} tensor ranks"
-        )
+    return None if arch is None else _heads(arch, parallel) or _groups(arch, parallel, precision)
+
+
+def _heads(arch: Architecture, parallel: Parallel) -> str | None:
+    """Heads and experts are dealt out whole."""
+    spec, ways = arch.attention, parallel.tensor
+    if spec.heads % ways:
+        return f"{spec.heads} heads cannot be split {ways} ways"
+    if isinstance(spec, GQA) and spec.kv_heads % ways and ways % spec.kv_heads:
+        return f"{spec.kv_heads} KV heads cannot be split or copied evenly over {ways} tensor ranks"
+    if parallel.expert > 1 and arch.experts is None:
+        return f"a dense model has no experts to split over {parallel.expert} devices"
     experts = arch.experts.count if arch.experts else 1
     if parallel.expert > experts:
-        raise InfeasibleError(f"{experts} experts cannot be split over {parallel.expert} devices")
+        return f"{experts} experts cannot be split over {parallel.expert} devices"
+    return None
 
 
-def _check_groups(arch: Architecture, parallel: Parallel, precision: Precision) -> None:
+def _groups(arch: Architecture, parallel: Parallel, precision: Precision) -> str | None:
     """Widths that are cut must hold whole groups of weights that share a scale.
 
     vLLM refuses a width a rank that its fp8 block does not divide (`create_weights` of its fp8 method: "not
     divisible by weight quantization block_n"), and groups of 4-bit weights alike (its Marlin kernels). Blocks
-    of mxfp4 are padded by the engines, so those may be cut.
+    of mxfp4 are padded by the engines, so those may be cut; so would be the width of a dense twin, which is
+    found by its parameters and need not be whole groups to begin with.
     """
     bank, slices = arch.experts, parallel.stage // parallel.expert
     widths = {"ffn": (arch.ffn_width, parallel.tensor)}
@@ -133,23 +136,35 @@ def _check_groups(arch: Architecture, parallel: Parallel, precision: Precision) 
     for name, (width, ways) in widths.items():
         form = precision.of(name)
         many = None if kind(form) == "mxfp4" else group(form)
-        if not width or ways == 1 or not many or (width % ways == 0 and width // ways % many == 0):
+        twin = bank is None and many is not None and width % many
+        if ways == 1 or not many or twin or width % (ways * many) == 0:
             continue
         leaves = f"{_NAMES[name]} width {width:,} over {ways} tensor ranks leaves {width / ways:,g}"
-        rule = f"not a multiple of the {form} group ({many})"
-        raise InfeasibleError(f"{leaves}, {rule}; {_instead(name, width, ways, many, parallel)}")
+        return f"{leaves}, not a multiple of the {form} group ({many})"
+    return None
 
 
 _NAMES = {"ffn": "feed-forward", "experts": "expert", "shared": "shared expert"}
 
 
-def _instead(name: str, width: int, ways: int, many: int, parallel: Parallel) -> str:
-    """An alternative that works."""
-    fewer = next((n for n in range(ways - 1, 0, -1) if ways % n == 0 and width % (n * many) == 0), 1)
-    found = f"tensor {fewer} works" if fewer > 1 else "one tensor rank works"
-    if name != "experts":
-        return found
-    return f"{found}, or expert {parallel.stage}, which gives each device whole experts"
+def _instead(subject: Model, parallel: Parallel, precision: Precision) -> str:
+    """Splits near a refused one that are not: fewer ways of one kind, or whole experts on each device."""
+
+    def works(**said: int) -> bool:
+        return refused(subject, parallel.model_copy(update=said), precision) is None
+
+    arch = subject.architecture
+    most = {"tensor": arch.attention.heads if arch else parallel.tensor, "pipeline": subject.layers}
+    most["expert"] = arch.experts.count if arch and arch.experts else 1
+    found = []
+    for name in ("tensor", "expert", "pipeline"):
+        fewer = range(min(getattr(parallel, name) - 1, most[name]), 0, -1)
+        found += [f"{name} {ways}" for ways in fewer if works(**{name: ways})][:1]
+    if parallel.expert < parallel.stage and works(expert=parallel.stage):
+        found.append(f"expert {parallel.stage}, which gives each device whole experts")
+    both = (n for n in range(min(parallel.stage, most["tensor"]), 1, -1) if works(tensor=n, expert=n))
+    found = found or [f"tensor {n}, expert {n}" for n in both][:1] or ["one device"]
+    return f"{found[0]} works{''.join(', or ' + one for one in found[1:])}"
 
 
 def _attention(subject: Model, ways: int) -> int:

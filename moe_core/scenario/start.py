@@ -87,6 +87,12 @@ def starts(plan: Launch) -> tuple[Start, ...]:
     return (_vllm(plan), _sglang(plan), _llama(plan))
 
 
+def away(arch: Architecture, share: float) -> int:
+    """The first layers whose experts must be on the host for so large a share of all of them to be there."""
+    many = ceil(share * len(arch.moe_layers))
+    return arch.moe_layers[many - 1] + 1 if many else 0
+
+
 def of(one: Serving) -> Launch:
     """The fastest layout of a model under a question."""
     layout = one.layout
@@ -107,7 +113,7 @@ def lines(found: Sequence[Start]) -> list[str]:
 
 def model_id(plan: Launch) -> str:
     """Its name on Hugging Face where that is what is stored, else a folder to put it into."""
-    arch, form = plan.model, plan.formats.default
+    arch, form = plan.model, plan.formats.experts or plan.formats.default
     known = next((one for one in registry.records() if one.name == arch.name and one.hf_id), None)
     if known is not None and known.hf_id and (plan.formats == arch.stored or _loaded(plan)):
         return known.hf_id
@@ -115,43 +121,51 @@ def model_id(plan: Launch) -> str:
     return f"./{name}" if plan.formats == arch.stored else f"./{name}-{form}"
 
 
+def _forms(formats: Precision) -> set[Format]:
+    """Every format that some component has."""
+    return {form for form in formats.model_dump().values() if form}
+
+
 def _loaded(plan: Launch) -> bool:
     """Whether 16 bits are stored, and kept or quantised to 8 while they are loaded."""
-    wide = ("bf16", "fp16", "fp32")
-    return plan.model.stored.default in wide and plan.formats.default in (*wide, "fp8")
+    if not _forms(plan.model.stored) <= _WIDE:
+        return False
+    asked = _forms(plan.formats)
+    return asked <= _WIDE or asked == {"fp8"}
+
+
+_WIDE = {"bf16", "fp16", "fp32"}
 
 
 def _vllm(plan: Launch) -> Start:
-    ways, form = plan.parallel, _unserved(plan)
-    if form:
-        return Start("vLLM", None, why=form)
-    if 1 < ways.expert < ways.tensor:
-        return Start(
-            "vLLM", None, why="its experts are spread over all ranks or over none (--enable-expert-parallel)"
-        )
+    ways, spread = plan.parallel, plan.parallel.expert > 1
+    if why := _unserved(plan):
+        return Start("vLLM", None, why=why)
+    if spread and ways.expert < ways.tensor:
+        why = "its experts are spread over all ranks or over none (--enable-expert-parallel)"
+        return Start("vLLM", None, why=why)
     if plan.host:
         return Start("vLLM", None, why="it keeps no single experts in host memory")
-    spread = ways.expert > 1
-    grouped = ways.groups if spread else plan.replicas
+    # Data-parallel ranks of a mixture share its experts, so replicas of one are instances of their own.
+    apart = plan.model.experts is not None
     said = {"--tensor-parallel-size": ways.tensor, "--pipeline-parallel-size": ways.pipeline}
-    said["--data-parallel-size"] = grouped
+    said["--data-parallel-size"] = ways.groups if apart else plan.replicas
     options = {name: str(many) for name, many in said.items() if many > 1}
     options |= {"--enable-expert-parallel": ""} if spread else {}
     options |= {"--max-model-len": str(plan.context), "--max-num-seqs": str(plan.each)}
     options |= {"--gpu-memory-utilization": f"{1 - HEADROOM:g}", **_quantised(plan), **_cache(plan, "fp8")}
-    return Start("vLLM", _line("vLLM", [model_id(plan)], options), plan.replicas if spread else 1)
+    return Start("vLLM", _line("vLLM", [model_id(plan)], options), plan.replicas if apart else 1)
 
 
 def _sglang(plan: Launch) -> Start:
-    ways, form = plan.parallel, _unserved(plan)
-    if form:
-        return Start("SGLang", None, why=form)
+    ways, bank = plan.parallel, plan.model.experts
+    if why := _unserved(plan):
+        return Start("SGLang", None, why=why)
     if plan.host:
-        return Start("SGLang", None, why="it keeps no single experts in host memory")
-    if 1 < ways.expert < ways.tensor:
-        return Start(
-            "SGLang", None, why=f"experts go over all {ways.tensor} tensor ranks or over none (--ep-size)"
-        )
+        return Start("SGLang", None, why="experts in host memory take KTransformers beside it (--kt-method)")
+    if bank is not None and bank.count % ways.expert:
+        why = f"its {bank.count} experts must divide evenly over {ways.expert} ranks (--ep-size)"
+        return Start("SGLang", None, why=why)
     apart = ways.groups > 1
     said = {"--tp-size": ways.stage, "--ep-size": ways.expert, "--pp-size": ways.pipeline}
     said["--dp-size"] = ways.groups if apart else plan.replicas
@@ -165,11 +179,12 @@ def _sglang(plan: Launch) -> Start:
 
 
 def _llama(plan: Launch) -> Start:
-    ways, form, file = plan.parallel, plan.formats.default, _file(plan)
+    ways = plan.parallel
     if ways.expert > 1:
         return Start("llama.cpp", None, why="it has no expert parallelism; tensor or pipeline ways do")
-    if file is None:
-        return Start("llama.cpp", None, why=f"it reads GGUF, which has no {form}; choose q4_k or q8_0")
+    forms = _forms(plan.formats)  # one that was read has averages beside the blocks they are of
+    if (other := sorted(forms - {*GGUF, *_WIDE, "mxfp4"})) and not forms & {*GGUF}:
+        return Start("llama.cpp", None, why=f"it reads GGUF, which has no {other[0]}; choose q4_k or q8_0")
     cache = {"bf16": "bf16", "fp16": "f16", "fp32": "f32", "int8": "q8_0", "int4": "q4_0"}.get(
         plan.kv, plan.kv
     )
@@ -181,7 +196,7 @@ def _llama(plan: Launch) -> Start:
             "llama.cpp", None, why="it splits over rows or over layers (--split-mode), not over both"
         )
     many = max(ceil(plan.sequences / plan.replicas), 1)
-    options = {"--model": plan.model.name.replace(" ", "-") + file, "--n-gpu-layers": "999"}
+    options = {"--model": plan.model.name.replace(" ", "-") + _file(plan.formats), "--n-gpu-layers": "999"}
     options |= {"--split-mode": split} if split else {}
     options |= {"--n-cpu-moe": str(plan.host)} if plan.host else {}
     options |= {"--ctx-size": str(plan.context * many), "--parallel": str(many)}
@@ -190,32 +205,25 @@ def _llama(plan: Launch) -> Start:
     return Start("llama.cpp", _line("llama.cpp", [], options), plan.replicas)
 
 
-def _file(plan: Launch) -> str | None:
-    """How the name of a GGUF file in these formats ends; None where GGUF does not have them."""
-    formats = plan.formats
-    named = next((name for name, mix in FILES.items() if mix == formats), None)
-    if named is not None:
-        return f"-{named}.gguf"
-    if formats.default in (*GGUF, "bf16", "fp16", "fp32", "mxfp4"):
-        return f"-{formats.default.upper()}.gguf"
-    return ".gguf" if _blocks(plan) else None
-
-
-def _blocks(plan: Launch) -> list[Format]:
-    """The block types of GGUF among the formats of the large components."""
-    parts = ("ffn", "experts", "attention", "head", "embedding")
-    return [form for form in map(plan.formats.of, parts) if form in GGUF]
+def _file(formats: Precision) -> str:
+    """How the name of a GGUF file in these formats ends: the mixture's, else its largest part's."""
+    form = formats.experts or formats.default
+    one = form.upper() if "@" not in form else ""
+    named = next((name for name, mix in FILES.items() if mix == formats), one)
+    return f"-{named}.gguf" if named else ".gguf"
 
 
 def _unserved(plan: Launch) -> str:
-    """Why neither vLLM nor SGLang takes the weights; empty where they do."""
-    found = _blocks(plan)
-    return f"{found[0]} is a format of GGUF, which llama.cpp serves" if found else ""
+    """Why neither vLLM nor SGLang takes weights or cache; empty where they do."""
+    if blocks := sorted(_forms(plan.formats) & {*GGUF}):
+        return f"{blocks[0]} is a format of GGUF, which llama.cpp serves"
+    taken = plan.kv in ("bf16", "fp16", "fp8")
+    return "" if taken else f"its cache is in 16 bits or fp8 (--kv-cache-dtype), not in {plan.kv}"
 
 
 def _quantised(plan: Launch) -> dict[str, str]:
     """A checkpoint says its own format; 16 bits may be quantised to 8 while they are loaded."""
-    return {"--quantization": "fp8"} if plan.formats.default == "fp8" and _loaded(plan) else {}
+    return {"--quantization": "fp8"} if _forms(plan.formats) == {"fp8"} and _loaded(plan) else {}
 
 
 def _cache(plan: Launch, eight: str) -> dict[str, str]:

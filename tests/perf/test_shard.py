@@ -1,14 +1,17 @@
 """Shards: what the fullest device holds."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core import registry
 from moe_core.errors import InfeasibleError
+from moe_core.perf import twins
 from moe_core.perf.memory import Workload, footprint, model
 from moe_core.perf.shard import Parallel, shard, share
-from moe_core.specs import GQA, Precision
+from moe_core.specs import GQA, Architecture, Precision
 from tests.perf.test_params import MIXTRAL, V3
 
 WHOLE = model(MIXTRAL)
@@ -74,6 +77,39 @@ def test_devices_together_hold_at_least_the_model(tensor: int, expert: int) -> N
 def test_what_cannot_be_split_says_so(parallel: Parallel, sentence: str) -> None:
     with pytest.raises(InfeasibleError, match=sentence):
         shard(WHOLE, parallel)
+
+
+@given(
+    st.sampled_from([one.architecture for one in registry.records() if one.architecture]),
+    st.sampled_from(["bf16", "fp8_block", "int4", "nvfp4", "mxfp4", "int4-g32+16"]),
+    st.integers(1, 64),
+    st.integers(1, 300),
+    st.integers(1, 100),
+)
+def test_what_is_named_instead_of_a_refused_split_works(
+    arch: Architecture, form: str, tensor: int, expert: int, stages: int
+) -> None:
+    parallel, formats = Parallel(tensor=tensor, expert=expert, pipeline=stages), Precision(default=form)
+    try:
+        shard(model(arch), parallel, formats)
+    except InfeasibleError as error:
+        named = str(error).split("; ")[-1]
+        if named == "one device works":
+            return
+        first, *rest = re.sub(r" works|, which .*", "", named).split(", or ")
+        for one in (first, *rest):
+            ways = {name: int(many) for name, many in (part.split() for part in one.split(", "))}
+            shard(model(arch), parallel.model_copy(update=ways), formats)
+
+
+@pytest.mark.parametrize("rule", ["active", "total"])
+def test_a_dense_twin_is_split_as_whoever_built_it_would_pad_it(rule: twins.Rule) -> None:
+    arch = registry.get("DeepSeek-V3").architecture
+    assert arch is not None
+    dense = twins.twin(arch, rule).architecture
+    assert dense.ffn_width % 128  # 18,513 of 128 x 128 blocks
+    held = shard(model(dense), Parallel(tensor=8), dense.stored).parameters.breakdown
+    assert held.ffn == -(-61 * 3 * 7168 * dense.ffn_width // 8)
 
 
 def test_multi_query_replicates_its_only_head() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from moe_core import registry
 from moe_core.perf.precision import FILES, MIXES
 from moe_core.perf.shard import Parallel
-from moe_core.scenario.start import Launch, Start, engines, starts
-from moe_core.specs import Architecture
+from moe_core.scenario.start import Launch, Start, away, engines, starts
+from moe_core.specs import Architecture, Precision
 
 TIMED = [record.architecture for record in registry.records() if record.architecture]
 
@@ -82,6 +82,43 @@ def test_a_format_of_gguf_is_llama_cpps() -> None:
         "llama-server --model Qwen3-30B-A3B-Q4_K.gguf --n-gpu-layers 999 --n-cpu-moe 20 "
         "--ctx-size 262144 --parallel 32"
     )
+
+
+def test_replicas_of_a_mixture_are_instances_as_data_parallel_ranks_would_share_its_experts() -> None:
+    found = launch("Qwen3-30B-A3B", Parallel(tensor=2), 3)
+    assert "--data-parallel-size" not in str(found["vLLM"].command)
+    assert found["vLLM"].instances == 3
+    assert "--tp-size 2 --dp-size 3" in str(found["SGLang"].command)
+    assert found["SGLang"].instances == 1
+
+
+def test_sglang_slices_experts_that_are_spread_and_deals_them_evenly() -> None:
+    found = launch("Qwen3-30B-A3B", Parallel(tensor=8, expert=2))
+    assert "--tp-size 8 --ep-size 2" in str(found["SGLang"].command)
+    assert "over none" in found["vLLM"].why
+    assert "divide evenly over 6" in launch("DeepSeek-V3", Parallel(expert=6))["SGLang"].why
+
+
+def test_a_format_of_any_component_or_of_the_cache_that_is_not_served_is_said() -> None:
+    arch = registry.get("Qwen3-30B-A3B").architecture
+    assert arch is not None
+    blocks = launch("Qwen3-30B-A3B", Parallel(), formats=Precision(experts="q4_k"))
+    assert "q4_k is a format of GGUF" in blocks["vLLM"].why
+    assert "Q4_K.gguf" in str(blocks["llama.cpp"].command)
+    four = launch("Qwen3-30B-A3B", Parallel(), formats=Precision(experts="int4"))
+    assert "no int4" in four["llama.cpp"].why
+    assert "./Qwen3-30B-A3B" in str(four["vLLM"].command)
+    cache = launch("Qwen3-30B-A3B", Parallel(), kv="int8")
+    assert "not in int8" in cache["vLLM"].why
+    assert "--cache-type-k q8_0" in str(cache["llama.cpp"].command)
+
+
+def test_layers_whose_experts_go_to_the_host_come_after_the_dense_ones() -> None:
+    dense_first, every = (registry.get(name).architecture for name in ("DeepSeek-V3", "gpt-oss-120b"))
+    assert dense_first is not None
+    assert every is not None
+    assert [away(dense_first, share) for share in (0, 0.01, 0.5, 1)] == [0, 4, 32, 61]  # 3 dense, 58 not
+    assert [away(every, share) for share in (0, 0.68, 1)] == [0, 25, 36]
 
 
 @pytest.mark.parametrize(("asked", "name"), [("fp8", "Qwen/Qwen3-30B-A3B"), ("int4", "./Qwen3-30B-A3B-int4")])
