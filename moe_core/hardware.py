@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from moe_core.errors import ConfigError
-from moe_core.lookup import find
+from moe_core.lookup import card, find
 from moe_core.specs import Spec
 from moe_core.units import GIGA, MIB, TERA
 
@@ -194,10 +194,21 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Hardware:
-    """The device called `name`, any case and spelling, or one's own by its line. Raises ConfigError."""
+    """The device called `name`, any case and spelling, or one's own by its line. Raises ConfigError.
+
+    A driver's name works (`NVIDIA H100 80GB HBM3`), and one without its memory where a single device has it.
+    """
     if _OWN in name:
         return _own(name)
-    return find("hardware", name, {device.name: device for device in _read()})
+    wanted, memory = card(name)
+    same = [one for one in _read() if card(one.name)[0] == wanted and _holds(one, memory)]
+    only = (same[0].name,) if len(same) == 1 else ()
+    return find("hardware", name, {device.name: device for device in _read()}, variants=only)
+
+
+def _holds(device: Hardware, memory: int | None) -> bool:
+    """Whether a device has the memory that was said, as sold: within a tenth."""
+    return memory is None or abs(device.capacity_gb - memory) <= device.capacity_gb / 10
 
 
 @once

@@ -5,6 +5,7 @@ Rumours live in their own folder and never come back from `names()` or `records(
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,10 +14,11 @@ from pydantic import Field, model_validator
 
 from moe_core.errors import ConfigError
 from moe_core.formats import Format
-from moe_core.lookup import find
+from moe_core.lookup import find, plain, releases, stored_as
 from moe_core.perf import memory
 from moe_core.perf.cache import Cache
 from moe_core.perf.params import Active, Breakdown, Method, ParameterCount, count
+from moe_core.perf.precision import words
 from moe_core.specs import Architecture, Precision, Spec
 
 DATA = Path(__file__).parent.parent / "data" / "architectures"
@@ -66,6 +68,7 @@ class Record(Spec):
 
     name: str
     hf_id: str | None = None
+    aliases: tuple[str, ...] = ()  # other releases of the same architecture
     kind: Literal["dense", "moe"]
     rumoured: bool = False
     released: str = Field(pattern=r"^\d{4}(-\d{2})?$")
@@ -120,10 +123,32 @@ def rumours() -> tuple[Record, ...]:
 def get(name: str) -> Record:
     """The record called `name`: any case, with hyphens, underscores, dots, spaces or none.
 
-    The Hugging Face id works too. Raises ConfigError naming close matches.
+    The Hugging Face id works too, and so does a release of the same architecture: instruct, dated, stored
+    in another format. Raises ConfigError naming close matches.
     """
     table = {record.name: record for record in _all()}
-    return find("model", name, table, ((record.hf_id, record) for record in _all() if record.hf_id))
+    return find("model", name, table, _aliases(), releases(name))
+
+
+def called(name: str) -> tuple[str, ...]:
+    """What to say of a name that is a release of a record's architecture; nothing for its own."""
+    record = get(name)
+    if plain(name) in {plain(alias) for alias in (record.name, record.hf_id or "")}:
+        return ()
+    form = stored_as(name)
+    said = f"{name[:60]}: has the architecture of {record.name}"
+    if form is None:
+        return (said,)
+    return (f"{said}, and is taken as that is stored ({words(record.stored)}); {form} is a choice of format",)
+
+
+def _aliases() -> Iterator[tuple[str, Record]]:
+    """Hugging Face ids, with and without their owner, and other models of the same architecture."""
+    for record in _all():
+        for alias in (record.hf_id, *record.aliases):
+            if alias:
+                yield alias, record
+                yield alias.rpartition("/")[2], record
 
 
 def name_of(arch: Architecture) -> str | None:

@@ -19,10 +19,10 @@ from moe_core.settings import ROOT
 RECORDS = registry.records()
 
 
-def test_sixty_two_models_and_one_rumour() -> None:
-    assert len(RECORDS) == 62
-    assert sum(record.kind == "moe" for record in RECORDS) == 39
-    assert sum(record.verified.exact for record in RECORDS) == 55
+def test_seventy_one_models_and_one_rumour() -> None:
+    assert len(RECORDS) == 71
+    assert sum(record.kind == "moe" for record in RECORDS) == 43
+    assert sum(record.verified.exact for record in RECORDS) == 64
     assert [record.name for record in registry.rumours()] == ["GPT-4 (rumoured)"]
     assert not {record.name for record in registry.rumours()} & set(registry.names())
 

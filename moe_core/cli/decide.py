@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moe_core import inputs
+from moe_core import inputs, registry
 from moe_core.cli.ask import read_text
 from moe_core.cli.devices import HELP, named
 from moe_core.cli.model import Config, described
@@ -51,6 +51,7 @@ def decide(
     more = (said, work, own)
     found = judge(*(_of_scenario(link, *more) if spec is None else _of_file(spec, *more)))
     turns = flips(found)
+    notes += tuple(note for name in (mixture, dense) if name for note in registry.called(name))
     answer({**_values(found, turns), "notes": list(notes)}, as_json, [*_lines(found, turns), *notes])
 
 

@@ -72,6 +72,7 @@ def export(
     if ending == "csv":
         written.append(save(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
     notes = [note for _, said in own for note in said]
+    notes += [note for name in model or () for note in registry.called(name)]
     values = {"written": written, "manifest": json.loads(manifest.to_json()), "notes": notes}
     answer(values, as_json, [*(f"{one['path']}  {one['bytes']:,} bytes" for one in written), *notes])
 

@@ -16,7 +16,7 @@ from moe_core.errors import ConfigError
 from moe_core.hf.families import DENSE
 from moe_core.hf.modules import matrices
 from moe_core.hf.quantisation import StoredFormats, published
-from moe_core.hf.reader import Missing, Unsupported, language, short
+from moe_core.hf.reader import Missing, Unsupported, language, no_model, short
 from moe_core.hf.sparse import SPARSE
 from moe_core.perf.params import ParameterCount, count
 from moe_core.specs import Architecture
@@ -86,5 +86,5 @@ def family(config: Mapping[str, Any]) -> str:
     """The model_type of the language model. Raises ConfigError when there is none."""
     kind = language(config).values.get("model_type") or config.get("model_type")
     if not isinstance(kind, str) or not kind:
-        raise ConfigError("config.json: model_type is missing")
+        raise no_model(config)
     return kind

@@ -22,7 +22,7 @@ from transformers import __version__
 from moe_core.errors import ConfigError
 from moe_core.hf.kept import inner, kept
 from moe_core.hf.names import breakdown
-from moe_core.hf.reader import language, short
+from moe_core.hf.reader import language, no_model, short
 from moe_core.perf.memory import Model
 from moe_core.perf.params import ParameterCount, summarise
 
@@ -198,7 +198,7 @@ def _load(config: Mapping[str, Any]) -> Any:
 
     kind = config.get("model_type")
     if not isinstance(kind, str):
-        raise ConfigError("config.json: model_type is missing")
+        raise no_model(config)
     if kind not in CONFIG_MAPPING:
         raise ConfigError(f"model_type ({short(kind)}): transformers {__version__} has no class for it")
     _require_sane(language(config).values)

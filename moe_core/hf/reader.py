@@ -7,6 +7,7 @@ class default says 2,048), so a size that is missing is `Missing`, and whoever f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,28 @@ class Fields:
 
 def read(path: Path) -> dict[str, Any]:
     """The object in the file at `path`. Raises ConfigError for anything that is not a small JSON object."""
+    with suppress(OSError), inputs.opened(path) as file:
+        _require_text(file.read(16), short(path.name, 80))
     return parse(inputs.read(path, short(path.name, 80), LIMIT_BYTES), path.name)
+
+
+def _require_text(head: bytes, what: str) -> None:
+    """Raises ConfigError for the beginning of another kind of file, saying which."""
+    found = next((said for begins, said in _BINARY.items() if head.startswith(begins)), None)
+    if head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < 2**32:
+        found = "the weights of a checkpoint (safetensors); --checkpoint takes their folder"
+    if found is not None:
+        raise ConfigError(f"{what}: this is {found}; a config.json is wanted")
+
+
+_BINARY = {
+    b"GGUF": "a GGUF file, which --config takes on the command line",
+    b"PK\x03\x04": "a zip or weights in PyTorch's own format, which is never opened",
+    b"\x80\x02": "a pickle, which is never opened",
+    b"%PDF": "a PDF",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed (gzip)",
+}
 
 
 def parse(text: bytes | str, name: str = "config.json") -> dict[str, Any]:
@@ -115,6 +137,8 @@ def parse(text: bytes | str, name: str = "config.json") -> dict[str, Any]:
     what = short(name, 80)
     if len(text) > LIMIT_BYTES:
         raise ConfigError(f"{what} ({len(text):,} bytes): must have at most {LIMIT_BYTES:,}")
+    if isinstance(text, bytes):
+        _require_text(text[:16], what)
     value = inputs.parse(text, what, finite=False, pairs=_infinite)
     if not isinstance(value, dict):
         raise ConfigError(f"{what}: must hold a JSON object, not a {type(value).__name__}")
@@ -131,6 +155,30 @@ def language(config: Mapping[str, Any]) -> Fields:
             outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
             return Fields({**outer, "model_type": config.get("model_type"), **inner}, nested=True)
     return Fields(config)
+
+
+def no_model(config: Mapping[str, Any]) -> ConfigError:
+    """What to say of a file without a model_type: which other file it is, where that shows."""
+    what = next((what for marks, what in _OTHERS if all(mark in config for mark in marks)), None)
+    if what is None:
+        return ConfigError("config.json: model_type is missing")
+    return ConfigError(f"config.json: this is {what}; the config.json beside it is wanted")
+
+
+_OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (  # the fields that give a file away
+    (("dim", "n_layers", "n_heads"), "Mistral's own params.json"),
+    (("peft_type",), "the configuration of an adapter (adapter_config.json)"),
+    (("weight_map",), "the index of a checkpoint's safetensors files"),
+    (("tokenizer_class",), "the configuration of a tokenizer (tokenizer_config.json)"),
+    (("added_tokens", "model"), "a tokenizer (tokenizer.json)"),
+    (("eos_token_id", "transformers_version"), "how text is generated (generation_config.json)"),
+    (("producer", "quantization"), "how the weights are quantised (hf_quant_config.json)"),
+    (("quant_method",), "how the weights are quantised (quantize_config.json)"),
+    (("bits", "group_size"), "how the weights are quantised (quantize_config.json)"),
+    (("image_processor_type",), "how pictures are prepared (preprocessor_config.json)"),
+    (("processor_class",), "how inputs are prepared (preprocessor_config.json)"),
+    (("_class_name", "_diffusers_version"), "the configuration of a diffusion model"),
+)
 
 
 def _infinite(pairs: list[tuple[str, Any]]) -> Any:

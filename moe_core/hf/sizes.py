@@ -49,13 +49,14 @@ def registered(name: str, method: Method = "auto") -> Sized:
     if record.rumoured:
         raise ConfigError(f"model ({record.name}): is a rumour; nothing about it can be counted")
     formats, held = (record.stored, record.stored_kv), registry.model(record)
+    notes = (*record.notes, *registry.called(name))
     if method == "meta":
         if not record.config:
             raise ConfigError(f"model ({record.name}): transformers has no class for it")
-        return Sized(record.name, _exact(record.config), record.notes, record.architecture, *formats, held)
+        return Sized(record.name, _exact(record.config), notes, record.architecture, *formats, held)
     if method == "closed_form" and record.architecture is None:
         raise Unsupported(f"model ({record.name}): the closed form does not cover its layout")
-    return Sized(record.name, registry.parameters(record), record.notes, record.architecture, *formats, held)
+    return Sized(record.name, registry.parameters(record), notes, record.architecture, *formats, held)
 
 
 def from_config(path: Path, method: Method = "auto") -> Sized:

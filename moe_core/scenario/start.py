@@ -114,9 +114,10 @@ def lines(found: Sequence[Start]) -> list[str]:
 def model_id(plan: Launch) -> str:
     """Its name on Hugging Face where that is what is stored, else a folder to put it into."""
     arch, form = plan.model, plan.formats.experts or plan.formats.default
-    known = next((one for one in registry.records() if one.name == arch.name and one.hf_id), None)
-    if known is not None and known.hf_id and (plan.formats == arch.stored or _loaded(plan)):
-        return known.hf_id
+    known = registry.name_of(arch)  # a file that is called like a model is not that model
+    repository = registry.get(known).hf_id if known else None
+    if repository and (plan.formats == arch.stored or _loaded(plan)):
+        return repository
     name = re.sub(r"[^\w.-]+", "-", arch.name).strip("-")
     return f"./{name}" if plan.formats == arch.stored else f"./{name}-{form}"
 

@@ -1,11 +1,12 @@
 """Reading files that people upload: anything but a small JSON object is one sentence."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moe_core.errors import ConfigError
-from moe_core.hf import reader
+from moe_core.hf import reader, sizes
 from moe_core.hf.reader import LIMIT_BYTES, language, parse, read
 
 
@@ -85,3 +86,37 @@ def test_fields() -> None:
             wrong()
     with pytest.raises(ConfigError, match="so the class default of transformers applies"):
         fields.size("absent")
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"dim": 6144, "n_layers": 56, "n_heads": 48, "moe": {"num_experts": 8}}, r"params\.json"),
+        ({"peft_type": "LORA", "r": 8}, "adapter"),
+        ({"metadata": {}, "weight_map": {"a": "b"}}, "index of a checkpoint"),
+        ({"tokenizer_class": "LlamaTokenizer"}, r"tokenizer_config\.json"),
+        ({"eos_token_id": 2, "transformers_version": "5.23.0"}, r"generation_config\.json"),
+        ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}, r"hf_quant_config\.json"),
+        ({"bits": 4, "group_size": 128}, r"quantize_config\.json"),
+    ],
+)
+def test_another_file_of_a_checkpoint_is_named_as_what_it_is(values: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{what}.*; the config\.json beside it is wanted"):
+        sizes.from_values(values)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+        ((200).to_bytes(8, "little") + b'{"a": {"dtype": "BF16"}}', "safetensors"),
+        (b"PK\x03\x04" + bytes(40), "never opened"),
+        (b"\x80\x02}q\x00.", "a pickle"),
+    ],
+)
+def test_weights_are_no_config(data: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(data)
+    for ask in (lambda: read(path), lambda: parse(data)):
+        with pytest.raises(ConfigError, match=rf"{what}.*; a config\.json is wanted"):
+            ask()

@@ -146,3 +146,10 @@ def test_averages_of_a_file_that_was_read_are_gguf_too() -> None:
     averaged = FILES["Q4_K_M"].model_copy(update={"default": "int4@4.83", "attention": "int4@4.61"})
     found = launch("Qwen3-30B-A3B", Parallel(), formats=averaged)
     assert "Qwen3-30B-A3B.gguf" in str(found["llama.cpp"].command)
+
+
+def test_a_model_that_is_only_called_like_another_is_served_from_a_folder() -> None:
+    known = registry.get("Qwen3-30B-A3B").architecture
+    assert known is not None
+    other = launch("Qwen3-30B-A3B", Parallel(), model=known.model_copy(update={"layers": 30}))
+    assert "./Qwen3-30B-A3B" in str(other["vLLM"].command)
