@@ -52,7 +52,7 @@ def own_device() -> None:
 
 
 def _fields() -> None:
-    st.text_input("Name", max_chars=40, key="device_name", placeholder="My card")
+    st.text_input("Device name", max_chars=40, key="device_name", placeholder="My card")
     for key, label in (
         ("capacity_gb", "Memory, GB"),
         ("bandwidth_gbs", "Memory bandwidth, GB/s"),

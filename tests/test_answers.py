@@ -417,7 +417,7 @@ def test_a_deck_of_a_comparison_answers_first_and_says_words(count: int) -> None
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"many": ["3"]}, "many (3)"),
+        ({"many": ["3.5"]}, "many (3.5)"),
         ({"rival": ["GPT-9"]}, "rival (GPT-9)"),
         ({"traffic": ["lots"]}, "traffic (lots)"),
         ({"colour": ["red"]}, "colour (red)"),

@@ -56,8 +56,6 @@ def export(
     _only_one(model or own, review, source)
     ending, theme = out.suffix.lower().removeprefix("."), "dark" if dark else "light"
     if what == "review":
-        if review is None:
-            raise ConfigError("review (None): --review must name a saved review")
         data, manifest = _review(review, version, ending)
     else:
         if review is not None:
@@ -71,8 +69,8 @@ def export(
     written = [save(out, data)]
     if ending == "csv":
         written.append(save(out.with_suffix(".manifest.json"), manifest.to_json().encode()))
-    notes = [note for _, said in own for note in said]
-    notes += [note for name in model or () for note in registry.called(name)]
+    said = [*(said for _, said in own), *map(registry.called, model or ())]
+    notes = [note for one in said for note in one]
     values = {"written": written, "manifest": json.loads(manifest.to_json()), "notes": notes}
     answer(values, as_json, [*(f"{one['path']}  {one['bytes']:,} bytes" for one in written), *notes])
 
@@ -82,10 +80,12 @@ def _only_one(*sources: object) -> None:
         raise ConfigError("one of --model or --config, --review and --from must be given")
 
 
-def _review(review_id: str, version: int | None, ending: str) -> tuple[bytes, Any]:
+def _review(review_id: str | None, version: int | None, ending: str) -> tuple[bytes, Any]:
     from moe_core.report import deck, html, pdf
     from moe_core.report.story import Story, tell
 
+    if review_id is None:
+        raise ConfigError("review (None): --review must name a saved review")
     writers: dict[str, Callable[[Story], bytes]] = {"pptx": deck.deck, "html": html.html, "pdf": pdf.pdf}
     if ending not in writers:
         raise ConfigError(f"out (.{ending}): a review is written as one of .{', .'.join(writers)}")

@@ -99,14 +99,8 @@ class Layout(NamedTuple):
     @property
     def words(self) -> str:
         """`2 × (tensor 8)`, `tensor 8, expert 16`, `one device`."""
-        group = words(self.parallel)
+        group = self.parallel.words
         return group if self.replicas == 1 else f"{self.replicas} × ({group})"
-
-
-def words(parallel: Parallel) -> str:
-    """`one device`, `tensor 8`, `tensor 8, expert 64`, `tensor 8, pipeline 2`."""
-    parts = [f"{name} {number}" for name, number in parallel.model_dump().items() if number > 1]
-    return ", ".join(parts) or "one device"
 
 
 class Way:

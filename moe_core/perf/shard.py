@@ -42,6 +42,12 @@ class Parallel(Spec):
         """Groups of devices that serve different sequences."""
         return self.stage // self.tensor
 
+    @property
+    def words(self) -> str:
+        """`one device`, `tensor 8`, `tensor 8, expert 64`, `tensor 8, pipeline 2`."""
+        parts = [f"{name} {number}" for name, number in self.model_dump().items() if number > 1]
+        return ", ".join(parts) or "one device"
+
 
 def shard(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> Model:
     """What the fullest device holds. Raises InfeasibleError with a split that works where that is refused.

@@ -19,7 +19,7 @@ from math import ceil, floor
 from typing import NamedTuple
 
 from moe_core.decide.case import Recorded
-from moe_core.decide.layout import Layout, words
+from moe_core.decide.layout import Layout
 from moe_core.decide.limits import Miss, misses
 from moe_core.decide.pair import candidate
 from moe_core.decide.serving import Serving
@@ -186,7 +186,7 @@ class Memory(NamedTuple):
     @property
     def layout(self) -> str:
         """`one device`, `2 × (tensor 8)`, `tensor 8, 1 idle`."""
-        said = words(self.parallel)
+        said = self.parallel.words
         said = said if self.replicas == 1 else f"{self.replicas} × ({said})"
         idle = self.devices - self.working
         return f"{said}, {idle} idle" if idle else said

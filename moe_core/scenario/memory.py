@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moe_core import hardware
-from moe_core.decide.layout import words as said
 from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf import cache, fit, memory, training, twins
 from moe_core.perf.edit import KvKind, with_kv
@@ -220,7 +219,7 @@ def _on(
     with suppress(InfeasibleError):
         found = fit.first(setting, held, capacity)
         number = found.parallel.devices
-        row |= {"devices": number, "layout": said(found.parallel)}
+        row |= {"devices": number, "layout": found.parallel.words}
         row["cost"] = None if price is None else price * number
         longest = fit.longest_context(setting, work, capacity, found.parallel)
         row["context"] = made_for(setting.model, longest)
@@ -252,7 +251,7 @@ def by_split(one: Case, most: int = 64) -> pd.DataFrame:
     seen: dict[str, Footprint] = {}
     for parallel, held in fit.needs(_setting(one), one.work, most):
         if parallel.tensor == 1 or parallel.expert == 1 or parallel.devices > parallel.tensor:
-            seen.setdefault(f"{parallel.devices}: {said(parallel)}", held)
+            seen.setdefault(f"{parallel.devices}: {parallel.words}", held)
     return rows(seen.items())
 
 

@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from functools import cache as once
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from moe_core import registry
-from moe_core.decide.layout import words
-from moe_core.decide.serving import Serving
 from moe_core.formats import GGUF, Format
 from moe_core.perf.fit import HEADROOM
 from moe_core.perf.precision import FILES
 from moe_core.perf.shard import Parallel
 from moe_core.specs import Architecture, Precision, Spec
+
+if TYPE_CHECKING:  # it reads the tables: not for --help
+    from moe_core.decide.serving import Serving
 
 DATA = Path(__file__).parent.parent.parent / "data" / "engines.toml"
 
@@ -60,7 +61,7 @@ class Launch(NamedTuple):
     @property
     def words(self) -> str:
         """`2 × (tensor 8)`."""
-        group = words(self.parallel)
+        group = self.parallel.words
         return group if self.replicas == 1 else f"{self.replicas} × ({group})"
 
     @property

@@ -97,7 +97,7 @@ def test_memory_against_a_device(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_models_and_hardware(capsys: pytest.CaptureFixture[str]) -> None:
     _, found = ask(capsys, "models")
-    assert len(found["models"]) == 62
+    assert len(found["models"]) == 71
     assert found["rumoured"] == ["GPT-4 (rumoured)"]
     assert all(row["sources"] for row in found["models"])
     _, devices = ask(capsys, "hardware")

@@ -83,7 +83,7 @@ def test_a_failure_belongs_to_its_session(filled: AppTest, settings: Settings) -
     ("page", "query", "named"),
     [
         ("compare", {"a": "garbage"}, "garbage"),
-        ("overview", {"many": "3"}, "many (3)"),
+        ("overview", {"many": "300"}, "many (300)"),
         ("decide", {"rival": "GPT-9"}, "rival (GPT-9)"),
         ("architectures", {"subject": "Nope"}, "subject (Nope)"),
         ("economics", {"experts": "7"}, "experts (7)"),

@@ -14,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from app import models
 from app.architectures import frames
 from moe_core.errors import ConfigError
-from moe_core.scenario import subjects
+from moe_core.hf import sizes
+from moe_core.hf.sizes import Sized
 from tests.hf.test_checkpoint import write
 from tests.pages.conftest import open_page, words
 from tests.scenario.test_subjects import CONFIG
@@ -193,7 +194,7 @@ def test_an_upload_is_looked_at(app: AppTest) -> None:
         ("not json", "is not JSON"),
         ("[]", "must hold a JSON object"),
         ("{}", "is an empty object"),
-        ('{"model_type": "mixtral"}', "is missing"),
+        ('{"peft_type": "LORA"}', "the configuration of an adapter"),
         (json.dumps({**CONFIG, "num_experts_per_tok": 99}), "must be at most experts"),
         (json.dumps({**CONFIG, "num_local_experts": 10**6, "hidden_size": 10**6}), "must be at most 1e+16"),
         (json.dumps({**CONFIG, "vocab_size": "![x](https://example.org/x.png)"}), "whole number"),
@@ -218,11 +219,11 @@ def test_an_unknown_family_is_counted_apart_and_only_when_asked(
 ) -> None:
     asked: list[Any] = []
 
-    def count(config: Any, folder: Any, timeout_s: float = 0) -> Any:
+    def count(config: Any, folder: Any, name: str) -> Sized:
         asked.append(folder.name)
-        return subjects.published("Jamba-1.5-Large").parameters
+        return sizes.registered("Jamba-1.5-Large")
 
-    monkeypatch.setattr(frames.apart, "exact_apart", count)
+    monkeypatch.setattr(frames.apart, "built_apart", count)
     paste(app, json.dumps({**CONFIG, "model_type": "jamba"}), "hybrid")
     assert "has no closed form here" in plain(app.warning[0].value)
     assert not asked
@@ -236,7 +237,7 @@ def test_what_cannot_be_counted_apart_is_said(app: AppTest, monkeypatch: pytest.
     def refuse(*_: Any, **__: Any) -> Any:
         raise ConfigError("model_type (never): is not known to transformers")
 
-    monkeypatch.setattr(frames.apart, "exact_apart", refuse)
+    monkeypatch.setattr(frames.apart, "built_apart", refuse)
     paste(app, json.dumps({**CONFIG, "model_type": "never"}))
     app.button(key="import_count").click().run()
     assert plain(app.error[0].value) == "model_type (never): is not known to transformers"

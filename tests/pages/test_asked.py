@@ -14,7 +14,7 @@ BAD = (
     ("routing", "domain", "poetry", "all is used"),
     ("routing", "view", "nope", "must be one of Load, Text, Price"),
     ("memory", "budget", "nope", "Every device is used"),
-    ("memory", "kv_format", "fp7", "must be one of bf16"),
+    ("memory", "kv_format", "fp7", "must be one of as stored, bf16"),
     ("memory", "tensor", "3", "as served is used"),
     ("memory", "mix", "nope", "as the scenario is used"),
     ("speed", "timing", "nope", "Architecture or code is used"),

@@ -36,12 +36,11 @@ def test_every_tab_of_every_kind_of_model(filled: AppTest, model: str, tab: str)
 
 def test_the_format_decides(filled: AppTest) -> None:
     memory(filled, architecture="gpt-oss-120b", batch="1")
-    assert "fits each of 4 × H100" in title(filled)
+    assert "fits H100" in title(filled)  # as it is stored: experts in mxfp4
+    filled.selectbox(key="mix").set_value("bf16").run()
+    assert "fits each of 3 × H100" in title(filled)
     filled.selectbox(key="tensor").set_value(1).run()
-    assert "needs 3.25× what H100 can give" in title(filled)
-    filled.selectbox(key="tensor").set_value("as served").run()
-    filled.selectbox(key="mix").set_value("gpt-oss (mxfp4 experts)").run()
-    assert "fits H100" in title(filled)
+    assert "needs 2.91× what H100 can give" in title(filled)
     filled.selectbox(key="format_attention").set_value("fp32").run()
     assert not filled.exception
     assert "fp32" in filled.markdown[0].proto.help  # the badge says which formats
@@ -51,7 +50,7 @@ def test_a_split_holds_less_on_each_device(filled: AppTest) -> None:
     memory(filled, architecture="Mixtral-8x7B")
     assert "fits each of 2 × H100" in title(filled)  # as it is served
     filled.selectbox(key="expert_ways").set_value(1).run()
-    assert "needs 1.44× what H100 can give" in title(filled)
+    assert "needs 1.28× what H100 can give" in title(filled)
     filled.selectbox(key="expert_ways").set_value(8).run()
     assert "fits each of 8 × H100" in title(filled)
     assert filled.metric[0].label == "Weights, a device, full size"

@@ -67,7 +67,7 @@ def test_the_url_sets_the_scenario(filled: AppTest) -> None:
         ("architecture", "<img src=x onerror=alert(1)>"),
         ("prompt", ""),
         ("answer", "-1"),
-        ("many", "3"),
+        ("many", "300"),
         ("rival", "GPT-9"),
         ("preset", "nope"),
         ("traffic", "nan"),
