@@ -40,7 +40,7 @@ def test_the_format_decides(filled: AppTest) -> None:
     filled.selectbox(key="mix").set_value("bf16").run()
     assert "fits each of 3 × H100" in title(filled)
     filled.selectbox(key="tensor").set_value(1).run()
-    assert "needs 2.91× what H100 can give" in title(filled)
+    assert "needs 2.88× what H100 can give" in title(filled)
     filled.selectbox(key="format_attention").set_value("fp32").run()
     assert not filled.exception
     assert "fp32" in filled.markdown[0].proto.help  # the badge says which formats
