@@ -183,7 +183,7 @@ def test_how_far_limits_and_instances_reach() -> None:
     assert scoring().crowded == 0.001
     assert "two, four or eight times as many" in text
     assert serving.WIDER == 3
-    assert "0.95 x capacity" in text
+    assert "0.95 x bytes that the driver reports" in text
     assert usable(1_000) == 950
     assert f"{scoring().better(2, 1):.2f}" == "0.76"
 
