@@ -24,6 +24,7 @@ from moe_core.hf.block import (
     strings,
     whole,
 )
+from moe_core.hf.unread import unread
 
 
 class ModuleRule(NamedTuple):
@@ -57,7 +58,7 @@ def scheme(block: Block) -> Scheme:
         found, kv = SCHEMES[method](block), _cache(block)
     except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise Unknown(f"{method}: a value is of another kind than its scheme says") from error
-    return found._replace(kv=kv or found.kv, said=(*found.said, *_sparse(block)))
+    return found._replace(kv=kv or found.kv, said=(*found.said, *_sparse(block), *unread(block, method)))
 
 
 def method_of(block: Block) -> str:

@@ -414,3 +414,11 @@ def test_other_bits_are_other_bytes(block: dict[str, Any], bits: int) -> None:
     for field in ("bits", "nbits", "num_bits"):
         other = altered(other, field, bits)
     assert (form(other) == form(block)) == (other == block)
+
+
+def test_a_field_that_nobody_knows_is_named_where_it_says_something() -> None:
+    block = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+    assert published({"quantization_config": block}).notes == ()
+    odd = {**block, "super_scales": 7, "outlier_rows": None}
+    (note,) = published({"quantization_config": odd}).notes
+    assert note == "quantization_config: super_scales: not known here, so it changes no number"
