@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # it reads the tables: not for --help
     from moe_core.silicon.predict import Prediction
 
 Phase = Annotated[str, typer.Option(help="decode: a token a sequence; prefill: whole prompts.")]
-Ways = Annotated[int | None, typer.Option(help="Ways to split; the fewest devices that fit if left out.")]
+Ways = Annotated[
+    int | None, typer.Option(help="Ways to split; the fewest that fit without pipeline stages if left out.")
+]
 
 
 def predict(
@@ -61,7 +63,7 @@ def predict(
     asked = {
         **{"model": arch.name, "hardware": device.name, "device": device.title, "phase": phase},
         **{"batch": batch, "context": context, "dtype": dtype, "weights": words(precision), "cache": kv},
-        **{"framework": framework, "devices": parallel.devices, **parallel.model_dump()},
+        **{"framework": framework, **_ways(parallel)},
         **{"notes": list(subject.notes), **_token(arch, device, parallel, found, step)},
     }
     lines = _lines(asked, found, step)
@@ -160,8 +162,13 @@ def _values(found: Prediction, step: Step) -> dict[str, Any]:
     }
 
 
+def _ways(parallel: Parallel) -> dict[str, Any]:
+    return {"devices": parallel.devices, **parallel.model_dump(), "layout": parallel.words}
+
+
 def _lines(asked: dict[str, Any], found: Prediction, step: Step) -> list[str]:
     where = f"{asked['devices']} x {asked['device']}"
+    where += f" ({asked['layout']})" if asked["devices"] > 1 else ""
     head = f"{asked['model']}, {asked['phase']} of {asked['batch']} x {asked['context']} on {where}"
     low, high = quantity(found.lower, "s"), quantity(found.upper, "s")
     rows = [
