@@ -74,7 +74,7 @@ def figures(one: Serving) -> dict[str, float]:
     found = {
         "devices": one.devices,
         "memory.device": one.need,
-        "memory.all": one.need * answer.roomiest(one).devices,
+        "memory.all": one.need * one.devices,
         "time.token": one.step.seconds,
         "time.first": one.first.seconds,
         "rate.device": answer.rate(one),

@@ -85,7 +85,7 @@ def layer(
     own, notes = _of_model(model, config)
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "topk": topk}
     sizes = {name: value for name, value in given.items() if value is not None}
-    own["dtype"] = own.get("dtype", "bf16") if dtype == STORED else dtype
+    own["dtype"] = own.get("dtype", "bf16") if dtype in (STORED, "auto") else dtype
     names = {"hardware": named(hardware), "framework": framework, "distribution": distribution}
     case = LayerQuestion.parse({**names, **own, **sizes, "tp": tp, "ep": ep})
     found = estimate(case)
@@ -112,14 +112,13 @@ def estimate(case: LayerQuestion) -> LayerEstimate:
     from moe_core.silicon import systems
 
     dtype, load = case.dtype.strip().lower(), case.distribution.strip().lower() or _UNIFORM
-    if dtype not in _DTYPES:
-        asked_cache(dtype, "dtype")
+    form = _DTYPES.get(dtype) or asked_cache(dtype, "dtype") or "bf16"  # nothing is stored without a model
     if load not in _LOADS:
         raise ConfigError(f"distribution ({case.distribution}): must be one of {', '.join(_LOADS)}")
     asked = LayerCase(case.tokens, case.hidden, case.inter, case.experts, case.topk, case.tp, case.ep)
     return layers.estimate(
         systems.device(case.hardware),
-        _DTYPES.get(dtype, dtype),
+        form,
         asked,
         framework=case.framework.strip().lower(),
         load=None if load == _UNIFORM else load,

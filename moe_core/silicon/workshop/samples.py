@@ -35,6 +35,7 @@ MODELS = {
     "Qwen/Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
     "deepseek-ai/DeepSeek-R1": "deepseek-v3",
     "deepseek-ai/DeepSeek-V3": "deepseek-v3",
+    "moonshotai/Kimi-K2.5": "kimi-k2.5",
     "meta-llama/Llama-3.1-70B": "llama-3.1-70b",
     "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
     "nvidia/DeepSeek-R1-NVFP4": "deepseek-v3",
@@ -136,16 +137,19 @@ def _precision(name: str, form: str | None) -> Precision:
         return Precision(experts="mxfp4")
     if form is None:
         return Precision()
+    if form == "int4":
+        return registry.get(name).stored
     rest: dict[str, Format] = {"head": "bf16", "router": "bf16"}
     if form == "nvfp4":
-        eight: dict[str, Format] = {"attention": "fp8", "mixer": "fp8"} if name in _BLOCKS else {}
-        return Precision.parse({"default": "nvfp4", **eight, **rest})
+        wider: dict[str, Format] = {"attention": "fp8", "mixer": "fp8"} if name in _BLOCKS else {}
+        wider = {"attention": "bf16"} if name == "kimi-k2.5" else wider  # as in its hf_quant_config.json
+        return Precision.parse({"default": "nvfp4", **wider, **rest})
     blocks = name in _BLOCKS or form == "fp8_block"
     return Precision.parse({"default": "fp8_block" if blocks else "fp8", **rest})
 
 
 def _cache(name: str, form: str | None) -> Format:
-    return "bf16" if form is None or name.startswith("gpt-oss") else "fp8"
+    return "bf16" if form in (None, "int4") or name.startswith("gpt-oss") else "fp8"
 
 
 def _split(row: dict[str, Any], mixture: bool) -> Parallel:

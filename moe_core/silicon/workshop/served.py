@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from scipy.optimize import least_squares
 
 from moe_core.errors import InfeasibleError
+from moe_core.perf import memory
+from moe_core.perf.shard import refused
 from moe_core.silicon import constants, serving, tables
 from moe_core.silicon.constants import Array
 from moe_core.silicon.serving import DEFAULT, Served
@@ -94,15 +96,17 @@ def cases() -> tuple[list[ServedCase], dict[str, int]]:
     left, kept = dict(found.left_out), []
     for sample in found.used:
         answer = _served(sample)
-        if answer is None:
-            left["does not fit by our count"] = left.get("does not fit by our count", 0) + 1
+        if isinstance(answer, str):
+            left[answer] = left.get(answer, 0) + 1
         else:
             kept.append(ServedCase(sample, answer))
     return kept, left
 
 
-def _served(sample: ServedSample) -> Served | None:
-    """None where it does not fit by our count."""
+def _served(sample: ServedSample) -> Served | str:
+    """The seconds of its kernels, or why we cannot be asked."""
+    if refused(memory.model(sample.arch), sample.parallel, sample.precision):
+        return "a split that engines refuse (its row cannot say what ran)"
     try:
         return serving.served(
             sample.arch,
@@ -117,7 +121,7 @@ def _served(sample: ServedSample) -> Served | None:
             in_step=sample.in_step,
         )
     except InfeasibleError:
-        return None
+        return "does not fit by our count"
 
 
 def fit(known: Sequence[ServedCase], framework: str) -> dict[str, float]:

@@ -26,10 +26,10 @@ def findings(fresh):
 def test_every_row_is_used_or_left_out_for_a_reason(served):
     cases, left = served
     assert len(cases) + sum(left.values()) == 3619
-    assert len(cases) >= 3300
+    assert len(cases) >= 3500
     assert set(left) == {
         "device count of two pools (GB200 racks)",
-        "no record of moonshotai/Kimi-K2.5",
+        "a split that engines refuse (its row cannot say what ran)",
         "does not fit by our count",
     }
 
