@@ -182,6 +182,12 @@ class Serving:
         """Bytes of the fullest device in the roomiest layout."""
         return min(one.need(self.batch, self.work.context) for one in self.layouts)
 
+    @cached_property
+    def everywhere(self) -> float:
+        """Bytes of all devices together in that layout; an idle one holds nothing."""
+        roomiest = min(self.layouts, key=lambda one: one.need(self.batch, self.work.context))
+        return self.need * roomiest.devices
+
     @property
     def fits(self) -> bool:
         return self.need <= self.usable
