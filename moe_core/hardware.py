@@ -8,16 +8,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from moe_core.errors import ConfigError
 from moe_core.lookup import card, find
-from moe_core.specs import Spec
+from moe_core.specs import LEAST, Spec
 from moe_core.units import GIGA, MIB, TERA
 
 DATA = Path(__file__).parent.parent / "data" / "hardware.toml"
 
-Number = Annotated[float, Field(gt=0, le=1e7, strict=False)]
+
+def _or_none(value: float) -> float:
+    """Nothing, or enough to be computed with. Raises ValueError."""
+    if 0 < value < LEAST:
+        raise ValueError(f"must be 0 or at least {LEAST:g}")
+    return value
+
+
+Amount = Annotated[float, Field(ge=0, le=1e6, strict=False), AfterValidator(_or_none)]
+Number = Annotated[float, Field(ge=LEAST, le=1e7, strict=False)]
 Peak = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 
 # What multiplies operands of a format; 4-bit integers are expanded to 16 bits first. Where one of the two
@@ -50,13 +59,13 @@ class Hardware(Spec):
     reported_mib: Annotated[int, Field(gt=0, le=10**9)] | None = None
     reported_source: str = ""
     bandwidth_gbs: Number
-    link_gbs: Annotated[float, Field(ge=0, le=1e6, strict=False)]
+    link_gbs: Amount
     host_gbs: Number
     unified: bool = False
     peak_tflops: dict[Peak, Number]
-    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    usd_per_hour: Amount = 0.0
     price_source: str = ""
-    watts: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    watts: Amount = 0.0
     watts_source: str = ""
     source: str
     grade: Literal["P", "S", "own"]
@@ -113,9 +122,9 @@ class OwnDevice(Spec):
     capacity_gb: Number
     bandwidth_gbs: Number
     host_gbs: Number
-    link_gbs: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
-    usd_per_hour: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
-    watts: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+    link_gbs: Amount = 0.0
+    usd_per_hour: Amount = 0.0
+    watts: Amount = 0.0
     peak_tflops: dict[Peak, Number]
 
     @model_validator(mode="after")
@@ -159,6 +168,8 @@ def from_toml(text: str) -> Hardware:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ConfigError(f"device file: must be TOML ({' '.join(str(error).split())[:80]})") from error
+    if isinstance(values.get("device"), list):
+        raise ConfigError("device file: must hold the fields of one device at its top, without [[device]]")
     return OwnDevice.parse(values).record
 
 

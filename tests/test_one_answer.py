@@ -74,7 +74,7 @@ def figures(one: Serving) -> dict[str, float]:
     found = {
         "devices": one.devices,
         "memory.device": one.need,
-        "memory.all": one.need * one.devices,
+        "memory.all": one.everywhere,
         "time.token": one.step.seconds,
         "time.first": one.first.seconds,
         "rate.device": answer.rate(one),
@@ -208,7 +208,7 @@ def shown_figures(one: Serving) -> list[str]:
     times = [quantity(one.step.seconds, "s"), quantity(one.first.seconds, "s")]
     return [
         times[0],
-        quantity(one.need * one.devices, "B"),
+        quantity(one.everywhere, "B"),
         times[1],
         "no price" if one.cost is None else f"${significant(one.cost)}",
     ]

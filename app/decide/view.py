@@ -74,7 +74,7 @@ def numbers(of: Ruling) -> tuple[Number, ...]:
         for label, figure, words in (
             ("Time per token, full size", lambda one: one.step.seconds, _token),
             ("Cost of a million tokens, full size", lambda one: one.cost, _dollars),
-            ("Memory of all devices, full size", lambda one: one.need * one.devices, _memory),
+            ("Memory of all devices, full size", lambda one: one.everywhere, _memory),
             ("First token, full size", lambda one: one.first.seconds, _first),
         )
     )
@@ -113,7 +113,7 @@ def _dollars(one: Serving) -> tuple[str, str]:
 
 
 def _memory(one: Serving) -> tuple[str, str]:
-    return size(one.need * one.devices), f"on {counted(one.devices, one.device.title)}"
+    return size(one.everywhere), f"on {counted(one.devices, one.device.title)}"
 
 
 def _first(one: Serving) -> tuple[str, str]:

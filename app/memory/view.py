@@ -166,7 +166,7 @@ def devices(scenario: Scenario, one: Case, modelled: Source) -> None:
     prices = tuple(sorted((memory.listed_prices() | st.session_state.get(_PRICES, {})).items()))
     every = _every(_key(scenario), one.plan, prices)
     figure = _devices(_key(scenario), one.plan, prices, one.label)
-    panels.show(figure, "devices", modelled, caveat=f"powers of two of devices, up to {WIDEST}")
+    panels.show(figure, "devices", modelled, caveat=f"any number of devices up to {WIDEST}")
     left, right = panels.pair()
     with left, panels.aside("Your prices"):
         _editor()

@@ -53,17 +53,16 @@ def hosted(
         found = offload.least(setting.model, room, setting.precision)
         if found is None:
             least = quantity(whole.total - whole.weights.get("experts", 0), "B")
-            raise InfeasibleError(
-                f"needs {least} beside its experts, {device.name} has {quantity(room, 'B')}"
-            )
+            gives = quantity(usable(device.capacity, setting.headroom), "B")
+            raise InfeasibleError(f"needs {least} beside its experts, {device.title} has {gives} for it")
     else:
         found = _share(share)
     step = tokens or workload.batch
     asked = (found, device.host, step, setting.precision, load, host_gbs * GIGA)
     kept = offload.offload(setting.model, *asked)
     if kept.device > room:
-        needs, has = quantity(kept.device, "B"), quantity(room, "B")
-        raise InfeasibleError(f"needs {needs} of weights on the device, {device.name} has {has} for them")
+        needs, has = quantity(kept.device, "B"), quantity(max(room, 0), "B")
+        raise InfeasibleError(f"needs {needs} of weights on the device, {device.title} has {has} for them")
     return found, kept
 
 

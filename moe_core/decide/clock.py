@@ -22,6 +22,7 @@ from moe_core.specs import Architecture
 
 CHUNK = 8192  # tokens that prefill runs at once where prompts are short
 LAST = 19  # a step takes at most 2^19 tokens or sequences
+WAVER = 1.25  # so far tables may waver between neighbouring batches
 LONG = 1024  # the past of a prefill is 0, 1024, 3072, 7168 ... tokens at the nodes
 
 
@@ -141,10 +142,15 @@ def _node(clock: Clock, kind: int, x: int, y: int) -> Reading:
 
 
 def _padded(clock: Clock, x: int, y: int) -> Reading:
-    """A batch of 2^x, padded to the next power where that was measured to be faster."""
+    """A batch of 2^x, padded to a larger power where that was measured to be faster: fewer never take longer.
+
+    They are looked at until one takes longer by more than tables waver.
+    """
     found = _decoded(clock, x, y)
-    while x < LAST and (larger := _decoded(clock, x + 1, y)).seconds < found.seconds:
-        found, x = larger, x + 1
+    for larger in (_decoded(clock, more, y) for more in range(x + 1, LAST + 1)):
+        if larger.seconds > found.seconds * WAVER:
+            break
+        found = min(found, larger, key=lambda reading: reading.seconds)
     return found
 
 

@@ -98,7 +98,7 @@ def _speed(one: Serving, other: Serving) -> str:
 
 def _price(one: Serving, other: Serving) -> str:
     """What it costs beside the other: memory of all devices together, dollars a token."""
-    memory = _times(one.need * one.devices / (other.need * other.devices), "the memory")
+    memory = _times(one.everywhere / other.everywhere, "the memory")
     if one.cost is None or other.cost is None:
         return memory
     return f"{_times(one.cost / other.cost, 'the cost')} and {memory}"

@@ -139,10 +139,11 @@ def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
 
 
 @lru_cache(maxsize=10_000)
-def groups(way: Way, devices: int) -> tuple[Layout, ...]:
-    """Those that make one group of all devices; none where the model cannot be split so."""
+def instances(way: Way, most: int) -> tuple[Layout, ...]:
+    """Every single group of at most so many devices; none where the model cannot be split so."""
     with suppress(InfeasibleError):
-        return tuple(one for one in layouts(way, devices) if one.parallel.devices == devices)
+        found = (_layout(way, one.parallel, one.parallel.devices) for one in layouts(way, most))
+        return tuple(one for one in found if one is not None)
     return ()
 
 
@@ -175,28 +176,17 @@ def _ways(arch: Architecture, devices: int) -> list[Parallel]:
     staged = [
         Parallel(tensor=tensor, pipeline=stages)
         for tensor in _STAGES
-        for stages in _stages(arch.layers, devices // tensor)
+        for stages in _stages(arch.layers)
+        if tensor * stages <= devices
     ]
     return [*found, *odd, *staged]
 
 
 @lru_cache(maxsize=4096)
-def _stages(layers: int, most: int) -> tuple[int, ...]:
-    """Numbers of stages, two to `most`, of which none is as good as another in every way.
-
-    More of them work on more batches at once and hold less; what the fullest holds over its fair share is
-    time that the others wait.
-    """
-    kept: list[tuple[int, int, float]] = []
-    for stages in range(2, min(most, layers, MOST_STAGES) + 1):
-        full = ceil(layers / stages)
-        if ceil(layers / full) == stages:  # fewer would do with as full a stage
-            kept.append((stages, most // stages * stages, full * stages / layers))
-    return tuple(one[0] for one in kept if not any(_beats(other, one) for other in kept))
-
-
-def _beats(other: tuple[int, int, float], one: tuple[int, int, float]) -> bool:
-    return other != one and other[0] >= one[0] and other[1] >= one[1] and other[2] <= one[2]
+def _stages(layers: int) -> tuple[int, ...]:
+    """Numbers of stages, from two, of which none has a fuller stage than fewer of them would."""
+    found = range(2, min(layers, MOST_STAGES) + 1)
+    return tuple(stages for stages in found if ceil(layers / ceil(layers / stages)) == stages)
 
 
 class _Named:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from scipy.optimize import brentq
 
-from moe_core.decide.clock import Reading
+from moe_core.decide.clock import LAST, WAVER, Reading
 from moe_core.decide.layout import MOST, Layout
 from moe_core.decide.rules import scoring
 
@@ -54,34 +54,52 @@ class Terms(NamedTuple):
 
 @lru_cache(maxsize=20_000)
 def throughput(one: Layout, terms: Terms) -> float:
-    """Tokens a second at the largest batch inside the target and the memory of its groups."""
+    """Tokens a second at the best batch inside the target and the memory of its groups."""
     assert terms.target is not None, "asked only where there is a target"
+    most = min(max(one.room(terms.usable, terms.context), one.replicas), one.streams * MOST)
     alone = terms.step(one, one.streams)
     if alone >= terms.target:
-        return one.streams / alone * (terms.target / alone) ** scoring().missed
-    most = max(one.room(terms.usable, terms.context), one.streams)
-    many = _largest(one, terms, min(most, one.streams * MOST))
-    return many / terms.step(one, many)
+        return min(one.streams, most) / alone * (terms.target / alone) ** scoring().missed
+    return _best(one, _largest(one, terms, most), lambda many: many / terms.step(one, many))
 
 
 @lru_cache(maxsize=20_000)
 def rate(one: Layout, terms: Terms) -> float:
-    """Requests a second of one group, at the largest batch inside target and memory; 0: holds none.
+    """Requests a second of one group, at the best batch inside target and memory; 0: holds none.
 
     Memory is filled no further than it is easily: beyond that the group would serve from another layout.
     """
     if one.room(terms.usable, terms.context) < 1:
         return 0.0
-    easy = int(terms.usable * (1 - scoring().crowded))
-    most = min(max(one.room(easy, terms.context), 1.0), MOST)
-    return terms.requests(one, _largest(one, terms, most))
+    most = _largest(one, terms, min(easy(one, terms), MOST))
+    return _best(one, most, lambda many: terms.requests(one, many))
+
+
+def easy(one: Layout, terms: Terms) -> float:
+    """Sequences that its groups hold easily, one each at least."""
+    usable = int(terms.usable * (1 - scoring().crowded))
+    return max(one.room(usable, terms.context), one.replicas)
+
+
+def _best(one: Layout, most: float, pace: Callable[[float], float]) -> float:
+    """The best pace at a batch up to `most`: there, or at one of the powers of two that predictions stand at.
+
+    Between those it only rises or only falls. They are looked at until one is worse than tables waver.
+    """
+    found = pace(most)
+    for many in (one.streams * 2.0**i for i in range(LAST, -1, -1) if one.streams * 2.0**i < most):
+        worse = pace(many)
+        if worse * WAVER < found:
+            break
+        found = max(found, worse)
+    return found
 
 
 def _largest(one: Layout, terms: Terms, most: float) -> float:
     """The largest batch up to `most` whose step keeps the target; the least there is where none does."""
     if terms.target is None:
         return most
-    return crossing(lambda b: terms.step(one, b), terms.target, most, one.streams)
+    return crossing(lambda b: terms.step(one, b), terms.target, most, min(one.streams, most))
 
 
 def crossing(rising: Callable[[float], float], target: float, most: float, least: float = 1.0) -> float:

@@ -72,7 +72,7 @@ def _kept(one: Serving) -> float:
 def _memory(case: Case) -> float:
     """Spare memory on equal devices; bytes in all where each candidate has devices of its own."""
     if case.spec.equal is None:
-        return _less(case, lambda one: one.need * one.devices)
+        return _less(case, lambda one: one.everywhere)
     return _inside(case, lambda one: float(one.usable), lambda one: one.need)
 
 

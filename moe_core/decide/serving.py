@@ -1,8 +1,9 @@
 """Serving: what one candidate does with a spec's devices: whether it will do, how fast, at what cost.
 
 The devices may be one group or equal replicas of a smaller one, each split in every way that divides. Each
-figure is that of the layout which serves it best. What is just missed fades in over the last `crowded` share
-of the limit (memory, a target, the traffic), so that nothing jumps there.
+figure is that of the layout which serves it best, of at most so many devices: one more takes nothing away.
+A limit (memory, a target, the traffic) fades in over its last `crowded` share, so that a verdict does not
+jump there; a layout fades out just beyond its memory, whatever the others do.
 
 Where a spec names no number of devices, each candidate has its own: the fewest that hold the batch and keep
 the targets (that hold it, where no number keeps them), or with traffic the fewest, in whole groups, that
@@ -19,8 +20,8 @@ from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, Layout, Way, groups, layouts
-from moe_core.decide.pace import Terms, crossing, rate, throughput
+from moe_core.decide.layout import MOST, Layout, Way, instances, layouts
+from moe_core.decide.pace import Terms, crossing, easy, rate, throughput
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
@@ -29,8 +30,6 @@ from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, usable
 from moe_core.perf.precision import Format
 from moe_core.specs import Precision
-
-WIDER = 3  # a group that serves traffic may be wider than it must by so many doublings
 
 
 class Group(NamedTuple):
@@ -102,10 +101,21 @@ class Serving:
         if self.work.traffic is not None:
             return self.fleet
         least = next(self._sizes(self.work.batch), None)
-        for many in () if least is None else wider(least):
+        if least is None:
+            return None
+        missed = least
+        for many in wider(least):
             if self._on(many).keeps_targets:
-                return many
+                return self._between(missed, many)
+            missed = many
         return least
+
+    def _between(self, missed: int, kept: int) -> int:
+        """The fewest that keep the targets, between a number that misses them and one that does not."""
+        while kept - missed > 1:
+            middle = (missed + kept) // 2
+            missed, kept = (missed, middle) if self._on(middle).keeps_targets else (middle, kept)
+        return kept
 
     def _on(self, devices: int) -> Serving:
         """The same candidate on so many devices. Asked while its own number is being found."""
@@ -137,16 +147,11 @@ class Serving:
 
     @cached_property
     def _groups(self) -> tuple[Group, ...]:
-        """Instances of the fewest devices that hold a sequence, and wider ones."""
-        least = next(self._sizes(1), None)
-        found = []
-        for devices in () if least is None else wider(least, WIDER):
-            with suppress(InfeasibleError):
-                wide = groups(self._way, devices)
-                rates = [rate(one, self.terms) for one in wide]
-                if max(rates, default=0.0) > 0:
-                    found.append(Group(devices, max(rates), any(map(self._alone_in_time, wide))))
-        return tuple(found)
+        """Every instance that holds a sequence, whatever its number of devices."""
+        found = ((one, rate(one, self.terms)) for one in instances(self._way, WIDEST))
+        return tuple(
+            Group(one.devices, requests, self._alone_in_time(one)) for one, requests in found if requests > 0
+        )
 
     def _alone_in_time(self, one: Layout) -> bool:
         """Whether one request alone keeps the targets on one group."""
@@ -162,18 +167,26 @@ class Serving:
         """Sequences at once: the spec's, or as many as the traffic keeps in flight (Little's law)."""
         if self.work.traffic is None:
             return float(self.work.batch)
-        easy = int(self.usable * (1 - scoring().crowded))
-        most = max(one.room(easy, self.work.context) for one in self.layouts)
-        most = min(max(most, 1.0), self.devices * MOST)
-        light = [self._gate(one, one.streams) for one in self.layouts]
+        most = min(max(easy(one, self.terms) for one in self.layouts), self.devices * MOST)
+        light = [self._gate(one, 1) for one in self.layouts]
         return crossing(
-            lambda b: self._most(lambda one: self.terms.requests(one, b), light), self.work.traffic, most
+            lambda b: self._most(lambda one: self._requests(one, b), light), self.work.traffic, most
         )
+
+    def _requests(self, one: Layout, batch: float) -> float:
+        """Requests a second of a layout with so many at once, or as many as it holds."""
+        return self.terms.requests(one, min(batch, easy(one, self.terms)))
 
     @cached_property
     def need(self) -> float:
         """Bytes of the fullest device in the roomiest layout."""
         return min(one.need(self.batch, self.work.context) for one in self.layouts)
+
+    @cached_property
+    def everywhere(self) -> float:
+        """Bytes of all devices together in that layout; an idle one holds nothing."""
+        roomiest = min(self.layouts, key=lambda one: one.need(self.batch, self.work.context))
+        return self.need * roomiest.devices
 
     @property
     def fits(self) -> bool:
@@ -182,7 +195,7 @@ class Serving:
     @cached_property
     def gate(self) -> float:
         """1 where it fits easily, 0 where it does not, between them in the last share of memory."""
-        return max(self._gates)
+        return fading(self.usable, self.need)
 
     @cached_property
     def room(self) -> float:
@@ -239,7 +252,7 @@ class Serving:
         """Tokens a second of one device, decoding alone, within the target; without one, at this batch."""
         if self.work.latency_ms is None:
             return self.batch / self.step.seconds / self.devices
-        light = [self._gate(one, one.streams) for one in self.layouts]
+        light = [self._gate(one, 1) for one in self.layouts]
         return self._most(lambda one: throughput(one, self.terms), light) / self.devices
 
     @cached_property
@@ -286,7 +299,9 @@ class Serving:
         return [self._gate(one, self.batch) for one in self.layouts]
 
     def _gate(self, one: Layout, batch: float) -> float:
-        return fading(self.usable, one.need(batch, self.work.context))
+        """1 where a layout holds so many, whatever others do; it fades out in a last share beyond that."""
+        beyond = self.usable / (1 - scoring().crowded)
+        return fading(beyond, one.need(batch, self.work.context))
 
     # -- the best of all layouts --------------------------------------------------------------------
 
@@ -294,7 +309,7 @@ class Serving:
         return self._best(gates, lambda one: one.decode(batch, self.work.past))
 
     def _best(self, gates: list[float], read: Callable[[Layout], Reading]) -> Reading:
-        """The shortest reading; one of a crowded layout is stretched."""
+        """The shortest reading; one of a layout that no longer holds the batch is stretched."""
         found = []
         for one, faded in zip(self.layouts, self._faded(gates), strict=True):
             if faded:
@@ -307,16 +322,15 @@ class Serving:
         return max(value(one) * faded for one, faded in pairs if faded)
 
     def _faded(self, gates: list[float]) -> list[float]:
-        """Gates against the best of them; where nothing fits, every layout counts."""
+        """Gates against the best of them, 1 where something fits; where nothing does, every layout counts."""
         best = max(gates)
         return [gate / best for gate in gates] if best else [1.0] * len(gates)
 
 
-def wider(least: int, doublings: int = 8) -> list[int]:
-    """More and more devices: the fewest doubled, powers of two above them, and what lies between those."""
-    powers = (many * 2**i for many in (1, 3, least) for i in range(WIDEST.bit_length()))
-    most = min(least * 2**doublings, WIDEST)
-    return sorted({least, *(n for n in powers if least < n <= most)})
+def wider(least: int) -> list[int]:
+    """More and more devices: the fewest, and powers of two above them up to the most there are."""
+    powers = (2**i for i in range(WIDEST.bit_length()))
+    return [least, *(n for n in powers if least < n <= WIDEST)]
 
 
 def fading(limit: float, need: float) -> float:

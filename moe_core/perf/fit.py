@@ -77,7 +77,7 @@ def devices(
     """
     least = weights(setting.model.parameters.breakdown, setting.precision)
     fewest = max(sum(least.values()) // max(usable(capacity, setting.headroom), 1), 1)
-    found = needs(setting, workload, most, min(fewest, most))
+    found = needs(setting, workload, most, fewest if fewest <= most else 1)
     return first(setting, (one for one in found if staged or one[0].pipeline == 1), capacity)
 
 

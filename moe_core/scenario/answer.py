@@ -202,8 +202,8 @@ class Memory(NamedTuple):
 
     @property
     def all(self) -> int:
-        """Bytes of all devices, each taken as full as the fullest, as verdicts weigh them."""
-        return self.footprint.total * self.devices
+        """Bytes of all devices that work, each taken as full as the fullest."""
+        return self.footprint.total * self.working
 
 
 @lru_cache(maxsize=1_024)

@@ -72,7 +72,12 @@ def test_a_manifest_keeps_it_whole(capsys: pytest.CaptureFixture[str], card: str
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [(None, "must be a file that exists"), ("watts = [", "must be TOML"), ("name = 1", "name")],
+    [
+        (None, "must be a file that exists"),
+        ("watts = [", "must be TOML"),
+        ("name = 1", "name"),
+        ("[[device]]", "without [[device]]"),
+    ],
 )
 def test_a_bad_file_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str | None, sentence: str

@@ -2,6 +2,7 @@
 
 import pytest
 
+from moe_core.cli import main
 from tests.cli.test_predict import ask
 
 ASKED = ["predict", "--model", "gpt-oss-120b", "--hardware", "RTX-4090"]
@@ -43,3 +44,11 @@ def test_no_ways_at_all_are_not_one(capsys):
     code, found = ask(capsys, *ASKED, "--tensor", "0")
     assert code == 2
     assert "tensor" in found["error"]["message"]
+
+
+def test_a_device_that_is_too_small_is_called_by_its_name_and_has_what_it_has(capsys):
+    line = "Mine: memory=1 bandwidth=100 host=16 bf16=10"
+    assert main(["predict", "--model", "Qwen3-30B-A3B", "--hardware", line, "--host-experts", "fit"]) == 3
+    said = capsys.readouterr().err
+    assert "Mine (your own device) has 950 MB for it" in said
+    assert "memory=" not in said

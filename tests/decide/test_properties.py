@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -131,6 +132,77 @@ def test_one_device_more_takes_nothing_away(asked: DecideSpec, many: int) -> Non
         if not one.fits:
             continue
         assert other.fits
-        if asked.workload.traffic is None and one.gate == 1:
+        if asked.workload.traffic is None:
             assert other.batch / other.step.seconds >= one.batch / one.step.seconds * (1 - 1e-9)
             assert other.first.seconds <= one.first.seconds * (1 + 1e-9)
+
+
+FIGURES = ("mixture", "dense", "hardware", "precision", "capacity_gb", "few", "many")
+CROWDED = (  # the last thousandth of memory, stages that send much, tables that waver between batches
+    (
+        "DBRX",
+        "Llama-3.1-8B",
+        "M4 Max 128GB",
+        "stored",
+        141.6953544343239,
+        2,
+        3,
+        {"context": 2048, "batch": 8},
+    ),
+    ("GLM-5", "Llama-3.1-70B", "MI325X", "fp8", 37.23651898152708, 2, 3, {"context": 512, "batch": 1}),
+    ("Grok-1", "Phi-4", "RTX 3090", "stored", 22.258382131628924, 2, 3, {"context": 8192, "batch": 7}),
+    ("Qwen2-57B-A14B", "Llama-2-13B", "L40S", "bf16", None, 7, 10, {"context": 32768, "batch": 2}),
+    ("gpt-oss-120b", "Llama-3.1-70B", "B300", "nvfp4", 70.59385320806437, 11, 12, {"batch": 8}),
+    ("DBRX", "Qwen3-4B", "B200", "stored", None, 31, 32, {"context": 2048, "batch": 7}),
+    ("Kimi-K2.5", "Qwen3.5-27B", "V100 32GB", "fp8", None, 38, 41, {"context": 32768, "latency_ms": 38.7}),
+)
+
+
+@pytest.mark.parametrize("found", CROWDED, ids=lambda found: f"{found[0]} and {found[1]}")
+def test_more_devices_take_nothing_away_where_memory_is_full(found: tuple[Any, ...]) -> None:
+    said = dict(zip(FIGURES, found[:-1], strict=True))
+    counts = [said.pop(name) for name in ("few", "many")]
+    spec = DecideSpec.of({**said, "workload": {"output": 16, **found[-1]}})
+    few, more = (case(spec.model_copy(update={"devices": many})) for many in counts)
+    for one, other in zip(few.both, more.both, strict=True):
+        if one.fits:
+            assert other.fits
+            assert other.step.seconds <= one.step.seconds * (1 + 1e-9)
+            assert other.first.seconds <= one.first.seconds * (1 + 1e-9)
+            assert other.throughput * other.devices >= one.throughput * one.devices * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "dense", "hardware", "work"),
+    [
+        ("Mixtral-8x22B", "Llama-2-7B", "L4", {"context": 8192, "batch": 100, "latency_ms": 20.0}),
+        ("Llama-4-Maverick-17B-128E", "Gemma-3-27B", "DGX Spark", {"batch": 64, "latency_ms": 23.0}),
+    ],
+)
+def test_a_target_takes_the_fewest_devices_any_whole_number(
+    mixture: str, dense: str, hardware: str, work: dict[str, Any]
+) -> None:
+    spec = DecideSpec.of({"mixture": mixture, "dense": dense, "hardware": hardware, "workload": work})
+    for at, one in enumerate(case(spec).both):
+        if one.keeps_targets and one.devices > 1:
+            less = case(spec.model_copy(update={"devices": one.devices - 1})).both[at]
+            assert not (less.fits and less.keeps_targets)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "dense", "hardware", "devices", "more"),
+    [
+        ("GLM-5.2", "Nemotron-4-15B", "DGX Spark", 15, 1.1536),
+        ("Qwen2-57B-A14B", "Qwen3.5-27B", "MI355X", 15, 2.8654),
+        ("Qwen3-235B-A22B", "Gemma-2-9B", "M4 Max 128GB", 64, 2.8065),
+    ],
+)
+def test_with_more_memory_nothing_less_is_carried(
+    mixture: str, dense: str, hardware: str, devices: int, more: float
+) -> None:
+    """A larger batch that would be slower in all need not be taken, nor a smaller instance."""
+    said = {"mixture": mixture, "dense": dense, "hardware": hardware, "devices": devices}
+    spec = DecideSpec.of({**said, "workload": {"context": 2048, "output": 128}})
+    larger = spec.model_copy(update={"capacity_gb": spec.device.capacity / 1e9 * more})
+    for one, other in zip(case(spec).both, case(larger).both, strict=True):
+        assert other.carried >= one.carried * (1 - 1e-9)

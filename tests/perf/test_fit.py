@@ -114,3 +114,9 @@ def test_the_last_that_fits_is_found_on_steps_and_in_few_of_them() -> None:
     asked.clear()
     assert last(lambda value: asked.append(value) or 7 * value, 7 * 12_345, 10_000_000) == 12_345  # type: ignore[func-returns-value]
     assert len(asked) < 6
+
+
+def test_what_fits_nowhere_names_what_came_nearest() -> None:
+    """However little a device has, and whatever number of them was split last."""
+    with pytest.raises(InfeasibleError, match=r"needs 607 MB, .*\(950 B usable\), even split over 32$"):
+        devices(Setting(registry.model(registry.get("Qwen3-8B"))), Workload(context=1025), 1000, staged=False)
