@@ -23,7 +23,8 @@ def brief(value: object) -> str:
 
 
 def whole(block: Block, name: str, default: int | None = None) -> int:
-    value = block.get(name, default)
+    value = block.get(name)
+    value = default if value is None else value
     if isinstance(value, float) and value == int(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):

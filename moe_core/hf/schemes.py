@@ -54,10 +54,11 @@ def scheme(block: Block) -> Scheme:
     if method not in SCHEMES:
         raise Unknown(f"quant_method ({brief(method or None)}): is not a known scheme")
     try:
-        found, kv = SCHEMES[method](block), _cache(block)
+        found = SCHEMES[method](block)
+        kv, odd = _cache_or_said(_cache, block)
     except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise Unknown(f"{method}: a value is of another kind than its scheme says") from error
-    return found._replace(kv=kv or found.kv, said=(*found.said, *_sparse(block)))
+    return found._replace(kv=kv or found.kv, said=(*found.said, *odd, *_sparse(block)))
 
 
 def method_of(block: Block) -> str:
@@ -69,6 +70,8 @@ def method_of(block: Block) -> str:
         return "modelopt"
     if "config_groups" in block:
         return "compressed-tensors"
+    if any(block.get(name) is True for name in ("load_in_4bit", "load_in_8bit")):
+        return "bitsandbytes"
     return "mlx" if "bits" in block and "group_size" in block and "desc_act" not in block else ""
 
 
@@ -85,6 +88,16 @@ def _first_left(left: tuple[str, ...], rules: Iterable[ModuleRule]) -> tuple[Mod
     return (*((ModuleRule(left, None),) if left else ()), *rules)
 
 
+def _cache_or_said(
+    read: Callable[[Block], Format | None], block: Block
+) -> tuple[Format | None, tuple[str, ...]]:
+    """What `read` finds of the cache, or a sentence where it does not know it."""
+    try:
+        return read(block), ()
+    except Unknown as reason:
+        return None, (f"quantization_config: {reason}; the cache is sized as bf16",)
+
+
 def _cache(block: Block) -> Format | None:
     """The format of the cache. Raises Unknown."""
     said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
@@ -95,7 +108,12 @@ def _cache(block: Block) -> Format | None:
         known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
         form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
     else:
-        form = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}.get(str(said).upper())
+        known_words = {
+            "FP8": "fp8",
+            "INT8": "int8",
+            "NVFP4": "nvfp4",
+        }  # of ModelOpt; AutoFP8 says how it scales
+        form = {**known_words, "STATIC": "fp8", "DYNAMIC": "fp8"}.get(str(said).upper())
     if form is None:
         raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
     return form
@@ -203,7 +221,9 @@ def _hqq(block: Block) -> Scheme:
         weights = own.get("weight_quant_params")
         weights = weights if isinstance(weights, Mapping) else own
         bits = bits_of({"bits": weights.get("nbits"), **weights})
-        return grouped(bits, whole({"group_size": 64, **weights}, "group_size"), 2 * HALF)
+        group = whole({**weights, "group_size": weights.get("group_size", 64) or -1}, "group_size")
+        scales = [_hqq_meta(own.get(f"{name}_quant_params")) for name in ("scale", "zero")]
+        return grouped(bits, group, sum(scales))
 
     if "weight_quant_params" in inner or "nbits" in inner or "bits" in inner:
         return Scheme(form(inner), left=_left(block))
@@ -211,6 +231,13 @@ def _hqq(block: Block) -> Scheme:
     if not rules:
         raise Unknown("quant_config (None): says no bits")
     return Scheme(None, tuple(rules), _left(block))
+
+
+def _hqq_meta(said: object) -> float:
+    """Bits of a scale or a zero point: 16, or fewer where they are quantised themselves."""
+    if not isinstance(said, Mapping):
+        return HALF
+    return float(bits_of({"bits": said.get("nbits")})) + round(2 * HALF / (said.get("group_size") or 4096), 4)
 
 
 def _exl(block: Block) -> Scheme:
@@ -235,6 +262,7 @@ _TORCHAO: dict[str, Callable[[Block], Format]] = {
     "float8dynamicactivationint4weight": lambda own: grouped(4, whole(own, "group_size", 128), 2 * HALF),
     "nvfp4dynamicactivationnvfp4weight": lambda _: "nvfp4",
     "nvfp4weightonly": lambda _: "nvfp4",
+    "nvfp4inference": lambda _: "nvfp4",
     "mxdynamicactivationmxweight": lambda own: _algorithm("MXFP4" if "4" in str(own) else "MXFP8"),
 }
 
@@ -302,6 +330,7 @@ def _compressed(block: Block) -> Scheme:
             continue  # activations alone
         form = _arguments(weights, str(group.get("format") or block.get("format") or ""))
         targets = strings(group.get("targets")) or ("Linear",)
+        targets = tuple("embed_tokens" if target == "Embedding" else target for target in targets)
         if any(target in ("Linear", "re:.*") for target in targets):
             general = form
         else:
@@ -321,7 +350,7 @@ def _arguments(weights: Block, packed: str = "") -> Format:
         raise Unknown(f"strategy ({brief(strategy)}): is not a known one")
     if kind == "float" and bits == 8:
         if strategy == "block":
-            return blocks(weights.get("block_structure", [128, 128]))
+            return blocks(weights.get("block_structure") or [128, 128])
         return "fp8" if many <= 0 else grouped(8, many, 8 if many == 32 else HALF, "fp")
     if kind == "float" and bits == 4:
         mx = "mx" in packed or many == 32
@@ -394,7 +423,8 @@ def _quark(block: Block) -> Scheme:
         if isinstance(own, Mapping)
     ]
     found = Scheme(form(inside(block, "global_quant_config")), _first_left(_left(block), rules), _left(block))
-    return found._replace(kv=_quark_cache(block))
+    kv, odd = _cache_or_said(_quark_cache, block)
+    return found._replace(kv=kv, said=odd)
 
 
 def _quark_cache(block: Block) -> Format | None:
