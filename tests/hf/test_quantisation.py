@@ -63,10 +63,6 @@ def form(block: dict[str, Any], component: str = "experts") -> str:
             },
             "int2-g16+16.2578",
         ),
-        (
-            {"quant_method": "hqq", "quant_config": {"block_sparse_moe.experts.w1": {"nbits": 4}}},
-            "bf16@12.17",
-        ),
         ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4-g64+32"),
         ({"quant_method": "exl2", "bits": 4.65, "head_bits": 6}, "int4@4.65"),
         ({"quant_method": "exl3", "bits": 3.0}, "int4@3"),
@@ -294,6 +290,12 @@ def test_a_cache_of_no_known_format_leaves_the_weights_known(said: object) -> No
     found = published({**MIXTRAL, "quantization_config": {"quant_method": "fp8", "kv_cache_scheme": said}})
     assert (found.precision.of("experts"), found.kv) == ("fp8", "bf16")
     assert any("the cache is sized as bf16" in note for note in found.notes)
+
+
+def test_settings_by_module_name_all_experts_of_a_layer_at_once() -> None:
+    named = {"block_sparse_moe.experts.w1": {"nbits": 4}, "self_attn.q_proj": {"nbits": 4}}
+    found = {"quant_method": "hqq", "quant_config": named}
+    assert (form(found), form(found, "attention")[:5]) == ("bf16@12.17", "bf16@")
 
 
 def test_blocks_of_compressed_tensors_have_no_group() -> None:
