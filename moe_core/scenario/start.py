@@ -226,7 +226,7 @@ def _unserved(plan: Launch) -> str:
 
 
 def _foreign(plan: Launch) -> str:
-    """MLX quantises the embedding too, ExLlama stores a head of so many bits on average; others do neither."""
+    """MLX quantises the embedding too, ExLlama gives the head an average of bits; others do neither."""
     formats, said = plan.formats, ""
     if formats != plan.model.stored:
         return said  # a choice: nobody has written it yet
