@@ -18,9 +18,12 @@ from moe_core.hf.block import (
     bits_of,
     blocks,
     brief,
+    cache,
+    cache_or_said,
     flag,
     grouped,
     inside,
+    quark_cache,
     strings,
     whole,
 )
@@ -55,7 +58,7 @@ def scheme(block: Block) -> Scheme:
         raise Unknown(f"quant_method ({brief(method or None)}): is not a known scheme")
     try:
         found = SCHEMES[method](block)
-        kv, odd = _cache_or_said(_cache, block)
+        kv, odd = cache_or_said(cache, block)
     except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise Unknown(f"{method}: a value is of another kind than its scheme says") from error
     return found._replace(kv=kv or found.kv, said=(*found.said, *odd, *_sparse(block)))
@@ -86,37 +89,6 @@ def _left(block: Block) -> tuple[str, ...]:
 def _first_left(left: tuple[str, ...], rules: Iterable[ModuleRule]) -> tuple[ModuleRule, ...]:
     """Rules of a scheme where what is left alone wins over them."""
     return (*((ModuleRule(left, None),) if left else ()), *rules)
-
-
-def _cache_or_said(
-    read: Callable[[Block], Format | None], block: Block
-) -> tuple[Format | None, tuple[str, ...]]:
-    """What `read` finds of the cache, or a sentence where it does not know it."""
-    try:
-        return read(block), ()
-    except Unknown as reason:
-        return None, (f"quantization_config: {reason}; the cache is sized as bf16",)
-
-
-def _cache(block: Block) -> Format | None:
-    """The format of the cache. Raises Unknown."""
-    said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
-    if said is None:
-        return None
-    if isinstance(said, Mapping):
-        bits, kind = said.get("num_bits"), said.get("type", "float")
-        known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
-        form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
-    else:
-        known_words = {
-            "FP8": "fp8",
-            "INT8": "int8",
-            "NVFP4": "nvfp4",
-        }  # of ModelOpt; AutoFP8 says how it scales
-        form = {**known_words, "STATIC": "fp8", "DYNAMIC": "fp8"}.get(str(said).upper())
-    if form is None:
-        raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
-    return form
 
 
 def _sparse(block: Block) -> tuple[str, ...]:
@@ -373,11 +345,11 @@ def _modelopt(block: Block) -> Scheme:
             said = own.get("quant_algo") if isinstance(own, Mapping) else own
             rules.setdefault(_algorithm(str(said), own if isinstance(own, Mapping) else {}), []).append(name)
         found = tuple(ModuleRule(tuple(names), form) for form, names in rules.items())
-        return Scheme(None, found, left, kv=_cache(inner))
+        return Scheme(None, found, left, kv=cache(inner))
     if isinstance(inner.get("config_groups"), Mapping):
         found_groups = _compressed(inner)
         return found_groups._replace(left=(*found_groups.left, *left))
-    said, kv = inner.get("quant_algo"), _cache(inner)
+    said, kv = inner.get("quant_algo"), cache(inner)
     return Scheme(None if said is None and kv else _algorithm(str(said), inner), left=left, kv=kv)
 
 
@@ -423,21 +395,8 @@ def _quark(block: Block) -> Scheme:
         if isinstance(own, Mapping)
     ]
     found = Scheme(form(inside(block, "global_quant_config")), _first_left(_left(block), rules), _left(block))
-    kv, odd = _cache_or_said(_quark_cache, block)
+    kv, odd = cache_or_said(quark_cache, block)
     return found._replace(kv=kv, said=odd)
-
-
-def _quark_cache(block: Block) -> Format | None:
-    """The cache is what the projections of keys and values put out, where the export names them."""
-    export, named = block.get("export"), block.get("layer_quant_config")
-    if not isinstance(export, Mapping) or not export.get("kv_cache_group"):
-        return None
-    every = named.values() if isinstance(named, Mapping) else ()
-    outputs = [own.get("output_tensors") for own in every if isinstance(own, Mapping)]
-    said = next((str(out.get("dtype")) for out in outputs if isinstance(out, Mapping)), "")
-    if not said.startswith(("fp8", "int8")):
-        raise Unknown(f"kv_cache_group ({brief(said or None)}): is not a known format of a cache")
-    return "fp8" if said.startswith("fp8") else "int8"
 
 
 def _mlx(block: Block) -> Scheme:
