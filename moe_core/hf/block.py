@@ -1,4 +1,4 @@
-"""The values of a quantisation block, each checked; the formats that bits and groups make, and the cache's."""
+"""The values of a quantisation block, each checked; formats of bits and groups, and of the cache."""
 
 from __future__ import annotations
 
