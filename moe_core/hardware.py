@@ -69,6 +69,7 @@ class Hardware(Spec):
     watts_source: str = ""
     source: str
     grade: Literal["P", "S", "own"]
+    aliases: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     def __hash__(self) -> int:
         """Peaks are a table, which has no hash of its own; equal devices have equal names and figures."""
@@ -214,7 +215,9 @@ def get(name: str) -> Hardware:
     wanted, memory = card(name)
     same = [one for one in _read() if card(one.name)[0] == wanted and _holds(one, memory)]
     only = (same[0].name,) if len(same) == 1 else ()
-    return find("hardware", name, {device.name: device for device in _read()}, variants=only)
+    table = {device.name: device for device in _read()}
+    also = [(alias, device) for device in _read() for alias in device.aliases]
+    return find("hardware", name, table, also, only, (wanted,))
 
 
 def _holds(device: Hardware, memory: int | None) -> bool:

@@ -5,6 +5,7 @@ Rumours live in their own folder and never come back from `names()` or `records(
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
@@ -136,7 +137,8 @@ def called(name: str) -> tuple[str, ...]:
     if plain(name) in {plain(alias) for alias in (record.name, record.hf_id or "")}:
         return ()
     form = stored_as(name)
-    said = f"{name[:60]}: has the architecture of {record.name}"
+    seeing = "; its vision encoder is not counted" if re.search(r"[-_.]VL([-_.]|$)", name, re.I) else ""
+    said = f"{name[:60]}: has the architecture of {record.name}{seeing}"
     if form is None:
         return (said,)
     return (f"{said}, and is taken as that is stored ({words(record.stored)}); {form} is a choice of format",)

@@ -24,6 +24,11 @@ MODELS = {
     "Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8": "Qwen3-Coder-480B-A35B",
     "google/gemma-3-27b-it": "Gemma-3-27B",
     "Mixtral-8x7B-Instruct-v0.1": "Mixtral-8x7B",
+    "unsloth/Llama-3.2-3B-Instruct-bnb-4bit": "Llama-3.2-3B",
+    "lmstudio-community/Qwen3-32B-MLX-4bit": "Qwen3-32B",
+    "bartowski/Llama-3.1-8B-Instruct-Q4_K_M.gguf": "Llama-3.1-8B",
+    "amd/Llama-3.1-405B-Instruct-FP8-KV": "Llama-3.1-405B",
+    "MiniMax-M2.1": "MiniMax-M2.5",
 }
 
 
@@ -45,6 +50,10 @@ def test_every_record_is_found_by_its_own_name_and_id() -> None:
         ("Qwen3-9B", "Qwen"),
         ("Mistral-7B-Instruct-v0.3", "Mistral"),
         ("Llama-5", "Llama"),
+        ("Mistral-Small-3.2-24B-Instruct-2506", "Mistral"),
+        ("DeepSeek-R1-Distill-Qwen-32B", "DeepSeek"),
+        ("Hermes-3-Llama-3.1-8B", "Llama-3.1-8B"),
+        ("Kimi-VL-A3B-Instruct", "Kimi"),
     ],
 )
 def test_close_matches_are_of_the_family(typed: str, first: str) -> None:
@@ -59,6 +68,12 @@ CARDS = {
     "NVIDIA GeForce RTX 4090": "RTX 4090",
     "AMD Instinct MI300X": "MI300X",
     "M2 Ultra": "M2 Ultra 192GB",
+    "A100-80G": "A100 80GB",
+    "4090": "RTX 4090",
+    "Strix Halo": "Ryzen AI Max+ 395",
+    "NVIDIA GB10": "DGX Spark",
+    "v5e": "TPU v5e",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "RTX PRO 6000",
 }
 
 
@@ -71,6 +86,25 @@ def test_cards(typed: str, name: str) -> None:
 def test_a_card_that_could_be_several_or_is_another_is_refused(typed: str) -> None:
     with pytest.raises(ConfigError, match="close matches"):
         hardware.get(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        ("NVIDIA H100 PCIe", "H100"),
+        ("A100 SXM", "A100 40GB"),
+        ("NVIDIA A100 80GB PCIe", "A100 80GB"),
+        ("NVIDIA GeForce RTX 4090 D", "RTX 4090"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+    ],
+)
+def test_close_matches_of_a_card_leave_out_its_maker_and_socket(typed: str, first: str) -> None:
+    with pytest.raises(ConfigError, match=f"close matches: {first}"):
+        hardware.get(typed)
+
+
+def test_a_model_that_sees_is_said_to_be_counted_without_its_eyes() -> None:
+    assert "its vision encoder is not counted" in registry.called("Qwen3-VL-8B-Instruct")[0]
 
 
 def test_parts_of_a_name() -> None:

@@ -1,8 +1,8 @@
-"""The values of a quantisation block, each checked; the formats that bits and groups make."""
+"""The values of a quantisation block, each checked; formats of bits and groups, and of the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moe_core.errors import ConfigError
@@ -23,7 +23,8 @@ def brief(value: object) -> str:
 
 
 def whole(block: Block, name: str, default: int | None = None) -> int:
-    value = block.get(name, default)
+    value = block.get(name)
+    value = default if value is None else value
     if isinstance(value, float) and value == int(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -78,3 +79,47 @@ def blocks(size: object) -> Format:
     if isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size):
         return grouped(8, size[1], round(32 / size[0], 4), "fp")
     raise Unknown(f"weight_block_size ({brief(size)}): must be two whole numbers")
+
+
+def cache_or_said(
+    read: Callable[[Block], Format | None], block: Block
+) -> tuple[Format | None, tuple[str, ...]]:
+    """What `read` finds of the cache, or a sentence where it does not know it."""
+    try:
+        return read(block), ()
+    except Unknown as reason:
+        return None, (f"quantization_config: {reason}; the cache is sized as bf16",)
+
+
+def cache(block: Block) -> Format | None:
+    """The format of the cache. Raises Unknown."""
+    said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
+    if said is None:
+        return None
+    if isinstance(said, Mapping):
+        bits, kind = said.get("num_bits"), said.get("type", "float")
+        known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
+        form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
+    else:
+        known_words = {
+            "FP8": "fp8",
+            "INT8": "int8",
+            "NVFP4": "nvfp4",
+        }  # of ModelOpt; AutoFP8 says how it scales
+        form = {**known_words, "STATIC": "fp8", "DYNAMIC": "fp8"}.get(str(said).upper())
+    if form is None:
+        raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
+    return form
+
+
+def quark_cache(block: Block) -> Format | None:
+    """The cache is what the projections of keys and values put out, where the export names them."""
+    export, named = block.get("export"), block.get("layer_quant_config")
+    if not isinstance(export, Mapping) or not export.get("kv_cache_group"):
+        return None
+    every = named.values() if isinstance(named, Mapping) else ()
+    outputs = [own.get("output_tensors") for own in every if isinstance(own, Mapping)]
+    said = next((str(out.get("dtype")) for out in outputs if isinstance(out, Mapping)), "")
+    if not said.startswith(("fp8", "int8")):
+        raise Unknown(f"kv_cache_group ({brief(said or None)}): is not a known format of a cache")
+    return "fp8" if said.startswith("fp8") else "int8"

@@ -46,6 +46,11 @@ _SIZES = (
     "vocab_size",
     "intermediate_size",
     "moe_intermediate_size",
+    "num_local_experts",
+    "n_routed_experts",
+    "num_experts",
+    "num_experts_per_tok",
+    "kv_lora_rank",
 )
 _NOT_SIZES = ("auto_map", "quantization_config", "compression_config", "transformers_version")
 
@@ -183,7 +188,14 @@ def defaulted(config: Mapping[str, Any], settings: Any = None) -> tuple[str, ...
     given = set(language(config).values)
     wanted = [name for name in _SIZES if isinstance(getattr(text, name, None), int)]
     own = [name for name in wanted if not isinstance(getattr(type(text), name, None), property)]
-    return tuple(name for name in own if not given & {name, text.attribute_map.get(name, name)})
+    spelt = {text.attribute_map.get(name, name): name for name in reversed(own)}  # one spelling of each
+    return tuple(name for name in own if name in spelt.values() and not given & _spellings(text, name))
+
+
+def _spellings(text: Any, name: str) -> set[str]:
+    """The names that a setting goes by in its class."""
+    called = text.attribute_map.get(name, name)
+    return {name, called, *(other for other, own in text.attribute_map.items() if own == called)}
 
 
 def supported(model_type: str) -> bool:

@@ -24,11 +24,12 @@ _SPELLED = (
     (r"\.(w3|wi_1)(?=\.|$)", ".up_proj"),
     (r"\.(w2|wo)(?=\.|$)", ".down_proj"),
     (r"\.gate_up_proj(?=\.|$)", ".gate_proj"),
+    (r"\.(experts\.)?switch_(mlp|glu)(?=\.|$)", ".experts"),  # MLX: all experts of a layer in one
     (r"\.mlp\.router(\.layer)?(?=\.|$)", ".mlp.gate"),
     (r"\.shared_mlp(?=\.|$)", ".shared_experts"),
     (r"\.shared_expert(?=\.|$)", ".shared_experts"),
-    (r"^head(?=\.|$)", "lm_head"),
-    (r"^embed(?=\.|$)", "embed_tokens"),
+    (r"^\.head(?=\.|$)", ".lm_head"),
+    (r"^\.embed(?=\.|$)", ".embed_tokens"),
 )
 _SPELLINGS = tuple((re.compile(pattern), spelling) for pattern, spelling in _SPELLED)
 _STACKED = re.compile(r"\.experts\.(?!\d)")  # all experts of a layer in one tensor
@@ -45,10 +46,10 @@ class Matrix(NamedTuple):
 @lru_cache(maxsize=100_000)
 def plain(name: str) -> str:
     """A module's name in one spelling, without `.weight` and without the names of what is around it."""
-    found = _AROUND.sub("", name.removesuffix(".weight"))
+    found = f".{_AROUND.sub('', name.removesuffix('.weight'))}"
     for pattern, spelling in _SPELLINGS:
         found = pattern.sub(spelling, found)
-    return found
+    return found[1:]
 
 
 def matrices(arch: Architecture) -> list[Matrix]:

@@ -39,6 +39,7 @@ class Names:
         globs, spelt = set[str](), dict[str, re.Pattern[str]]()
         for entry in entries:
             name = re.sub(r"\.experts\.\d+", ".experts.0", plain(entry).rstrip("."))
+            name = re.sub(r"(?<!\w)experts\.(?=[a-z])", "experts.0.", name)  # all of a layer in one tensor
             if entry.startswith("re:"):
                 spelt[entry] = _compiled(entry[3:])
             elif re.fullmatch(r"[\w.]+", name) and name.startswith("layers."):

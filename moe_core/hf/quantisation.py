@@ -49,7 +49,7 @@ def published(
     trained, odd = _trained({**config, **inner})
     block = _block(config, inner, beside)
     if block is None:
-        return StoredFormats(Precision(default=trained), "bf16", odd)
+        return StoredFormats(Precision(default=trained), "bf16", (*odd, *_no_object(config, inner, trained)))
     every = matrices or _generic(inner.get("num_hidden_layers"))
     try:
         found = _experts_of_their_own(schemes.scheme(block), {**config, **inner})
@@ -73,6 +73,15 @@ def _block(
             stated.append({"quant_method": "modelopt", **own})
     found = [block for block in stated if isinstance(block, Mapping) and block]
     return max(found, key=lambda block: schemes.method_of(block) != "", default=None)
+
+
+def _no_object(config: Mapping[str, Any], inner: Mapping[str, Any], trained: Format) -> tuple[str, ...]:
+    """A sentence where a block is there and holds no fields."""
+    for name in _BLOCKS:
+        said = config.get(name) or inner.get(name)
+        if said:
+            return (f"{name} ({brief(said)}): must be an object; the weights are sized as {trained}",)
+    return ()
 
 
 _DTYPE = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "": "bf16", "auto": "bf16"}

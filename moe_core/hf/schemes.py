@@ -18,9 +18,12 @@ from moe_core.hf.block import (
     bits_of,
     blocks,
     brief,
+    cache,
+    cache_or_said,
     flag,
     grouped,
     inside,
+    quark_cache,
     strings,
     whole,
 )
@@ -55,10 +58,12 @@ def scheme(block: Block) -> Scheme:
     if method not in SCHEMES:
         raise Unknown(f"quant_method ({brief(method or None)}): is not a known scheme")
     try:
-        found, kv = SCHEMES[method](block), _cache(block)
+        found = SCHEMES[method](block)
+        kv, odd = cache_or_said(cache, block)
     except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise Unknown(f"{method}: a value is of another kind than its scheme says") from error
-    return found._replace(kv=kv or found.kv, said=(*found.said, *_sparse(block), *unread(block, method)))
+    said = (*found.said, *odd, *_sparse(block), *unread(block, method))
+    return found._replace(kv=kv or found.kv, said=said)
 
 
 def method_of(block: Block) -> str:
@@ -70,6 +75,8 @@ def method_of(block: Block) -> str:
         return "modelopt"
     if "config_groups" in block:
         return "compressed-tensors"
+    if any(block.get(name) is True for name in ("load_in_4bit", "load_in_8bit")):
+        return "bitsandbytes"
     return "mlx" if "bits" in block and "group_size" in block and "desc_act" not in block else ""
 
 
@@ -84,22 +91,6 @@ def _left(block: Block) -> tuple[str, ...]:
 def _first_left(left: tuple[str, ...], rules: Iterable[ModuleRule]) -> tuple[ModuleRule, ...]:
     """Rules of a scheme where what is left alone wins over them."""
     return (*((ModuleRule(left, None),) if left else ()), *rules)
-
-
-def _cache(block: Block) -> Format | None:
-    """The format of the cache. Raises Unknown."""
-    said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
-    if said is None:
-        return None
-    if isinstance(said, Mapping):
-        bits, kind = said.get("num_bits"), said.get("type", "float")
-        known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
-        form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
-    else:
-        form = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}.get(str(said).upper())
-    if form is None:
-        raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
-    return form
 
 
 def _sparse(block: Block) -> tuple[str, ...]:
@@ -204,7 +195,9 @@ def _hqq(block: Block) -> Scheme:
         weights = own.get("weight_quant_params")
         weights = weights if isinstance(weights, Mapping) else own
         bits = bits_of({"bits": weights.get("nbits"), **weights})
-        return grouped(bits, whole({"group_size": 64, **weights}, "group_size"), 2 * HALF)
+        group = whole({**weights, "group_size": weights.get("group_size", 64) or -1}, "group_size")
+        scales = [_hqq_meta(own.get(f"{name}_quant_params")) for name in ("scale", "zero")]
+        return grouped(bits, group, sum(scales))
 
     if "weight_quant_params" in inner or "nbits" in inner or "bits" in inner:
         return Scheme(form(inner), left=_left(block))
@@ -212,6 +205,13 @@ def _hqq(block: Block) -> Scheme:
     if not rules:
         raise Unknown("quant_config (None): says no bits")
     return Scheme(None, tuple(rules), _left(block))
+
+
+def _hqq_meta(said: object) -> float:
+    """Bits of a scale or a zero point: 16, or fewer where they are quantised themselves."""
+    if not isinstance(said, Mapping):
+        return HALF
+    return float(bits_of({"bits": said.get("nbits")})) + round(2 * HALF / (said.get("group_size") or 4096), 4)
 
 
 def _exl(block: Block) -> Scheme:
@@ -236,6 +236,7 @@ _TORCHAO: dict[str, Callable[[Block], Format]] = {
     "float8dynamicactivationint4weight": lambda own: grouped(4, whole(own, "group_size", 128), 2 * HALF),
     "nvfp4dynamicactivationnvfp4weight": lambda _: "nvfp4",
     "nvfp4weightonly": lambda _: "nvfp4",
+    "nvfp4inference": lambda _: "nvfp4",
     "mxdynamicactivationmxweight": lambda own: _algorithm("MXFP4" if "4" in str(own) else "MXFP8"),
 }
 
@@ -303,6 +304,7 @@ def _compressed(block: Block) -> Scheme:
             continue  # activations alone
         form = _arguments(weights, str(group.get("format") or block.get("format") or ""))
         targets = strings(group.get("targets")) or ("Linear",)
+        targets = tuple("embed_tokens" if target == "Embedding" else target for target in targets)
         if any(target in ("Linear", "re:.*") for target in targets):
             general = form
         else:
@@ -322,7 +324,7 @@ def _arguments(weights: Block, packed: str = "") -> Format:
         raise Unknown(f"strategy ({brief(strategy)}): is not a known one")
     if kind == "float" and bits == 8:
         if strategy == "block":
-            return blocks(weights.get("block_structure", [128, 128]))
+            return blocks(weights.get("block_structure") or [128, 128])
         return "fp8" if many <= 0 else grouped(8, many, 8 if many == 32 else HALF, "fp")
     if kind == "float" and bits == 4:
         mx = "mx" in packed or many == 32
@@ -345,11 +347,11 @@ def _modelopt(block: Block) -> Scheme:
             said = own.get("quant_algo") if isinstance(own, Mapping) else own
             rules.setdefault(_algorithm(str(said), own if isinstance(own, Mapping) else {}), []).append(name)
         found = tuple(ModuleRule(tuple(names), form) for form, names in rules.items())
-        return Scheme(None, found, left, kv=_cache(inner))
+        return Scheme(None, found, left, kv=cache(inner))
     if isinstance(inner.get("config_groups"), Mapping):
         found_groups = _compressed(inner)
         return found_groups._replace(left=(*found_groups.left, *left))
-    said, kv = inner.get("quant_algo"), _cache(inner)
+    said, kv = inner.get("quant_algo"), cache(inner)
     return Scheme(None if said is None and kv else _algorithm(str(said), inner), left=left, kv=kv)
 
 
@@ -395,20 +397,8 @@ def _quark(block: Block) -> Scheme:
         if isinstance(own, Mapping)
     ]
     found = Scheme(form(inside(block, "global_quant_config")), _first_left(_left(block), rules), _left(block))
-    return found._replace(kv=_quark_cache(block))
-
-
-def _quark_cache(block: Block) -> Format | None:
-    """The cache is what the projections of keys and values put out, where the export names them."""
-    export, named = block.get("export"), block.get("layer_quant_config")
-    if not isinstance(export, Mapping) or not export.get("kv_cache_group"):
-        return None
-    every = named.values() if isinstance(named, Mapping) else ()
-    outputs = [own.get("output_tensors") for own in every if isinstance(own, Mapping)]
-    said = next((str(out.get("dtype")) for out in outputs if isinstance(out, Mapping)), "")
-    if not said.startswith(("fp8", "int8")):
-        raise Unknown(f"kv_cache_group ({brief(said or None)}): is not a known format of a cache")
-    return "fp8" if said.startswith("fp8") else "int8"
+    kv, odd = cache_or_said(quark_cache, block)
+    return found._replace(kv=kv, said=odd)
 
 
 def _mlx(block: Block) -> Scheme:

@@ -219,8 +219,22 @@ def _unserved(plan: Launch) -> str:
     """Why neither vLLM nor SGLang takes weights or cache; empty where they do."""
     if blocks := sorted(_forms(plan.formats) & {*GGUF}):
         return f"{blocks[0]} is a format of GGUF, which llama.cpp serves"
+    if foreign := _foreign(plan):
+        return foreign
     taken = plan.kv in ("bf16", "fp16", "fp8")
     return "" if taken else f"its cache is in 16 bits or fp8 (--kv-cache-dtype), not in {plan.kv}"
+
+
+def _foreign(plan: Launch) -> str:
+    """MLX quantises the embedding too, ExLlama gives the head an average of bits; others do neither."""
+    formats, said = plan.formats, ""
+    if formats != plan.model.stored:
+        return said  # a choice: nobody has written it yet
+    if formats.of("embedding") not in _WIDE:
+        said = f"its embedding is stored in {formats.of('embedding')}, as MLX writes it"
+    elif "@" in formats.of("head"):
+        said = f"its head is stored in {formats.of('head')}, as ExLlama writes it"
+    return f"{said}; a checkpoint of the same model in another scheme is wanted" if said else said
 
 
 def _quantised(plan: Launch) -> dict[str, str]:

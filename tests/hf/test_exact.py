@@ -169,3 +169,10 @@ def test_remote_code_is_never_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 def test_known_types() -> None:
     assert supported("llama")
     assert not supported("kimi_k2")
+
+
+def test_experts_that_a_config_leaves_to_its_class_are_named_once() -> None:
+    config = {"model_type": "mixtral", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config |= {"vocab_size": 100, "intermediate_size": 32}
+    assert defaulted(config) == ("num_local_experts", "num_experts_per_tok")
+    assert defaulted(config | {"num_experts": 4, "num_experts_per_tok": 2}) == ()

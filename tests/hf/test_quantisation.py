@@ -56,6 +56,14 @@ def form(block: dict[str, Any], component: str = "experts") -> str:
             {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
             "int4-g64+32",
         ),
+        (
+            {
+                **{"quant_method": "hqq", "nbits": 2, "group_size": 16},
+                **{"scale_quant_params": {"nbits": 8, "group_size": 128}, "zero_quant_params": {"nbits": 8}},
+            },
+            "int2-g16+16.2578",
+        ),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4-g64+32"),
         ({"quant_method": "exl2", "bits": 4.65, "head_bits": 6}, "int4@4.65"),
         ({"quant_method": "exl3", "bits": 3.0}, "int4@3"),
         (
@@ -275,6 +283,31 @@ def test_a_pattern_that_cannot_be_matched_is_said() -> None:
     found = published({"quantization_config": {"quant_method": "fp8", "ignore": [r"re:(\w+\.?)+!"]}})
     assert found.precision.default == "bf16"
     assert "must be short, of few repeats" in found.notes[0]
+
+
+@pytest.mark.parametrize("said", [7, "FP3", {"num_bits": 3, "type": "float"}])
+def test_a_cache_of_no_known_format_leaves_the_weights_known(said: object) -> None:
+    found = published({**MIXTRAL, "quantization_config": {"quant_method": "fp8", "kv_cache_scheme": said}})
+    assert (found.precision.of("experts"), found.kv) == ("fp8", "bf16")
+    assert any("the cache is sized as bf16" in note for note in found.notes)
+
+
+def test_settings_by_module_name_all_experts_of_a_layer_at_once() -> None:
+    named = {"block_sparse_moe.experts.w1": {"nbits": 4}, "self_attn.q_proj": {"nbits": 4}}
+    found = {"quant_method": "hqq", "quant_config": named}
+    assert (form(found), form(found, "attention")[:5]) == ("bf16@12.17", "bf16@")
+
+
+def test_blocks_of_compressed_tensors_have_no_group() -> None:
+    weights = {"num_bits": 8, "type": "float", "strategy": "block", "group_size": None}
+    for structure in ({"block_structure": [128, 128]}, {"block_structure": None}, {}):
+        groups = {"group_0": {"targets": ["Linear"], "weights": weights | structure}}
+        assert form({"quant_method": "compressed-tensors", "config_groups": groups}) == "fp8_block"
+
+
+def test_a_block_that_is_no_object_is_said() -> None:
+    found = published(MIXTRAL | {"quantization_config": "fp8"})
+    assert any("quantization_config (fp8): must be an object" in note for note in found.notes)
 
 
 def test_groups_of_their_own() -> None:

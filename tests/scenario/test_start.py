@@ -113,6 +113,25 @@ def test_a_format_of_any_component_or_of_the_cache_that_is_not_served_is_said() 
     assert "--cache-type-k q8_0" in str(cache["llama.cpp"].command)
 
 
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        ({"default": "int4-g64+32"}, "its embedding is stored in int4-g64+32, as MLX writes it"),
+        (
+            {"default": "int4@4.65", "embedding": "bf16", "head": "int8@6", "router": "bf16"},
+            "its head is stored in int8@6, as ExLlama writes it",
+        ),
+    ],
+)
+def test_a_scheme_that_the_engines_do_not_read_is_said(stored: dict[str, str], why: str) -> None:
+    arch = registry.get("Llama-3.1-8B").architecture
+    assert arch is not None
+    own = arch.model_copy(update={"stored": Precision.parse(stored)})
+    for one in starts(Launch(own, Parallel(), 1, 8192, 32, own.stored, own.stored_kv))[:2]:
+        assert one.command is None
+        assert why in one.why
+
+
 def test_layers_whose_experts_go_to_the_host_come_after_the_dense_ones() -> None:
     dense_first, every = (registry.get(name).architecture for name in ("DeepSeek-V3", "gpt-oss-120b"))
     assert dense_first is not None
