@@ -121,7 +121,8 @@ def numbers(one: Case, far: Reach, device: Device, modelled: Source) -> tuple[Nu
     each = "" if one.devices == 1 else ", a device"
     token = f"{size(one.model.cache.token_bytes(one.plan.kv))} a token, {one.sequences} sequences"
     state = f"; {size(held.state)} of state" if held.state else ""
-    many = one.devices if far.fits else far.parallel.devices if far.parallel else WIDEST
+    elsewhere = not far.fits and far.context is not None
+    many = far.parallel.devices if far.parallel and elsewhere else one.devices
     on = f"one {device.name}" if many == 1 else f"{many} × {device.name}"
     context, batch = _limit(far.context, "tokens"), _limit(far.batch, "sequences")
     return (
