@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from moe_core.perf.precision import words
 from moe_core.scenario import subjects
 from moe_core.scenario.subjects import Subject
+from moe_core.units import count
 
 _OWN = "own_models"
 
@@ -58,6 +60,18 @@ def editable(name: str) -> bool:
 def subject(name: str) -> Subject:
     """A model by name. Raises ConfigError with close matches."""
     return mine().get(name) or _published(name)
+
+
+def about(name: str) -> tuple[str, ...]:
+    """What tells a model from its relatives, how it is stored; of an import also what was not understood."""
+    found = subject(name)
+    counted, (precision, kv) = found.parameters, found.formats
+    active = count(counted.active.incl_embeddings)
+    return (
+        f"{count(counted.total)} parameters, {active} of them for a token",
+        f"As stored: weights in {words(precision)}; cache in {kv}",
+        *(found.notes if found.record is None else ()),
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=256)

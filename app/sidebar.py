@@ -224,7 +224,8 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
     own = models.mine().get(name)
     values: dict[str, Any] = {"architecture": name, "own": own.architecture if own else None}
     published = models.mixture_of(name)
-    st.caption(escape(_sized(name)))
+    for line in models.about(name):
+        st.caption(escape(line))
     if not published or (own is None and not models.editable(name)):
         st.caption("Its layers have no closed form here, so its experts stay as they are.")
         return values
@@ -247,13 +248,6 @@ def listed(name: str) -> str:
     subject = subjects.published(name)
     shape = f"{subject.routing[0]}/{subject.routing[1]}" if subject.routing else "dense"
     return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
-
-
-def _sized(name: str) -> str:
-    """What tells a model from its relatives: `30.5 B parameters, 3.35 B of them for a token`."""
-    counted = models.subject(name).parameters
-    active = count(counted.active.incl_embeddings)
-    return f"{count(counted.total)} parameters, {active} of them for a token"
 
 
 def _knob(field: str, label: str, published: int) -> int:

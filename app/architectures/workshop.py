@@ -19,6 +19,8 @@ from app.panels import Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.hf.config import Unsupported
+from moe_core.perf import precision as formats
+from moe_core.perf.memory import weights
 from moe_core.perf.step_time import token_flops, token_state
 from moe_core.scenario import subjects
 from moe_core.scenario.spec import Scenario
@@ -141,7 +143,10 @@ def _outcome() -> None:
     elif words in models.mine():
         found = models.subject(words)
         how = f"{count(found.parameters.total)} parameters, {subjects.METHODS[found.parameters.method]}"
+        how += f"; stored in {formats.words(found.formats[0])}"
         st.success(f"Looking at {escape(words)}: {escape(how)}.", icon=":material/check:")
+        for note in found.notes:
+            st.caption(escape(note))
         name, config = st.session_state.get("import_config", ("", {}))
         fresh = name == words and found.parameters.method == "closed_form"
         if fresh and st.button("Check against transformers, about ten seconds", key="import_check"):
@@ -318,12 +323,13 @@ def _measures(old: Subject, new: Subject, scenario: Scenario) -> list[Measure]:
     whole = (kept.sequence_bytes(context, "bf16") + kept.state_bytes() for kept in (a, b))
     shares = (one.parameters.active.incl_embeddings / one.parameters.total for one in (old, new))
     known = [one.architecture for one in (old, new) if one.architecture]
+    held = (sum(weights(one.parameters.breakdown, one.formats[0]).values()) for one in (old, new))
     work = (token_flops(arch, context) for arch in known)
     return [
         *found,
         Measure("active of total", next(shares), next(shares), percent),
         Measure("sets of experts in a layer", old.sets or 1, new.sets or 1, _exact),
-        Measure("weights, bf16", 2 * old.parameters.total, 2 * new.parameters.total, size),
+        Measure("weights, as stored", next(held), next(held), size),
         Measure("KV cache a token, bf16", a.token_bytes("bf16"), b.token_bytes("bf16"), size),
         Measure(f"cache and state, {context:,} tokens", next(whole), next(whole), size),
         Measure(f"FLOPs a token, {token_state(context, *known)}", next(work), next(work), _flop),

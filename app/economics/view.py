@@ -150,7 +150,7 @@ def _near(found: costs.Slowness) -> str:
         return "; ".join(f"{place} it is {_rough(ratio)}" for place, ratio in places.items()).capitalize()
     ratios = [_rough(ratio) for ratio in near.values()]
     both = ratios[0] if len(set(ratios)) == 1 else " and ".join(ratios)
-    return f"Only {', and again '.join(near)}, does it come near ({both})"
+    return f"Only {', and again '.join(near)}{',' * (len(near) > 1)} does it come near ({both})"
 
 
 def _rough(ratio: float) -> str:

@@ -18,6 +18,7 @@ from moe_core.errors import ConfigError, InfeasibleError
 from moe_core.perf.fit import WIDEST, usable
 from moe_core.perf.offload import HOST
 from moe_core.perf.precision import BITS, MIXES, Format, Precision
+from moe_core.perf.precision import words as forms
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
 from moe_core.scenario import memory, start
@@ -116,10 +117,12 @@ def numbers(one: Case, far: Reach, device: Device, modelled: Source) -> tuple[Nu
     """Weights, cache, and how far context and batch could go, on as many devices as it takes."""
     counted, held, work = one.model.parameters, one.footprint, one.work
     active = f"{count(counted.total)} parameters, {count(counted.active.incl_embeddings)} active"
+    active += f"; in {forms(one.plan.precision)}"
     each = "" if one.devices == 1 else ", a device"
     token = f"{size(one.model.cache.token_bytes(one.plan.kv))} a token, {one.sequences} sequences"
     state = f"; {size(held.state)} of state" if held.state else ""
-    many = one.devices if far.fits else far.parallel.devices if far.parallel else WIDEST
+    elsewhere = not far.fits and far.context is not None
+    many = far.parallel.devices if far.parallel and elsewhere else one.devices
     on = f"one {device.name}" if many == 1 else f"{many} × {device.name}"
     context, batch = _limit(far.context, "tokens"), _limit(far.batch, "sequences")
     return (
@@ -166,7 +169,7 @@ def devices(scenario: Scenario, one: Case, modelled: Source) -> None:
     prices = tuple(sorted((memory.listed_prices() | st.session_state.get(_PRICES, {})).items()))
     every = _every(_key(scenario), one.plan, prices)
     figure = _devices(_key(scenario), one.plan, prices, one.label)
-    panels.show(figure, "devices", modelled, caveat=f"any number of devices up to {WIDEST}")
+    panels.show(figure, "devices", modelled, caveat=f"any number of devices, up to {WIDEST}")
     left, right = panels.pair()
     with left, panels.aside("Your prices"):
         _editor()

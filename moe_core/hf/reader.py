@@ -123,9 +123,9 @@ def _require_text(head: bytes, what: str) -> None:
 
 
 _BINARY = {
-    b"GGUF": "a GGUF file, which --config takes on the command line",
+    b"GGUF": "a GGUF file; --config takes its path, and so does the Architectures page",
     b"PK\x03\x04": "a zip or weights in PyTorch's own format, which is never opened",
-    b"\x80\x02": "a pickle, which is never opened",
+    **{bytes((0x80, protocol)): "a pickle, which is never opened" for protocol in (2, 3, 4, 5)},
     b"%PDF": "a PDF",
     b"PAR1": "a Parquet file",
     b"\x1f\x8b": "compressed (gzip)",

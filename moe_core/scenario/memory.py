@@ -136,7 +136,7 @@ def rows(named: Iterable[tuple[str, Footprint]]) -> pd.DataFrame:
 class Reach(NamedTuple):
     """How far a case goes on one kind of device: as planned if that fits, else on as many as it takes.
 
-    `parallel` None: on no number of them; then context and batch are None too.
+    `parallel` None: on no number of them. Context and batch are None where it does not fit as it is served.
     """
 
     usable: int
@@ -150,17 +150,25 @@ def reach(one: Case, capacity: float) -> Reach:
     """Longest context and largest batch on devices of `capacity` bytes."""
     if one.held is not None:
         held = one.held
-        far = (held.context, held.batch) if held.fits else (None, None)
-        return Reach(held.usable, held.fits, held.parallel, *far)
+        if held.fits:
+            return Reach(held.usable, True, held.parallel, held.context, held.batch)
+        return Reach(held.usable, False, _enough(one, capacity), None, None)
     room, setting = usable(int(capacity)), _setting(one)
     fits = one.footprint.total <= room
-    try:
-        parallel = one.plan.parallel if fits else fit.devices(setting, one.work, int(capacity)).parallel
-    except InfeasibleError:
+    parallel = one.plan.parallel if fits else _enough(one, capacity)
+    if parallel is None:
         return Reach(room, False, None, None, None)
     ask = (setting, one.work, int(capacity), parallel)
     context = made_for(one.model, fit.longest_context(*ask))
     return Reach(room, fits, parallel, context, fit.largest_batch(*ask))
+
+
+def _enough(one: Case, capacity: float) -> Parallel | None:
+    """The split over as few devices as hold it; None where no number does."""
+    try:
+        return fit.devices(_setting(one), one.work, int(capacity)).parallel
+    except InfeasibleError:
+        return None
 
 
 def made_for(model: Model, context: int) -> int:

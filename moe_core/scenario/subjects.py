@@ -19,6 +19,7 @@ from moe_core.perf import memory
 from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
+from moe_core.perf.precision import Format, Precision
 from moe_core.perf.twins import Rule, Twin
 from moe_core.registry import Record
 from moe_core.specs import GQA, Architecture
@@ -70,6 +71,13 @@ class Subject(NamedTuple):
             return found.experts, found.top_k, found.shared
         held = self.built and self.built.built
         return (held.routing[1], held.routing[0], 0) if held and held.routing else None
+
+    @property
+    def formats(self) -> tuple[Precision, Format]:
+        """The formats that its makers publish its weights in, and want its cache in."""
+        own = self.architecture or self.record or self.built
+        assert own is not None, "it has numbers"
+        return own.stored, own.stored_kv
 
     def renamed(self, name: str) -> Subject:
         """The same model under another name."""

@@ -16,6 +16,8 @@ from app.architectures import frames
 from moe_core.errors import ConfigError
 from moe_core.hf import sizes
 from moe_core.hf.sizes import Sized
+from moe_core.perf.precision import words as forms
+from moe_core.scenario import subjects
 from tests.hf.test_checkpoint import write
 from tests.pages.conftest import open_page, words
 from tests.scenario.test_subjects import CONFIG
@@ -281,3 +283,29 @@ def test_a_checkpoint_folder_shows_what_is_on_disk_and_its_model(
     assert "must lie in" in plain(app.error[0].value)
     folder(app, "nowhere")
     assert "is not a folder" in plain(app.error[0].value)
+
+
+@pytest.mark.parametrize("name", ["overview", "decide", "memory", "economics"])
+def test_every_page_says_how_an_import_is_stored_and_what_was_not_understood(app: AppTest, name: str) -> None:
+    given = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+    found = subjects.understand(CONFIG | {"quantization_config": given}, "brought")
+    note = "quantization_config: some_key is not understood"
+    app.session_state["own_models"] = {"brought": found._replace(notes=(note,))}
+    app.query_params["architecture"] = "brought"
+    open_page(app, name)
+    said = plain(words(app))
+    assert f"As stored: weights in {forms(found.formats[0])}; cache in bf16" in said
+    assert "int4" in forms(found.formats[0])
+    assert note in said
+
+
+def test_an_import_says_its_format_and_an_edit_keeps_it(app: AppTest) -> None:
+    look(app, "Import")
+    given = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+    app.text_area(key="import_text").set_value(json.dumps(CONFIG | {"quantization_config": given}))
+    app.button(key="import_go").click().run()
+    assert "stored in int4" in plain(app.success[0].value)
+    look(app, "Edit")
+    table = next(one.value for one in app.dataframe if "as it is" in one.value.columns)
+    row = table.set_index("what").loc["weights, as stored"]
+    assert row["as it is"] == row["edited"] == "24.7 GB"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -91,3 +93,22 @@ def test_prices_are_the_users(filled: AppTest) -> None:
     filled.session_state["device_prices"] = {"H100": 0.01}
     filled.run()
     assert "the cheapest by the hour is 2 × H100, $0.0200" in words(filled).replace("\\", "")
+
+
+@pytest.mark.parametrize("many", ["5", "7"])
+def test_too_few_devices_are_not_said_to_be_enough(filled: AppTest, many: str) -> None:
+    """The number that would do is the one of Decide, and more than were asked for."""
+    memory(filled, architecture="DeepSeek-V3", hardware="H100", many=many)
+    found = re.search(r"can give: .* too much; it takes (\d+) of them", title(filled))
+    assert found
+    assert int(found[1]) > int(many)
+    assert [one.value for one in filled.metric[2:4]] == ["does not fit"] * 2
+    open_page(filled, "decide")
+    assert f"{found[1]} devices would do" in title(filled)
+
+
+def test_the_weights_say_their_format(filled: AppTest) -> None:
+    memory(filled, architecture="gpt-oss-120b")
+    said = words(filled).replace("\\", "")
+    assert "weights in mxfp4, but embedding, head, attention and router in bf16; cache in bf16" in said
+    assert "any number of devices, up to 256" in said
