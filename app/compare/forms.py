@@ -13,7 +13,8 @@ from app.compare import view
 from app.words import escape
 from moe_core import registry
 from moe_core.errors import ConfigError
-from moe_core.perf.precision import BITS, MIXES
+from moe_core.formats import BITS
+from moe_core.perf.precision import MIXES
 from moe_core.report import answer
 from moe_core.report.side import AIMS, LETTERS, Side, labels, link, of, of_case, own_name
 from moe_core.review import Review

@@ -15,9 +15,10 @@ from app.memory import charts
 from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.formats import BITS, Format
 from moe_core.perf.fit import WIDEST, usable
 from moe_core.perf.offload import HOST
-from moe_core.perf.precision import BITS, MIXES, Format, Precision
+from moe_core.perf.precision import MIXES
 from moe_core.perf.precision import words as forms
 from moe_core.perf.training import STATE, Optimizer
 from moe_core.scenario import devices as machines
@@ -27,6 +28,7 @@ from moe_core.scenario.memory import WAYS, Case, Plan, Reach
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import formats as formats_of
 from moe_core.scenario.subject import subject
+from moe_core.specs import Precision
 from moe_core.units import GIGA, count
 
 FORMATS: tuple[Format, ...] = tuple(BITS)

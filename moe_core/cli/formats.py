@@ -6,7 +6,9 @@ from typing import Annotated, Protocol
 
 import typer
 
-from moe_core.perf.precision import BITS, STORED, Format, Precision, asked, asked_cache
+from moe_core.formats import BITS, Format
+from moe_core.perf.precision import STORED, asked, asked_cache
+from moe_core.specs import Precision
 
 Dtype = Annotated[
     str, typer.Option(help=f"stored (as published), {', '.join(BITS)}, a type of GGUF, or a mix of them.")

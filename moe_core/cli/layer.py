@@ -16,7 +16,8 @@ from moe_core.cli.devices import HELP, named
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, save
 from moe_core.errors import ConfigError
-from moe_core.perf.precision import BITS, STORED, asked_cache
+from moe_core.formats import BITS
+from moe_core.perf.precision import STORED, asked_cache
 from moe_core.specs import Size, Spec
 from moe_core.units import quantity
 

@@ -14,13 +14,14 @@ from moe_core.cli.formats import STORED, Dtype, Experts, KvDtype, chosen
 from moe_core.cli.model import Config, Name, sized, timed
 from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError, short
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.precision import Format, Precision, words
+from moe_core.perf.precision import words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, token_flops, token_state
-from moe_core.specs import MOST_TOKENS, Architecture
+from moe_core.specs import MOST_TOKENS, Architecture, Precision
 from moe_core.units import quantity, significant
 
 if TYPE_CHECKING:  # it reads the tables: not for --help

@@ -13,12 +13,12 @@ from functools import lru_cache
 from math import exp, floor, log, log2
 from typing import NamedTuple
 
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step
 from moe_core.silicon.predict import Prediction, Source, hop, predict
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 CHUNK = 8192  # tokens that prefill runs at once where prompts are short
 LAST = 19  # a step takes at most 2^19 tokens or sequences

@@ -11,12 +11,12 @@ from moe_core.decide.clock import Clock, Reading
 from moe_core.decide.pair import Candidate
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
+from moe_core.formats import Format
 from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, last, split
 from moe_core.perf.memory import Model, Workload
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, refused, shard
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 MOST = 65_536  # sequences at once on one group
 MOST_STAGES = 64

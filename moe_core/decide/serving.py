@@ -26,9 +26,9 @@ from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
+from moe_core.formats import Format
 from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, usable
-from moe_core.perf.precision import Format
 from moe_core.specs import Precision
 
 

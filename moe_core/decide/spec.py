@@ -16,9 +16,10 @@ from moe_core import hardware
 from moe_core.decide import rules
 from moe_core.decide.rules import Skill, Weight
 from moe_core.errors import ConfigError
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
 from moe_core.perf import precision
-from moe_core.perf.precision import STORED, Format
+from moe_core.perf.precision import STORED
 from moe_core.perf.shard import Parallel
 from moe_core.specs import LEAST, Architecture, Devices, Precision, Spec, Tokens
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from moe_core import inputs, registry
 from moe_core.errors import ConfigError
+from moe_core.formats import Format
 from moe_core.hf import checkpoint, config, gguf, gguf_families, reader
 from moe_core.hf.modules import matrices, of_shapes
 from moe_core.hf.quantisation import averaged, published, weighed
@@ -21,7 +22,6 @@ from moe_core.perf import memory, params
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model
 from moe_core.perf.params import Active, Breakdown, ParameterCount
-from moe_core.perf.precision import Format
 from moe_core.specs import Architecture, Precision
 
 Method = Literal["auto", "closed_form", "meta"]

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from moe_core.formats import Format, size
 from moe_core.perf.params import index_layers
-from moe_core.perf.precision import Format, size
 from moe_core.specs import MLA, Architecture, DeltaNet, Size, Spec
 
 Elements = Annotated[float, Field(ge=0, le=1e12)]

@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from moe_core.errors import InfeasibleError
+from moe_core.formats import Format
 from moe_core.perf.comm import NODE
 from moe_core.perf.memory import Footprint, Model, Workload, footprint, weights, working
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel, refused, shard, share
+from moe_core.specs import Precision
 from moe_core.units import quantity
 
 HEADROOM = 0.05  # engines take 0.90 to 0.95 of what the driver reports; all of them can be told 0.95

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from moe_core.formats import Format, size
 from moe_core.perf.cache import Cache, cache
 from moe_core.perf.params import Breakdown, ParameterCount, count
-from moe_core.perf.precision import Format, Precision, size
-from moe_core.specs import GQA, Architecture, Size, Spec, Tokens
+from moe_core.specs import GQA, Architecture, Precision, Size, Spec, Tokens
 
 
 class Workload(Spec):

@@ -14,9 +14,10 @@ from math import floor
 from typing import NamedTuple
 
 from moe_core.errors import ConfigError
+from moe_core.formats import size
 from moe_core.perf.distinct import inclusion, uniform
 from moe_core.perf.memory import Model
-from moe_core.perf.precision import Precision, size
+from moe_core.specs import Precision
 
 # Bytes a second of two channels of DDR5-5600: 2 x 8 B x 5.6 GT/s (JEDEC JESD79-5), a desktop's.
 HOST = 89.6e9

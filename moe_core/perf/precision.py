@@ -3,24 +3,8 @@
 from __future__ import annotations
 
 from moe_core.errors import ConfigError
-from moe_core.formats import BITS, GGUF, KINDS, Format, Kind, group, kind, size, stored, width
+from moe_core.formats import BITS, Format, stored
 from moe_core.specs import Precision
-
-__all__ = [
-    "BITS",
-    "FILES",
-    "GGUF",
-    "KINDS",
-    "MIXES",
-    "Format",
-    "Kind",
-    "Precision",
-    "group",
-    "kind",
-    "size",
-    "stored",
-    "width",
-]
 
 STORED = "stored"  # as its makers publish it: the default everywhere
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from math import ceil
 
 from moe_core.errors import InfeasibleError
+from moe_core.formats import group, kind
 from moe_core.perf.cache import Cache
 from moe_core.perf.memory import Inner, Model, Workload
 from moe_core.perf.params import Breakdown, count
-from moe_core.perf.precision import group, kind
 from moe_core.specs import GQA, Architecture, Devices, Precision, Spec
 
 

@@ -20,12 +20,24 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
+from moe_core.formats import Format, kind, width
 from moe_core.perf import gemm
 from moe_core.perf.attention_time import Heads
 from moe_core.perf.params import index_layers
-from moe_core.perf.precision import Format, Precision, kind, width
 from moe_core.perf.shard import Parallel
-from moe_core.specs import GQA, MLA, MOST_TOKENS, Architecture, DeltaNet, Experts, Indexer, Size, Spec, Tokens
+from moe_core.specs import (
+    GQA,
+    MLA,
+    MOST_TOKENS,
+    Architecture,
+    DeltaNet,
+    Experts,
+    Indexer,
+    Precision,
+    Size,
+    Spec,
+    Tokens,
+)
 
 SPARSE = 2048  # tokens an indexer lets through
 

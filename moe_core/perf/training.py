@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from moe_core.formats import Format, size
 from moe_core.perf.memory import Footprint, Model, Workload, footprint
-from moe_core.perf.precision import Format, Precision, size
+from moe_core.specs import Precision
 
 Optimizer = Literal["adamw", "adamw_8bit", "muon", "sgd"]
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode
 from moe_core import hardware, inputs, registry
 from moe_core.errors import ConfigError
 from moe_core.perf.edit import mixture
-from moe_core.perf.precision import MIXES, STORED, Precision, asked, asked_cache, words
+from moe_core.perf.precision import MIXES, STORED, asked, asked_cache, words
 from moe_core.perf.shard import Parallel
 from moe_core.registry import Record
 from moe_core.report.text import line, many
@@ -42,7 +42,7 @@ from moe_core.scenario.spec import (
     nearest_run,
     targets,
 )
-from moe_core.specs import LEAST, Architecture
+from moe_core.specs import LEAST, Architecture, Precision
 
 LETTERS = "ABCD"[:MOST]
 NONE = "none"  # a target that is not there, where the preset has one

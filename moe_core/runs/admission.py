@@ -14,8 +14,8 @@ import torch
 
 from moe_core.device import cache_bytes, free_memory
 from moe_core.errors import InfeasibleError
+from moe_core.formats import Format, size
 from moe_core.perf.params import ffn
-from moe_core.perf.precision import Format, size
 from moe_core.runs import footprint, quality
 from moe_core.runs.footprint import Shape
 from moe_core.specs import Architecture, Experts

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from moe_core.formats import Format, size
 from moe_core.nn.model import Decoder
 from moe_core.perf import memory
-from moe_core.perf.precision import Format, Precision, size
 from moe_core.runs.live import LiveBytes
 from moe_core.runs.timing import TimedWork
-from moe_core.specs import GQA, Architecture
+from moe_core.specs import GQA, Architecture, Precision
 
 COMPONENTS = (
     "embedding", "attention", "ffn", "experts", "shared", "router", "norms", "kv_cache", "activations",

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from moe_core.device import DTYPES, DeviceInfo, describe, dtype_name, pick, resolve_dtype
+from moe_core.formats import Format
 from moe_core.nn.tuning import Tuning
-from moe_core.perf.precision import Format
 from moe_core.runs import admission, models, text, tuning
 from moe_core.runs.footprint import Shape
 from moe_core.runs.text import Sample

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from moe_core.errors import ConfigError
+from moe_core.formats import kind
 from moe_core.perf import economics
 from moe_core.perf.dense_equivalent import references
 from moe_core.perf.moe_layer import LayerCase
-from moe_core.perf.precision import kind
 from moe_core.perf.step_time import Exchange
 from moe_core.scenario.costs import Study, layer_of
 from moe_core.silicon import dense_equivalent, kernels, layer, systems, tables

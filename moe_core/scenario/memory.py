@@ -14,12 +14,13 @@ import pandas as pd
 
 from moe_core import hardware
 from moe_core.errors import ConfigError, InfeasibleError
+from moe_core.formats import Format
 from moe_core.perf import cache, fit, memory, training, twins
 from moe_core.perf.edit import KvKind, with_kv
 from moe_core.perf.fit import HEADROOM, Setting, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.offload import offload
-from moe_core.perf.precision import MIXES, Format, Precision, words
+from moe_core.perf.precision import MIXES, words
 from moe_core.perf.shard import Parallel
 from moe_core.perf.training import Optimizer
 from moe_core.scenario import start
@@ -32,7 +33,7 @@ from moe_core.scenario.spec import Scenario
 from moe_core.scenario.start import Launch
 from moe_core.scenario.subject import TWINS
 from moe_core.silicon.predict import resampled
-from moe_core.specs import GQA, Architecture
+from moe_core.specs import GQA, Architecture, Precision
 
 WAYS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS = tuple(2**i for i in range(9, 21))

@@ -17,15 +17,16 @@ from moe_core.decide import rules
 from moe_core.decide.case import Recorded
 from moe_core.decide.spec import DecideSpec, Name, RuleName, Team, Work
 from moe_core.errors import ConfigError, MoEScopeError
+from moe_core.formats import Format
 from moe_core.perf import memory
 from moe_core.perf.fit import Setting
 from moe_core.perf.memory import Model, Workload
-from moe_core.perf.precision import STORED, Format, Precision
+from moe_core.perf.precision import STORED
 from moe_core.perf.shard import Parallel
 from moe_core.scenario import devices, subject
 from moe_core.scenario.decision import decision
 from moe_core.scenario.spec import AUTO, PRESET, Scenario
-from moe_core.specs import LEAST, Architecture, Devices, RunSpec, Size, Spec, Tokens
+from moe_core.specs import LEAST, Architecture, Devices, Precision, RunSpec, Size, Spec, Tokens
 from moe_core.units import GIGA
 
 Load = Annotated[tuple[Annotated[float, Field(ge=0, le=1e12)], ...], Field(min_length=1)]

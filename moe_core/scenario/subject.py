@@ -11,16 +11,17 @@ from typing import NamedTuple
 
 from moe_core import registry
 from moe_core.errors import InfeasibleError
+from moe_core.formats import Format
 from moe_core.perf import memory
 from moe_core.perf.edit import mixture
 from moe_core.perf.fit import HEADROOM, Setting, devices, largest_batch, longest_context, usable
 from moe_core.perf.memory import Footprint, Model, Workload
 from moe_core.perf.params import ParameterCount
-from moe_core.perf.precision import Format, Precision, asked, words
+from moe_core.perf.precision import asked, words
 from moe_core.registry import Record
 from moe_core.scenario.devices import Device
 from moe_core.scenario.spec import ARCHITECTURE, Scenario, describe
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 TWINS = {"active": "dense twin, equal active", "total": "dense twin, equal total"}
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from moe_core import registry
 from moe_core.errors import ConfigError, short
+from moe_core.formats import Format
 from moe_core.hf import config as configs
 from moe_core.hf import reader, sizes
 from moe_core.hf.sizes import Sized
@@ -19,10 +20,9 @@ from moe_core.perf import memory
 from moe_core.perf.distinct import combinations
 from moe_core.perf.edit import edit, split, with_kv
 from moe_core.perf.params import Method, ParameterCount, count
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.twins import Rule, Twin
 from moe_core.registry import Record
-from moe_core.specs import GQA, Architecture
+from moe_core.specs import GQA, Architecture, Precision
 
 Standing = Literal["published", "rumoured", "imported", "edited"]
 METHODS: dict[Method, str] = {

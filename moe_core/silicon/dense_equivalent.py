@@ -16,12 +16,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from moe_core.errors import ConfigError
+from moe_core.formats import BITS
 from moe_core.hardware import Hardware
 from moe_core.perf.benchmark_load import benchmark_load
 from moe_core.perf.dense_equivalent import CurvePoint, point
 from moe_core.perf.device_model import Mixture
 from moe_core.perf.moe_layer import LayerCase, seconds, work
-from moe_core.perf.precision import BITS
 from moe_core.perf.step_time import Product
 from moe_core.silicon import constants, layer, systems, tables
 from moe_core.silicon.kernels import product

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from moe_core.formats import KINDS, kind, width
 from moe_core.perf import attention_time, comm, gemm
-from moe_core.perf.precision import KINDS, kind, width
 from moe_core.perf.step_time import Attend, Bank, Exchange, Index, Kernel, Product, Reduce, StateUpdate
 from moe_core.silicon import constants, tables
 from moe_core.silicon.layer import bank

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 
 from moe_core import hardware as devices
 from moe_core.errors import ConfigError
+from moe_core.formats import kind, width
 from moe_core.hardware import Hardware
 from moe_core.perf.benchmark_load import Mend
 from moe_core.perf.distinct import popular, uniform
 from moe_core.perf.expert_load import Load, expected
 from moe_core.perf.moe_layer import LayerCase, LayerWork, Machine, overhead, roof, seconds, work
-from moe_core.perf.precision import kind, width
 from moe_core.perf.step_time import Bank
 from moe_core.silicon import constants, systems, tables
 from moe_core.silicon.constants import LayerFit

@@ -13,16 +13,16 @@ from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
 
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Op, Reduce, Step, block_products, ops, small_kernels
 from moe_core.silicon import constants, systems
 from moe_core.silicon.kernels import time
 from moe_core.silicon.place import KernelTime, Place
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 Bound = Literal["memory", "compute", "overhead", "network"]
 Source = Literal["measured elsewhere", "modelled"]

@@ -17,16 +17,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
 from moe_core.perf import fit
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, block_products, ops, small_kernels
 from moe_core.silicon import systems
 from moe_core.silicon.kernels import time
 from moe_core.silicon.place import Place
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 # Scaling the input of a block product: measured, vLLM 0.24.0 on H100, scale_matrix, median of up to 64 rows.
 BLOCK = 2.1e-6

@@ -6,10 +6,10 @@ import pytest
 
 from moe_core import hardware, registry
 from moe_core.decide.clock import Clock
-from moe_core.perf.precision import Precision
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step
 from moe_core.silicon.predict import predict
+from moe_core.specs import Precision
 
 
 def clock(name: str) -> Clock:

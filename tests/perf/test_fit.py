@@ -20,8 +20,8 @@ from moe_core.perf.fit import (
     ways,
 )
 from moe_core.perf.memory import Workload, model
-from moe_core.perf.precision import Precision
 from moe_core.perf.shard import Parallel
+from moe_core.specs import Precision
 from tests.perf.test_params import MIXTRAL, V3
 
 H100, H200 = 80 * 10**9, 141 * 10**9

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from moe_core.nn.model import Decoder
 from moe_core.perf.memory import Workload, activations, footprint, inner, model, weights
-from moe_core.perf.precision import Precision
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 from tests.perf import specs
 from tests.perf.test_params import MIXTRAL, V3
 

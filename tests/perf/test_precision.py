@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from moe_core import registry
 from moe_core.errors import ConfigError
+from moe_core.formats import BITS, Format, size
 from moe_core.perf import memory
 from moe_core.perf.params import Breakdown
-from moe_core.perf.precision import BITS, FILES, MIXES, Format, Precision, asked, size
+from moe_core.perf.precision import FILES, MIXES, asked
+from moe_core.specs import Precision
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_every_architecture_has_its_small_kernels_counted():
 
 
 def test_only_products_scaled_by_blocks_are_counted():
-    from moe_core.perf.precision import Precision
+    from moe_core.specs import Precision
 
     model = arch("llama-3.1-8b")
     assert block_products(ops(model, DECODE)) == 0

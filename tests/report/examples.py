@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from hypothesis import strategies as st
 
-from moe_core.perf.precision import Precision
 from moe_core.registry import get
 from moe_core.report import kinds
 from moe_core.report.figure import Figure
 from moe_core.report.manifest import Manifest, Origin, make
 from moe_core.scenario.resolved import Resolved
+from moe_core.specs import Precision
 
 ATTACKS = (
     "=cmd|' /C calc'!A0",

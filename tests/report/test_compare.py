@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_core import hardware, registry
+from moe_core.formats import BITS
 from moe_core.perf.economics import per_million
-from moe_core.perf.precision import BITS, MIXES
+from moe_core.perf.precision import MIXES
 from moe_core.report import answer, compare, kinds, side, tables
 from moe_core.report.compare import Cases, Line
 from moe_core.report.manifest import make

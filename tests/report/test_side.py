@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from moe_core import registry
 from moe_core.errors import ConfigError
-from moe_core.perf.precision import BITS, MIXES, Precision
+from moe_core.formats import BITS
+from moe_core.perf.precision import MIXES
 from moe_core.perf.shard import Parallel
 from moe_core.report import side
 from moe_core.report.side import Side
 from moe_core.scenario.link import parameters
 from moe_core.scenario.resolved import Resolved, resolve
 from moe_core.scenario.spec import Scenario, work
+from moe_core.specs import Precision
 from tests.report.examples import anything, case
 from tests.scenarios import SCENARIOS
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.precision import MIXES, Precision
+from moe_core.perf.precision import MIXES
 from moe_core.scenario import devices as machines
 from moe_core.scenario import memory
 from moe_core.scenario.memory import Plan
 from moe_core.scenario.spec import Scenario
+from moe_core.specs import Precision
 
 MIXTRAL = Scenario("Mixtral-8x7B", "H100", batch=1)
 

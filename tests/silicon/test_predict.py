@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from moe_core import hardware, registry
 from moe_core.errors import ConfigError, InfeasibleError
-from moe_core.perf.precision import MIXES, Precision
+from moe_core.perf.precision import MIXES
 from moe_core.perf.shard import Parallel
 from moe_core.perf.step_time import Step, ops, token_flops
 from moe_core.silicon import systems
 from moe_core.silicon.predict import predict, resampled
+from moe_core.specs import Precision
 
 MODELS = ("mixtral-8x7b", "llama-3.1-70b", "deepseek-v3", "gpt-oss-120b", "qwen3-next-80b-a3b")
 DEVICES = ("A100 80GB", "H100", "B200", "L40S", "H20", "MI300X")

@@ -21,11 +21,11 @@ from functools import cache as once
 from typing import Any, NamedTuple
 
 from moe_core import registry
+from moe_core.formats import Format
 from moe_core.hardware import Hardware
-from moe_core.perf.precision import Format, Precision
 from moe_core.perf.shard import Parallel
 from moe_core.silicon import systems, tables
-from moe_core.specs import Architecture
+from moe_core.specs import Architecture, Precision
 
 # Hugging Face names in the samples and our record; one model may have several checkpoints.
 MODELS = {
