@@ -455,3 +455,32 @@ def test_a_field_that_nobody_knows_is_named_where_it_says_something() -> None:
     odd = {**block, "super_scales": 7, "outlier_rows": None}
     (note,) = published({"quantization_config": odd}).notes
     assert note == "quantization_config: super_scales: not known here, so it changes no number"
+
+
+@pytest.mark.parametrize(
+    ("block", "part", "form"),
+    [
+        ({"quant_method": "fp8", "activation_scheme": "static", "kv_cache_scheme": "static"}, "kv", "fp8"),
+        (
+            {"quant_method": "torchao", "quant_type": {"default": {"_type": "NVFP4InferenceConfig"}}},
+            "ffn",
+            "nvfp4",
+        ),
+    ],
+)
+def test_older_words_of_a_scheme(block: dict[str, Any], part: str, form: str) -> None:
+    found = published({"quantization_config": block})
+    assert (found.kv if part == "kv" else found.precision.of(part)) == form
+
+
+def test_a_target_may_be_the_embedding() -> None:
+    weights = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
+    groups = {
+        "a": {"targets": ["Linear"], "weights": INT},
+        "b": {"targets": ["Embedding"], "weights": weights},
+    }
+    found = published(
+        {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": groups}}
+    )
+    assert found.precision.of("embedding") == "int8"
+    assert found.precision.of("attention") == "int4"

@@ -111,7 +111,7 @@ def test_another_file_of_a_checkpoint_is_named_as_what_it_is(values: dict[str, A
         (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
         ((200).to_bytes(8, "little") + b'{"a": {"dtype": "BF16"}}', "safetensors"),
         (b"PK\x03\x04" + bytes(40), "never opened"),
-        (b"\x80\x02}q\x00.", "a pickle"),
+        *((bytes([0x80, protocol]) + b"}q\x00.", "a pickle") for protocol in (2, 3, 4, 5)),
     ],
 )
 def test_weights_are_no_config(data: bytes, what: str, tmp_path: Path) -> None:
