@@ -1,7 +1,7 @@
 """The registry: every record sound, every name found, rumours apart."""
 
-import gzip
 import json
+import lzma
 import subprocess
 import sys
 
@@ -133,7 +133,7 @@ def test_the_web_process_may_import_it() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-PUBLISHED = json.loads(gzip.decompress((ROOT / "tests/hf/published.json.gz").read_bytes()))
+PUBLISHED = json.loads(lzma.decompress((ROOT / "tests/hf/published.json.xz").read_bytes()))
 SOURCED = [
     (record, key)
     for record in registry.records()

@@ -1,13 +1,13 @@
 """Published configurations, as they are shipped and as people brought them: each sized in its own format.
 
-`published.json.gz` holds the configurations inside the wheel aiconfigurator-core 0.12.0 (Apache-2.0, NVIDIA),
+`published.json.xz` holds the configurations inside the wheel aiconfigurator-core 0.12.0 (Apache-2.0, NVIDIA),
 `reported.json` small ones after public reports; both as {name: {config, beside}}.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
@@ -24,7 +24,7 @@ from moe_core.perf.memory import Workload
 pytestmark = pytest.mark.slow  # importing transformers takes seconds
 
 HERE = Path(__file__).parent
-PUBLISHED: dict[str, Any] = json.loads(gzip.decompress((HERE / "published.json.gz").read_bytes()))
+PUBLISHED: dict[str, Any] = json.loads(lzma.decompress((HERE / "published.json.xz").read_bytes()))
 REPORTED: dict[str, Any] = json.loads((HERE / "reported.json").read_text(encoding="utf-8"))
 UNKNOWN = {
     *("MiniMaxAI--MiniMax-M3", "XiaomiMiMo--MiMo-7B-Base", "moonshotai--Kimi-K3"),

@@ -285,7 +285,8 @@ def refit() -> None:
     constants.PATH.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     constants.forget()
     columns = zip(*(row(one) for one in outcomes(known)), strict=True)
-    pq.write_table(pa.table(dict(zip(ServedRow._fields, columns, strict=True))), DATA / "served.parquet")
+    table = pa.table(dict(zip(ServedRow._fields, columns, strict=True)))
+    pq.write_table(table, DATA / "served.parquet", compression="zstd", compression_level=19)
 
 
 def _without_each(known: Sequence[ServedCase], framework: str) -> dict[str, dict[str, float]]:
