@@ -111,7 +111,14 @@ def width(form: Format) -> float:
 
 def size(elements: float, form: Format) -> int:
     """Bytes of `elements` stored in `form`, scales included, rounded up."""
-    bits = stored(form).bits
     if elements == int(elements):  # the usual case, without the cost of fractions
-        return -(-int(elements) * bits.numerator // (8 * bits.denominator))
-    return ceil(Fraction(elements) * bits / 8)
+        over, under = _ratio(form)
+        return -(-int(elements) * over // under)
+    return ceil(Fraction(elements) * stored(form).bits / 8)
+
+
+@lru_cache(maxsize=4096)
+def _ratio(form: Format) -> tuple[int, int]:
+    """Bytes of one stored element as a fraction of whole numbers."""
+    bits = stored(form).bits
+    return bits.numerator, 8 * bits.denominator

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from bisect import bisect_left
+from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil, floor
+from operator import itemgetter
 from typing import NamedTuple
 
 from moe_core.decide.clock import Clock, Reading
@@ -130,26 +132,54 @@ class Way:
 @lru_cache(maxsize=10_000)
 def layouts(way: Way, devices: int) -> tuple[Layout, ...]:
     """Every layout of at most so many devices. Raises InfeasibleError where the model cannot be split so."""
-    asked = _ways(way.candidate.architecture, devices) if way.asked is None else [way.asked]
-    every = (_layout(way, parallel, devices) for parallel in asked if parallel.devices <= devices)
-    found = tuple(one for one in every if one is not None)
+    every = ((many, _group(way, parallel)) for many, parallel in _groups(way) if many <= devices)
+    found = tuple(one._replace(replicas=devices // many) for many, one in every if one is not None)
     if not found:
         raise InfeasibleError(f"{way.candidate.name} cannot be split over {devices} devices")
     return found
 
 
-@lru_cache(maxsize=10_000)
-def instances(way: Way, most: int) -> tuple[Layout, ...]:
-    """Every single group of at most so many devices; none where the model cannot be split so."""
-    with suppress(InfeasibleError):
-        found = (_layout(way, one.parallel, one.parallel.devices) for one in layouts(way, most))
-        return tuple(one for one in found if one is not None)
-    return ()
+def instances(way: Way, least: int = 1) -> Iterator[Layout]:
+    """Single groups of `least` to `WIDEST` devices, small ones first, each built when it is asked for."""
+    for many, parallel in sorted(_groups(way), key=itemgetter(0)):
+        one = _group(way, parallel) if many >= least else None
+        if one is not None:
+            yield one
+
+
+def fewest(way: Way, batch: float, context: float, usable: int) -> int | None:
+    """The fewest devices, any whole number, of which some layout holds so many sequences; None: none do.
+
+    However a model is split, all groups together hold its weights once each and every sequence: a layout
+    that could not be better by that is not looked at.
+    """
+    model, best = way.candidate.model, WIDEST + 1
+    weights = sum(memory.weights(model.parameters.breakdown, way.formats).values())
+    kept = batch * model.cache.sequence_bytes(max(round(context), 1), way.kv)
+    for one in instances(way, floor(weights / max(usable, 1)) + 1):
+        most, beside = (best - 1) // one.devices, one.devices * usable - weights
+        least = max(ceil(kept / beside - 1e-9), 1) if beside > 0 else most + 1
+        if most == 0:
+            break
+
+        def holds(groups: int, one: Layout = one) -> bool:
+            return one._replace(replicas=groups).holds(batch, context, usable)
+
+        if least <= most and (holds(least) or holds(most)):
+            best = (least + bisect_left(range(least, most), True, key=holds)) * one.devices
+    return best if best <= WIDEST else None
+
+
+@lru_cache(maxsize=4096)
+def _groups(way: Way) -> tuple[tuple[int, Parallel], ...]:
+    """Ways of one group, each after its devices."""
+    every = _ways(way.candidate.architecture) if way.asked is None else [way.asked]
+    return tuple((parallel.devices, parallel) for parallel in every)
 
 
 @lru_cache(maxsize=50_000)
-def _layout(way: Way, parallel: Parallel, devices: int) -> Layout | None:
-    """As many such groups as there are devices for; None where the model cannot be split so."""
+def _group(way: Way, parallel: Parallel) -> Layout | None:
+    """One such group; None where the model cannot be split so."""
     candidate, spec = way.candidate, way.spec
     if refused(candidate.model, parallel, way.formats):
         return None
@@ -158,28 +188,21 @@ def _layout(way: Way, parallel: Parallel, devices: int) -> Layout | None:
         *(candidate.architecture, candidate.key, spec.listed, way.formats, way.kv),
         *(parallel.model_copy(update={"pipeline": 1}), spec.framework, way.load),
     )
-    held = Fullest(candidate.key, model, parallel, way.kv)
-    return Layout(parallel, devices // parallel.devices, held, weights, clock)
+    return Layout(parallel, 1, Fullest(candidate.key, model, parallel, way.kv), weights, clock)
 
 
-def _ways(arch: Architecture, devices: int) -> list[Parallel]:
-    """Groups of at most so many devices, the same whatever their number: nothing is lost with one more.
+def _ways(arch: Architecture) -> list[Parallel]:
+    """Ways of a group, the same whatever the number of devices: nothing is lost with one more.
 
     Powers of two over tensors, experts or both; other numbers of tensor ways where the heads divide so; and
     stages of few tensor ways.
     """
-    most = min(devices, WIDEST)
     found: dict[Parallel, None] = {}
-    for size in (2**i for i in range(most.bit_length())):
+    for size in (2**i for i in range(WIDEST.bit_length())):
         found |= dict.fromkeys(split(size, arch.experts is not None))
-    odd = [Parallel(tensor=ways) for ways in _ODD if ways <= most and arch.attention.heads % ways == 0]
-    staged = [
-        Parallel(tensor=tensor, pipeline=stages)
-        for tensor in _STAGES
-        for stages in _stages(arch.layers)
-        if tensor * stages <= devices
-    ]
-    return [*found, *odd, *staged]
+    odd = [Parallel(tensor=ways) for ways in _ODD if arch.attention.heads % ways == 0]
+    stages = _stages(arch.layers)
+    return [*found, *odd, *(Parallel(tensor=ways, pipeline=many) for ways in _STAGES for many in stages)]
 
 
 @lru_cache(maxsize=4096)
@@ -224,7 +247,13 @@ def _working(held: Fullest, batch: int, context: int) -> int:
     """Bytes beside the weights for `batch` sequences of one group: the busiest device has its share."""
     own = ceil(batch / held.parallel.groups)
     asked = Workload.model_construct(batch=own, context=context, chunk=8192)
-    return sum(memory.working(held.model, asked, held.kv))
+    return own * _sequence(held, context) + memory.activations(held.model.inner, asked)
+
+
+@lru_cache(maxsize=20_000)
+def _sequence(held: Fullest, context: int) -> int:
+    """Bytes that one sequence keeps: cache and state."""
+    return held.model.cache.sequence_bytes(context, held.kv) + held.model.cache.state_bytes()
 
 
 @lru_cache(maxsize=20_000)

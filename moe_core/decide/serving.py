@@ -13,21 +13,19 @@ carry it, prompts included.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from copy import copy
 from functools import cached_property
+from itertools import takewhile
 from math import ceil, exp, floor, inf
 from typing import NamedTuple
 
 from moe_core.decide.clock import Reading
-from moe_core.decide.layout import MOST, Layout, Way, instances, layouts
+from moe_core.decide.layout import MOST, Layout, Way, fewest, instances, layouts
 from moe_core.decide.pace import Terms, crossing, easy, rate, throughput
 from moe_core.decide.pair import Candidate
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
-from moe_core.errors import InfeasibleError
 from moe_core.formats import Format
-from moe_core.perf import memory
 from moe_core.perf.fit import WIDEST, usable
 from moe_core.specs import Precision
 
@@ -100,7 +98,7 @@ class Serving:
         """The fewest devices that do: that hold the batch in time, or carry the traffic. None: none do."""
         if self.work.traffic is not None:
             return self.fleet
-        least = next(self._sizes(self.work.batch), None)
+        least = fewest(self._way, self.work.batch, self.work.context, self.usable)
         if least is None:
             return None
         missed = least
@@ -126,32 +124,25 @@ class Serving:
     @cached_property
     def fleet(self) -> int | None:
         """Devices that carry the traffic, prompts included, in whole instances. None where none do."""
-        traffic, groups = self.work.traffic or 0.0, self._groups
-        able = [group for group in groups if group.keeps] or groups
-        return min((group.needed(traffic) for group in able), default=None)
+        most: dict[bool, int] = {}  # by whether targets are kept
+        for group in self._groups():
+            if group.devices >= most.get(True, inf):
+                break
+            needed = group.needed(self.work.traffic or 0.0)
+            most[group.keeps] = min(needed, most.get(group.keeps, needed))
+        return most.get(True, most.get(False))
 
     @cached_property
     def carried(self) -> float:
         """Requests a second that the devices carry."""
-        return max((group.carried(self.devices) for group in self._groups), default=0.0)
+        able = takewhile(lambda group: group.devices <= self.devices, self._groups())
+        return max((group.carried(self.devices) for group in able), default=0.0)
 
-    def _sizes(self, batch: float) -> Iterator[int]:
-        """Numbers of devices, any whole ones, that hold so many sequences in the roomiest layout."""
-        weights = memory.weights(self.candidate.model.parameters.breakdown, self.formats)
-        fewest = max(ceil(sum(weights.values()) / max(self.usable, 1)), 1)
-        for devices in range(fewest, WIDEST + 1):
-            with suppress(InfeasibleError):
-                ask = (batch, self.work.context, self.usable)
-                if any(one.holds(*ask) for one in layouts(self._way, devices)):
-                    yield devices
-
-    @cached_property
-    def _groups(self) -> tuple[Group, ...]:
-        """Every instance that holds a sequence, whatever its number of devices."""
-        found = ((one, rate(one, self.terms)) for one in instances(self._way, WIDEST))
-        return tuple(
-            Group(one.devices, requests, self._alone_in_time(one)) for one, requests in found if requests > 0
-        )
+    def _groups(self) -> Iterator[Group]:
+        """Every instance that holds a sequence, whatever its number of devices, small ones first."""
+        for one in instances(self._way):
+            if requests := rate(one, self.terms):
+                yield Group(one.devices, requests, self._alone_in_time(one))
 
     def _alone_in_time(self, one: Layout) -> bool:
         """Whether one request alone keeps the targets on one group."""
@@ -168,9 +159,8 @@ class Serving:
         if self.work.traffic is None:
             return float(self.work.batch)
         most = min(max(easy(one, self.terms) for one in self.layouts), self.devices * MOST)
-        light = [self._gate(one, 1) for one in self.layouts]
         return crossing(
-            lambda b: self._most(lambda one: self._requests(one, b), light), self.work.traffic, most
+            lambda b: self._most(lambda one: self._requests(one, b), self._light), self.work.traffic, most
         )
 
     def _requests(self, one: Layout, batch: float) -> float:
@@ -178,15 +168,18 @@ class Serving:
         return self.terms.requests(one, min(batch, easy(one, self.terms)))
 
     @cached_property
+    def _needs(self) -> list[float]:
+        return [one.need(self.batch, self.work.context) for one in self.layouts]
+
+    @cached_property
     def need(self) -> float:
         """Bytes of the fullest device in the roomiest layout."""
-        return min(one.need(self.batch, self.work.context) for one in self.layouts)
+        return min(self._needs)
 
     @cached_property
     def everywhere(self) -> float:
         """Bytes of all devices together in that layout; an idle one holds nothing."""
-        roomiest = min(self.layouts, key=lambda one: one.need(self.batch, self.work.context))
-        return self.need * roomiest.devices
+        return self.need * self.layouts[self._needs.index(self.need)].devices
 
     @property
     def fits(self) -> bool:
@@ -252,8 +245,7 @@ class Serving:
         """Tokens a second of one device, decoding alone, within the target; without one, at this batch."""
         if self.work.latency_ms is None:
             return self.batch / self.step.seconds / self.devices
-        light = [self._gate(one, 1) for one in self.layouts]
-        return self._most(lambda one: throughput(one, self.terms), light) / self.devices
+        return self._most(lambda one: throughput(one, self.terms), self._light) / self.devices
 
     @cached_property
     def cost(self) -> float | None:
@@ -296,12 +288,16 @@ class Serving:
 
     @cached_property
     def _gates(self) -> list[float]:
-        return [self._gate(one, self.batch) for one in self.layouts]
+        return [self._gate(need) for need in self._needs]
 
-    def _gate(self, one: Layout, batch: float) -> float:
-        """1 where a layout holds so many, whatever others do; it fades out in a last share beyond that."""
-        beyond = self.usable / (1 - scoring().crowded)
-        return fading(beyond, one.need(batch, self.work.context))
+    @cached_property
+    def _light(self) -> list[float]:
+        """The same of one sequence."""
+        return [self._gate(one.need(1, self.work.context)) for one in self.layouts]
+
+    def _gate(self, need: float) -> float:
+        """1 where a layout holds it, whatever others do; it fades out in a last share beyond that."""
+        return fading(self.usable / (1 - scoring().crowded), need)
 
     # -- the best of all layouts --------------------------------------------------------------------
 

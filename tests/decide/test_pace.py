@@ -15,7 +15,7 @@ from moe_core.decide.verdict import Verdict, decide
 from moe_core.silicon import predict, tables
 from tests.decide.test_serving import serve
 
-KEPT = (clock._between, clock._node, layout.layouts, layout.instances, pace.throughput, pace.rate)
+KEPT = (clock._between, clock._node, layout.layouts, layout._group, pace.throughput, pace.rate)
 
 
 @pytest.fixture
