@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from app.figure import percent
 from app.panels import Number, Source
 from app.words import escape, size
 from moe_core.errors import ConfigError
+from moe_core.perf.precision import words
 from moe_core.scenario import subjects
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subjects import CONVENTIONS, DETAILS, METHODS, TWINS, Subject
@@ -212,6 +214,9 @@ def _lines(model: Subject) -> list[tuple[str, str]]:
         )
         lines.append(("Released", record.released))
         lines.append(("Checked", record.verified.method))
+    weights, cache = model.formats
+    by = f"; {record.stored_source}" if record is not None and record.stored_source else ""
+    lines.append(("Stored in", f"{words(weights)}, the cache in {cache}{by}"))
     if arch is not None:
         lines.append(("Attention", anatomy.attention_words(arch)))
         if arch.experts is not None:
@@ -239,8 +244,8 @@ def _links(model: Subject) -> list[str]:
         )
     for text in (*record.sources, record.published.source, record.released_source):
         link = tables.link(text)
-        line = f":material/open_in_new: [{escape(text[:90])}]({link})" if link else escape(text)
-        found.append(line)
+        short = escape(shorten(text, 90, placeholder=" ..."))
+        found.append(f":material/open_in_new: [{short}]({link})" if link else escape(text))
     return list(dict.fromkeys(found))[:5]
 
 

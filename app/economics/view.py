@@ -130,14 +130,12 @@ def sentence(asked: Asked) -> str:
     bank = asked.study.mixture.architecture.experts
     assert bank is not None, "a mixture has experts"
     woken = f"{int(found.distinct)} of {bank.count} experts"
-    slower = f"{_rough(found.ratio)} the time of a dense model of its active size"
-    if found.ratio <= NEAR:
-        return (
-            f"Yes. At batch {batch} {name} takes {slower} for a token, though its tokens wake {woken}, "
-            "and all of those must be read"
-        )
-    said = f"No. At batch {batch} {name} takes {slower} for a token"
-    return f"{said}: its tokens wake {woken}, and all of those must be read. {_near(found)}"
+    devices = asked.served.devices
+    where = f", on {counted(devices, asked.study.hardware.title)} each," if devices > 1 else ""
+    slower = f"{_rough(found.ratio)} the time of a dense model of its active size for a token"
+    said = f"At batch {batch}{where} {name} takes {slower}"
+    why = f"its tokens wake {woken}, and all of those must be read"
+    return f"Yes. {said}, though {why}" if found.ratio <= NEAR else f"No. {said}: {why}. {_near(found)}"
 
 
 def _near(found: costs.Slowness) -> str:

@@ -62,6 +62,8 @@ def test_the_answer_is_exact_and_the_method_is_named(app: AppTest) -> None:
     assert "671,026,404,352 parameters, closed form" in said
     assert "409,663,695,276,000" in said
     assert "github.com/ai-dynamo/aiconfigurator" in said
+    assert "Stored in:** fp8_block, but embedding, head and router in bf16, the cache in bf16" in said
+    assert "quantization_config (fp8), of github:ai-dynamo/aiconfigurator" in said
     look(app, "This model", subject="DeepSeek-V4-Pro")
     app.selectbox(key="subject").set_value("DeepSeek-V4-Pro").run()
     assert "built on the meta device" in plain(words(app))

@@ -34,6 +34,11 @@ def number(app: AppTest, label: str) -> str:
     return next(metric.value for metric in app.metric if metric.label.startswith(label))
 
 
+def test_times_that_are_compared_are_of_as_many_devices(filled: AppTest) -> None:
+    economics(filled, architecture="DeepSeek-V3", hardware="H200")
+    assert title(filled).startswith("No. At batch 16, on 6 × H200 each, DeepSeek-V3 takes 2.")
+
+
 def test_it_answers_first(filled: AppTest) -> None:
     economics(filled, batch="32")
     assert re.fullmatch(
