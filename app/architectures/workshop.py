@@ -320,7 +320,7 @@ def _measures(old: Subject, new: Subject, scenario: Scenario) -> list[Measure]:
         was, now = (getattr(one.parameters.active, convention) for one in (old, new))
         found.append(Measure(f"active, {words}", was, now, _exact))
     a, b = (subjects.model(one).cache for one in (old, new))
-    whole = (kept.sequence_bytes(context, "bf16") + kept.state_bytes() for kept in (a, b))
+    whole = (kept.all_bytes(context, "bf16") for kept in (a, b))
     shares = (one.parameters.active.incl_embeddings / one.parameters.total for one in (old, new))
     known = [one.architecture for one in (old, new) if one.architecture]
     held = (sum(weights(one.parameters.breakdown, one.formats[0]).values()) for one in (old, new))

@@ -101,8 +101,7 @@ class Layout(NamedTuple):
     @property
     def words(self) -> str:
         """`2 × (tensor 8)`, `tensor 8, expert 16`, `one device`."""
-        group = self.parallel.words
-        return group if self.replicas == 1 else f"{self.replicas} × ({group})"
+        return self.parallel.times(self.replicas)
 
 
 class Way:
@@ -252,8 +251,7 @@ def _working(held: Fullest, batch: int, context: int) -> int:
 
 @lru_cache(maxsize=20_000)
 def _sequence(held: Fullest, context: int) -> int:
-    """Bytes that one sequence keeps: cache and state."""
-    return held.model.cache.sequence_bytes(context, held.kv) + held.model.cache.state_bytes()
+    return held.model.cache.all_bytes(context, held.kv)
 
 
 @lru_cache(maxsize=20_000)

@@ -91,6 +91,12 @@ def cache_or_said(
         return None, (f"quantization_config: {reason}; the cache is sized as bf16",)
 
 
+_CACHES: dict[str, Format] = {  # ModelOpt's words; AutoFP8 says how it scales
+    **{"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"},
+    **{"STATIC": "fp8", "DYNAMIC": "fp8"},
+}
+
+
 def cache(block: Block) -> Format | None:
     """The format of the cache. Raises Unknown."""
     said = block.get("kv_cache_scheme") or block.get("kv_cache_quant_algo")
@@ -101,12 +107,7 @@ def cache(block: Block) -> Format | None:
         known = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "nvfp4", (4, "int"): "int4"}
         form = known.get((bits, kind)) if isinstance(bits, int) and isinstance(kind, str) else None
     else:
-        known_words = {
-            "FP8": "fp8",
-            "INT8": "int8",
-            "NVFP4": "nvfp4",
-        }  # of ModelOpt; AutoFP8 says how it scales
-        form = {**known_words, "STATIC": "fp8", "DYNAMIC": "fp8"}.get(str(said).upper())
+        form = _CACHES.get(str(said).upper())
     if form is None:
         raise Unknown(f"kv_cache_scheme ({brief(said)}): is not a known format")
     return form

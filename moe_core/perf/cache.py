@@ -50,6 +50,10 @@ class Cache(Spec):
         """What one sequence keeps whatever its length: recurrent state in fp32, convolution in 16 bits."""
         return size(self.state, "fp32") + size(self.convolution, "bf16")
 
+    def all_bytes(self, context: int, form: Format) -> int:
+        """Everything one sequence of `context` tokens keeps: cache and state."""
+        return self.sequence_bytes(context, form) + self.state_bytes()
+
 
 def cache(arch: Architecture) -> Cache:
     """The cache of one sequence of `arch`."""

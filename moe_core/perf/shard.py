@@ -48,6 +48,10 @@ class Parallel(Spec):
         parts = [f"{name} {number}" for name, number in self.model_dump().items() if number > 1]
         return ", ".join(parts) or "one device"
 
+    def times(self, replicas: int) -> str:
+        """`2 × (tensor 8)`: so many such groups in words."""
+        return self.words if replicas == 1 else f"{replicas} × ({self.words})"
+
 
 def shard(subject: Model, parallel: Parallel, precision: Precision = Precision()) -> Model:
     """What the fullest device holds. Raises InfeasibleError with a split that works where that is refused.

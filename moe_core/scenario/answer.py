@@ -186,8 +186,7 @@ class Memory(NamedTuple):
     @property
     def layout(self) -> str:
         """`one device`, `2 × (tensor 8)`, `tensor 8, 1 idle`."""
-        said = self.parallel.words
-        said = said if self.replicas == 1 else f"{self.replicas} × ({said})"
+        said = self.parallel.times(self.replicas)
         idle = self.devices - self.working
         return f"{said}, {idle} idle" if idle else said
 

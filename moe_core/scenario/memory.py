@@ -280,7 +280,7 @@ def by_context(one: Case) -> pd.DataFrame:
         found += [(words, cache.cache(other)) for words, other in _kinds(arch)]
     return pd.DataFrame(
         [
-            {"kind": name, "context": n, "bytes": kept.sequence_bytes(n, one.plan.kv) + kept.state_bytes()}
+            {"kind": name, "context": n, "bytes": kept.all_bytes(n, one.plan.kv)}
             for name, kept in found
             for n in CONTEXTS
         ]

@@ -61,8 +61,7 @@ class Launch(NamedTuple):
     @property
     def words(self) -> str:
         """`2 × (tensor 8)`."""
-        group = self.parallel.words
-        return group if self.replicas == 1 else f"{self.replicas} × ({group})"
+        return self.parallel.times(self.replicas)
 
     @property
     def each(self) -> int:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moe_core import hardware
+from moe_core.decide import layout
 from moe_core.decide.pair import candidate
 from moe_core.decide.serving import Serving
 from moe_core.decide.spec import DecideSpec
 from moe_core.errors import InfeasibleError
 from moe_core.perf import fit
+from moe_core.perf.fit import WIDEST
 from moe_core.perf.memory import Workload
 from moe_core.perf.shard import Parallel
 
@@ -115,3 +119,46 @@ def test_a_slower_link_stretches_only_what_goes_over_it() -> None:
 def test_a_split_that_cannot_be_is_a_no() -> None:
     with pytest.raises(InfeasibleError, match="cannot be split"):
         serve("Qwen3-30B-A3B", devices=3, parallel={"tensor": 3})
+
+
+asked_of = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(
+            ("Qwen3-14B", "Qwen3-30B-A3B", "gpt-oss-120b", "Qwen3-Next-80B-A3B", "DeepSeek-V3")
+        ),
+        "hardware": st.sampled_from(("RTX 4090", "H100", "H200", "A10")),
+        "batch": st.sampled_from((1, 3, 16, 100, 700, 4000)),
+        "context": st.sampled_from((1024, 4096, 40_000, 131_072)),
+        "precision": st.sampled_from(("stored", "bf16", "fp8")),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(asked_of)
+def test_the_fewest_devices_are_those_that_a_search_through_all_numbers_finds(ask: dict[str, Any]) -> None:
+    spec = {name: ask[name] for name in ("hardware", "precision")}
+    one = serve(
+        ask["name"], **spec, workload={"batch": ask["batch"], "context": ask["context"], "output": 256}
+    )
+    asked = (one.work.batch, one.work.context, one.usable)
+
+    def holds(devices: int) -> bool:
+        try:
+            return any(way.holds(*asked) for way in layout.layouts(one._way, devices))
+        except InfeasibleError:
+            return False
+
+    naive = next((devices for devices in range(1, WIDEST + 1) if holds(devices)), None)
+    assert layout.fewest(one._way, *asked) == naive
+
+
+@settings(max_examples=20, deadline=None)
+@given(asked_of, st.sampled_from((0.1, 2.0, 30.0)))
+def test_the_fleet_is_the_best_of_all_instances(ask: dict[str, Any], traffic: float) -> None:
+    spec = {name: ask[name] for name in ("hardware", "precision")}
+    work = {"traffic": traffic, "context": ask["context"], "output": 256, "latency_ms": 50.0}
+    one = serve(ask["name"], **spec, workload=work)
+    groups = list(one._groups())
+    able = [group for group in groups if group.keeps] or groups
+    assert one.fleet == min((group.needed(traffic) for group in able), default=None)
