@@ -1,0 +1,73 @@
+"""Balancing: the strategies that keep experts evenly used, one row each. Losses, bias rules, both or neither.
+
+Equations: auxiliary loss, Switch (arXiv 2101.03961, eq 4); sequence-wise loss, DeepSeek-V3 (2412.19437,
+eq 17-20); z-loss, ST-MoE (2202.08906, eq 5); sign rule (2408.15664, algorithm 1); proportional rule
+(2408.15664, section 4.3, table 5: the violation itself, in units of the mean load); quantile rule (Su 2026, kexue.fm 11619): the
+bias that would have balanced the batch just seen. Rules act on the selection bias alone, which is a buffer:
+it has no gradient.
+Legend: T tokens, E experts, K top-k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moe_core.nn import balance
+from moe_core.nn.routing import Routing
+
+Rule = Callable[[Tensor, Routing, float], Tensor]  # (bias_E, routing of the step, rate) -> the new bias_E
+
+
+def sign(bias_E: Tensor, routing: Routing, rate: float) -> Tensor:
+    """b += rate * sign(mean load - load)."""
+    load_E = routing.load_E().float()
+    return bias_E + rate * (load_E.mean() - load_E).sign()
+
+
+def proportional(bias_E: Tensor, routing: Routing, rate: float) -> Tensor:
+    """b += rate * (mean load - load) / mean load."""
+    load_E = routing.load_E().float()
+    return bias_E + rate * (load_E.mean() - load_E) / load_E.mean().clamp_min(1e-9)
+
+
+RULES: Mapping[str, Rule] = {"sign": sign, "proportional": proportional}
+
+
+@dataclass(frozen=True)
+class Balancing:
+    """Coefficients of the losses, and the rule of the bias with its rate. All zero: no balancing."""
+
+    auxiliary: float = 0.0
+    sequence: float = 0.0
+    z: float = 0.0
+    rule: str | None = None
+    rate: float = 0.0
+
+    def loss(self, routings: Sequence[Routing], sequences: int) -> Tensor:
+        """The sum over the layers, with the coefficients; zero without a mixture layer."""
+        total = torch.zeros(())
+        for routing in routings:
+            if self.auxiliary:
+                total = total + self.auxiliary * balance.switch_loss(routing)
+            if self.sequence:
+                total = total + self.sequence * balance.sequence_loss(routing, sequences)
+            if self.z:
+                total = total + self.z * balance.router_z_loss(routing)
+        return total
+
+    @torch.no_grad()
+    def after_step(self, routers: Sequence[Any], routings: Sequence[Routing]) -> None:
+        """Move the bias of every router by the load of the whole step."""
+        if self.rule is None:
+            return
+        for router, routing in zip(routers, routings, strict=True):
+            assert router.selection_bias_E is not None, "the router was built without selection_bias"
+            router.selection_bias_E.copy_(RULES[self.rule](router.selection_bias_E, routing, self.rate))
+
+
+NOTHING = Balancing()
