@@ -303,7 +303,7 @@ Coefficient = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Strategy(Spec):
-    """How the experts of one arm are kept evenly used: a router, coefficients of losses, a rule of the bias."""
+    """How the experts of an arm are kept evenly used: a router, losses with coefficients, a bias rule."""
 
     router: Literal["softmax", "expert_choice", "hash"] = "softmax"
     auxiliary: Coefficient = 0.0
@@ -370,6 +370,6 @@ class RunSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A question that is no experiment is written as it was before there were any: it keeps its identity."""
+        """What is no experiment is written as it was before there were any: it keeps its identity."""
         values: dict[str, Any] = write(self)
         return {name: value for name, value in values.items() if name != "training" or value is not None}

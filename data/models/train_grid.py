@@ -2,7 +2,7 @@
 
     python data/models/train_grid.py              # all that is missing; stop it and start it at will
     python data/models/train_grid.py --share 1/2  # every second of them, for two processes side by side
-    python data/models/train_grid.py --score      # bits per byte of every file again, beside what its log says
+    python data/models/train_grid.py --score      # bits per byte of every file again, beside its log
 
 About 20 minutes a model on one CPU core. One thread, so that a seed says everything. Beside every model lies
 its log. A model that was begun is begun again: nothing half-trained is ever kept.
@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from moe_core.labs.training import corpus, grid  # noqa: E402
 from moe_core.labs.training.grid import Member  # noqa: E402
 from moe_core.labs.training.loop import train  # noqa: E402
+from moe_core.labs.training.measures import LoadWindow  # noqa: E402
 from moe_core.nn import checkpoint  # noqa: E402
 from moe_core.nn.model import Decoder, initialise  # noqa: E402
 
@@ -82,7 +83,7 @@ def keep(member: Member, folder: Path) -> None:
 
         recipe = {k: v for k, v in vars(grid.RECIPE).items() if k != "balancing"}
         log(event="recipe", seed=grid.SEED, torch=torch.__version__, processor=platform.processor(), **recipe,
-            balancing=vars(grid.RECIPE.balancing), tokens=grid.TOKENS, bytes_seen=grid.TOKENS * grid.STEPS)  # fmt: skip
+            balancing=vars(grid.RECIPE.balancing), tokens=grid.TOKENS)  # fmt: skip
         model = learn(member, log)
         exact = score(model)
         made = {"seed": grid.SEED, "steps": grid.STEPS, "torch": torch.__version__,
@@ -90,6 +91,7 @@ def keep(member: Member, folder: Path) -> None:
         checkpoint.save_int8(model, path.with_suffix(".part"), made)
         log(event="heldout", fp32=exact, int8=score(checkpoint.load(path.with_suffix(".part"))))
     path.with_suffix(".tmp").replace(path.with_suffix(".log"))
+    path.with_suffix(".part").chmod(0o644)
     path.with_suffix(".part").replace(path)
 
 

@@ -66,7 +66,7 @@ def worker(
 
 
 def _lanes(lane: str, supervised: bool) -> tuple[Lane, ...]:
-    """What a worker takes: the lane named, else all; one that has a sibling for experiments leaves them to it."""
+    """The lane named, else all; one that has a sibling for experiments leaves them to it."""
     if lane and lane not in LANES:
         raise ConfigError(f"lane ({lane}): must be one of {', '.join(LANES)}")
     if lane:

@@ -124,7 +124,7 @@ class _Calibrated(_Part):
 
 
 class StoredFinding(_Part):
-    """One number that an experiment found, by a rule of its file: over `seeds` paired runs, with its interval.
+    """One number that an experiment found, by a rule of its file: over `seeds` paired runs.
 
     low, high: 95 % interval where there are at least two seeds.
     """

@@ -137,7 +137,7 @@ def run(
 def one(
     board: Board, arm: Arm, seed: int, size: TrainSize, model: Decoder | None = None
 ) -> Iterator[tuple[float, Trained | None]]:
-    """Train one arm (from fresh weights unless `model` is given); yields the share done, at last what came out."""
+    """Train one arm, fresh weights unless `model` is given; yields the share done, at last the result."""
     if model is None:
         model = Decoder(arm.arch)
         initialise(model, seed)
@@ -213,7 +213,7 @@ QUARTER = 0.25
 
 
 def late(board: Board, arm: str, metric: str) -> list[float]:
-    """The mean of a metric over the last quarter of the steps, one value a seed: what is reported of a load."""
+    """The mean of a metric over the last quarter of the steps, one value a seed: what is told of a load."""
     found = []
     for seed in board.seeds(arm):
         values = board.curve(arm, seed, metric).value

@@ -98,7 +98,7 @@ class Board:
         return {"lab": self.spec.lab, "series": series, "loads": list(latest.values())}
 
     def publish(self, findings: Mapping[str, Finding], architectures: Mapping[str, Architecture]) -> Path:
-        """The published bundle. `architectures`: name -> what was trained; "moe" is the mixture, if one stands out."""
+        """The published bundle. `architectures`: name -> what was trained; "moe" is the mixture, if any."""
         self.context.step("write", 0.98)
         info, identity = describe(torch.device("cpu")), question_id(self.spec)
         manifest = BundleManifest(

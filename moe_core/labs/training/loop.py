@@ -1,4 +1,4 @@
-"""Loop: one training step, and the steps of one arm. Every experiment and every shipped mixture goes through it.
+"""Loop: one training step, and the steps of one arm. Every experiment and shipped mixture goes through it.
 
 An arm is a model, a rule of balancing and a source of text. Arms of one seed start from the same weights and
 read the same bytes in the same order, so that their differences are paired.
@@ -49,7 +49,7 @@ class Recipe:
 
 
 class TrainStep(NamedTuple):
-    """What one step did. `routings`: of every mixture layer, in order, detached; `loss` in nats, text alone."""
+    """What one step did. `routings`: of every mixture layer, in order, detached; `loss` of the text, nats."""
 
     number: int
     loss: float

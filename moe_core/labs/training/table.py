@@ -30,7 +30,7 @@ TABLE: Mapping[Experiment, ExperimentRow] = {
         "E1",
         "Mask first or softmax first",
         "Does it matter whether the gate masks before its softmax or after?",
-        "Renormalised, both give the same weights to rounding; with k = 1 masking first leaves the router no gradient.",
+        "Renormalised, both give the same weights; with k = 1 masking first leaves the router no gradient.",
         "balancing",
     ),
     "collapse": ExperimentRow(
