@@ -22,6 +22,7 @@ from app.words import measured_here
 from moe_core.decide.case import Recorded
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
+from moe_core.jobs import live as live_file
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
@@ -37,7 +38,7 @@ from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import Full, Room
 from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
-from moe_core.store import copies, ingest, queries, routing, text
+from moe_core.store import copies, experiments, ingest, queries, routing, text
 from moe_core.store.db import Store
 from moe_core.store.queries import Run
 from moe_core.version import question_id
@@ -59,6 +60,9 @@ _TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "layers": queries.layers,
     "memory": queries.memory,
     "quality": queries.quality,
+    "series": experiments.series,
+    "loads": experiments.loads,
+    "findings": experiments.findings,
 }
 
 
@@ -135,6 +139,21 @@ def _figure(
 def history(lab: str | None = None) -> pd.DataFrame:
     """Every run, newest first. Not cached: it changes with every run, and takes 2 ms."""
     return queries.history(door().store, lab)
+
+
+def experiments_run() -> pd.DataFrame:
+    """The newest complete run of each experiment and setting, made here and shipped; shared."""
+    return _experiments_run(door().store.state)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _experiments_run(state: str) -> pd.DataFrame:
+    return experiments.newest(door().store)
+
+
+def live(job_id: str) -> dict[str, Any] | None:
+    """What an experiment that goes on has measured so far; None when there is nothing yet."""
+    return live_file.read(door().settings.data_dir, job_id)
 
 
 def calibration_of(device_key: str) -> Run | None:

@@ -1,0 +1,386 @@
+"""Experiments: curves over seeds, the load of experts, differences between arms, findings side by side.
+
+Rows are those of `series`. Seeds are thin, their mean is bold, a band is its 95 % interval. Measured here: a
+line with points; measured elsewhere: points on a hairline. What an evenly random router shows is grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from app.experiments import series
+from app.figure import Figure, around_one, diverging, draw, largest, log2_axis, paint, times
+from moe_core.report.palette import ROLES
+from moe_core.report.text import many
+from moe_core.units import significant
+
+# Colours of the theme in the order in which strategies take them; blue is for dense models, green for what
+# is published, grey for limits.
+_HUES = ("mixture", "purple", "teal", "ochre", "pink", "ink")
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+_MANY = 40  # points of a curve, beyond which they are not marked
+LIMIT = 2.0  # of the load's colours, in doublings: the same at every step
+
+
+def curves(
+    rows: pd.DataFrame,
+    metric: str,
+    axis: str,
+    *,
+    floor: tuple[float, float] | None = None,
+    height: int = 340,
+    live: bool = False,
+    whole: pd.DataFrame | None = None,
+) -> Figure:
+    """One metric over one axis, a colour a strategy. `rows`: of this metric and axis, of one part.
+
+    live: nothing of the chart depends on the values, so that a browser changes the data alone. whole: the
+    rows that the axes must hold, where `rows` are only the first of them.
+    """
+    rows = rows.assign(strategy=rows["arm"].map(series.strategy))
+    data = series.means(rows).assign(strategy=lambda frame: frame["arm"].map(series.strategy))
+    names = _order(data["strategy"])
+    x = _across(data if whole is None else whole, axis, fixed=whole is not None)
+    y = _up(rows if whole is None else whole, metric, floor, live)
+    layers = [*_band(data, x, names), *_seeds(rows, x, y, names), *_means(data, x, y, names)]
+    layers += _floor(floor, live)
+    title = _curve_title(rows, metric)
+    words = f"{series.metric(metric).title} over {series.axis_title(axis)}, {_seed_words(rows)}. {title}."
+    chart = alt.layer(*layers).properties(height=height)
+    return draw(title, words, chart, data.drop(columns="strategy"))
+
+
+def _order(strategies: pd.Series[str]) -> list[str]:
+    return [str(name) for name in dict.fromkeys(strategies)]
+
+
+def _places(names: Sequence[str]) -> list[str]:
+    """A scale's domain that puts each name at the place of its colour in the theme."""
+    places = {_slot("dense"): next((name for name in names if name.startswith("dense")), None)}
+    free = [name for name in names if name not in places.values()]
+    for at, name in enumerate(free):
+        places[_slot(_HUES[at % len(_HUES)]) + len(ROLES) * (at // len(_HUES))] = name
+    size = len(ROLES) * (1 + (len(free) - 1) // len(_HUES)) if free else len(ROLES)
+    return [places.get(at) or f"unused {at}" for at in range(size)]
+
+
+def _slot(role: str) -> int:
+    return ROLES.index(role)
+
+
+def _colour(names: Sequence[str], legend: bool = True) -> alt.Color:
+    scale = alt.Scale(domain=_places(names), range="category")
+    return alt.Color("strategy:N", scale=scale, legend=_legend(names) if legend else None)
+
+
+def _shape(names: Sequence[str]) -> alt.Shape:
+    domain = _places(names)
+    marks = [_SHAPES[names.index(name) % len(_SHAPES)] if name in names else "circle" for name in domain]
+    scale = alt.Scale(domain=domain, range=marks)
+    return alt.Shape("strategy:N", scale=scale, legend=_legend(names))
+
+
+def across_strategies(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of strategies, as every chart of experiments has them, for other rooms' charts."""
+    return _colour(names), _shape(names)
+
+
+def _legend(names: Sequence[str]) -> alt.Legend:
+    return alt.Legend(orient="top", title=None, values=list(names), labelLimit=260, symbolSize=70)
+
+
+def _dash(names: Sequence[str]) -> alt.StrokeDash:
+    """The second time a colour is used its line is dashed."""
+    dashes = [[1, 0] if at < len(_HUES) else [5, 3] for at in range(len(names))]
+    return alt.StrokeDash("strategy:N", scale=alt.Scale(domain=list(names), range=dashes), legend=None)
+
+
+def _across(data: pd.DataFrame, axis: str, fixed: bool = False) -> alt.X:
+    title = series.axis_title(axis)
+    values = sorted(set(data["x"]))
+    if axis in series.DOUBLING and values and values[0] > 0:
+        if values[-1] < 4096:
+            return log2_axis("x", title, values)
+        return alt.X("x:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5))
+    if axis == "alpha":  # zero is among them
+        return alt.X("x:O", title=title, axis=alt.Axis(labelAngle=0, format="~g"))
+    form = "%" if axis == series.SHARE else "~s"
+    ends = alt.Scale(nice=False, domain=[0, values[-1]]) if fixed and values else alt.Scale(nice=False)
+    return alt.X("x:Q", title=title, scale=ends, axis=alt.Axis(format=form, tickCount=8))
+
+
+def _up(rows: pd.DataFrame, metric: str, floor: tuple[float, float] | None, live: bool) -> alt.Y:
+    title = series.metric(metric).title
+    if live or rows.empty:
+        return alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    low, high = float(rows["value"].min()), float(rows["value"].max())
+    low = min(low, *(floor or (low,)), 0.0 if low < 0.35 * high else low)
+    room = 0.05 * (high - low or abs(high) or 1.0)
+    least = low if low == 0 else low - room
+    return alt.Y("value:Q", title=title, scale=alt.Scale(domain=[least, high + room], nice=False))
+
+
+def _band(data: pd.DataFrame, x: alt.X, names: Sequence[str]) -> list[alt.Chart]:
+    several = data[data["seeds"] > 1]
+    if several.empty:
+        return []
+    base = alt.Chart(several).mark_area(opacity=0.13, clip=True)
+    detail = alt.Detail(["origin:N", "arm:N"])
+    return [base.encode(x=x, y="low:Q", y2="high:Q", color=_colour(names, False), detail=detail)]
+
+
+def _seeds(rows: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:
+    if rows.groupby("arm")["seed"].nunique().max() < 2 or rows["x"].nunique() < 2:
+        return []
+    base = alt.Chart(rows).mark_line(strokeWidth=0.8, opacity=0.35)
+    detail = alt.Detail(["origin:N", "arm:N", "seed:N"])
+    return [base.encode(x=x, y=y, color=_colour(names, False), detail=detail)]
+
+
+def _means(data: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:
+    """A line for each arm with its points; what was measured elsewhere on a hairline."""
+    tip = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("x:Q", format=".4~g"),
+        alt.Tooltip("value:Q", title="mean", format=".4~g"),
+        alt.Tooltip("low:Q", title="95 % from", format=".4~g"),
+        alt.Tooltip("high:Q", title="to", format=".4~g"),
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("origin:N", title="source"),
+    ]
+    detail = alt.Detail(["origin:N", "arm:N"])
+    here = alt.condition("datum.origin == 'measured here'", alt.value(2.4), alt.value(0.9))
+    line = alt.Chart(data).mark_line().encode(
+        x=x, y=y, color=_colour(names, False), strokeDash=_dash(names), strokeWidth=here, detail=detail
+    )  # fmt: skip
+    size = 34 if data["x"].nunique() <= _MANY else 10
+    dots = alt.Chart(data).mark_point(filled=True, size=size, opacity=1)
+    return [line, dots.encode(x=x, y=y, color=_colour(names), shape=_shape(names), tooltip=tip)]
+
+
+def _floor(floor: tuple[float, float] | None, live: bool) -> list[alt.Chart]:
+    """The sampling floor: what chance alone does to a perfectly even router."""
+    if floor is None:
+        return []
+    frame = pd.DataFrame(
+        {"floor": [floor[0]], "high": [floor[1]], "words": ["a perfectly even router, by chance"]}
+    )
+    base = alt.Chart(frame)
+    rule = paint(base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5), "limit", stroke=True).encode(y="floor:Q")
+    band = paint(base.mark_rect(opacity=0.18), "limit").encode(y="floor:Q", y2="high:Q")
+    word = paint(base.mark_text(align="left", dx=6, dy=-6, fontStyle="italic"), "limit")
+    return [band, rule, word.encode(x=alt.value(0), y="high:Q", text="words:N")]
+
+
+def _curve_title(rows: pd.DataFrame, metric: str) -> str:
+    """How the arms end: the highest and the lowest, by name."""
+    told = series.metric(metric)
+    late = series.ends(series.without_floor(rows)).groupby("arm", sort=False)["value"].mean()
+    if late.empty:
+        return f"{told.words[0].upper()}{told.words[1:]} has not been measured yet"
+    unit = f" {told.unit}" if told.unit else ""
+    most, least = str(late.idxmax()), str(late.idxmin())
+    subject = f"{told.words[0].upper()}{told.words[1:]}"
+    if len(late) == 1:
+        return f"{subject} ends at {significant(float(late.iloc[0]))}{unit} ({_short(most)})"
+    return (
+        f"{subject} ends highest with {_short(most)} ({significant(float(late[most]))}{unit}) and lowest "
+        f"with {_short(least)} ({significant(float(late[least]))}{unit})"
+    )
+
+
+def _short(arm: str) -> str:
+    return "no balancing" if series.strategy(arm) == "none" else series.strategy(arm)
+
+
+def _seed_words(rows: pd.DataFrame) -> str:
+    found = series.seeds(rows)
+    return (
+        "one seed"
+        if found == 1
+        else f"{many(found, 'seeds')} thin, their mean bold, its 95 % interval as a band"
+    )
+
+
+# -- the load of experts ---------------------------------------------------------------------------
+
+
+def heatmap(loads: pd.DataFrame, step: int, *, live: bool = False) -> Figure:
+    """Layer x expert of every arm at one step, coloured around fair share. `loads`: of one seed."""
+    now = loads[loads["step"] == step] if not live else loads
+    powers, _ = around_one(now["ratio"])
+    data = now.assign(log_ratio=powers.clip(-LIMIT, LIMIT), share=now["ratio"].map(times))
+    arms, layers = _order(data["arm"]), int(data["layer"].nunique())
+    chart = (
+        alt.Chart(data)
+        .mark_rect()
+        .encode(
+            x=alt.X("expert:O", title="expert", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("arm:N", sort=arms, title=None, scale=alt.Scale(paddingInner=0.18), axis=_NAMES),
+            yOffset=alt.YOffset("layer:O", scale=alt.Scale(paddingInner=0)),
+            color=diverging("log_ratio", "load", "fair", LIMIT, top=True),
+            tooltip=[
+                "arm:N", "layer:O", "expert:O", alt.Tooltip("share:N", title="of fair share"),
+                alt.Tooltip("load:Q", title="pairs in the window", format=","), "step:Q",
+            ],
+        )
+        .properties(height=max(18 * layers, 26) * len(arms) + 110)
+    )  # fmt: skip
+    hot = largest(data, "ratio")
+    at = "So far" if live else f"At step {step:,}"
+    title = f"{at} the hottest expert does {times(hot['ratio'])} its fair share ({hot['arm']})"
+    size = f"{many(data['expert'].nunique(), 'experts')} in {many(layers, 'layers')}"
+    words = f"Load of {size}, arm by arm. {title}."
+    return draw(title, words, chart, data.drop(columns="log_ratio"))
+
+
+_NAMES = alt.Axis(labelLimit=180, ticks=False)
+
+
+# -- differences -----------------------------------------------------------------------------------
+
+
+def differences(rows: pd.DataFrame, metric: str, base: str) -> Figure:
+    """How each arm ends less how `base` ends: a dot a seed, the mean, its 95 % interval. Zero: no difference.
+
+    `rows`: of `series.differences`, not empty.
+    """
+    data = rows.assign(zero=0.0)
+    told = series.metric(metric)
+    order = _order(data["arm"])
+    y = alt.Y("arm:N", sort=order, title=None, axis=alt.Axis(labelLimit=200))
+    offset = alt.YOffset("origin:N")
+    x = alt.X("value:Q", title=f"{told.title}, less {_short(base)}")
+    each = alt.Chart(data)
+    one = alt.Chart(data.drop_duplicates(["origin", "arm"]))
+    tip = ["arm:N", "origin:N", alt.Tooltip("mean:Q", format="+.4~g"), *_ENDS, alt.Tooltip("seeds:Q")]
+    zero = paint(alt.Chart(data.head(1)).mark_rule(strokeDash=[4, 4]), "limit", stroke=True).encode(
+        x="zero:Q"
+    )
+    span = paint(one.mark_rule(strokeWidth=2.5), "mixture", stroke=True).encode(
+        y=y, yOffset=offset, x="low:Q", x2="high:Q"
+    )
+    dots = paint(each.mark_point(filled=True, size=26, opacity=0.45), "ink").encode(y=y, yOffset=offset, x=x)
+    mean = paint(one.mark_point(filled=True, size=110, shape="diamond", opacity=1), "mixture")
+    mean = mean.encode(y=y, yOffset=offset, x=alt.X("mean:Q"), tooltip=tip)
+    title = _difference_title(data, told, base)
+    chart = alt.layer(zero, span, dots, mean).properties(
+        height=34 * data[["arm", "origin"]].drop_duplicates().shape[0] + 90
+    )
+    return draw(title, f"Differences paired by seed. {title}.", chart, data.drop(columns="zero"))
+
+
+_ENDS = [
+    alt.Tooltip("low:Q", title="95 % from", format="+.4~g"),
+    alt.Tooltip("high:Q", title="to", format="+.4~g"),
+]
+
+
+def _difference_title(data: pd.DataFrame, told: series.Metric, base: str) -> str:
+    ends = data.drop_duplicates(["origin", "arm"]).dropna(subset=["low"])
+    apart = ends[(ends["low"] > 0) | (ends["high"] < 0)]
+    if ends.empty:
+        return f"One seed cannot tell whether {told.words} differs from {_short(base)}"
+    if apart.empty:
+        return f"No arm differs from {_short(base)} in {told.words} by more than its seeds do"
+    row = apart.loc[[apart["mean"].abs().idxmax()]].to_dict("records")[0]
+    unit = f" {told.unit}" if told.unit else ""
+    name = _short(str(row["arm"]))
+    return (
+        f"{name[:1].upper()}{name[1:]} differs most from {_short(base)}: "
+        f"{row['mean']:+.3g}{unit} ({row['low']:+.3g} to {row['high']:+.3g})"
+    )
+
+
+# -- two ways to fail ------------------------------------------------------------------------------
+
+
+def failures(found: pd.DataFrame) -> Figure:
+    """Experts in use against the gate's indecision: left is collapse, on top a router that does not route."""
+    data = found.assign(strategy=found["arm"].map(series.strategy))
+    names = _order(data["strategy"])
+    x = alt.X(
+        "effective:Q", title=series.metric("effective").title, scale=alt.Scale(domain=[0, 1.02], nice=False)
+    )
+    y = alt.Y(
+        "router_effective:Q",
+        title=series.metric("router_effective").title,
+        scale=alt.Scale(domain=[0, 1.04], nice=False),
+    )
+    zones = pd.DataFrame({
+        "left": [0.0, series.COLLAPSED], "right": [series.COLLAPSED, 1.02],
+        "low": [0.0, series.FLAT], "high": [1.04, 1.04],
+        "words": ["collapsed: few experts do the work", "flat: the gate does not decide"],
+    })  # fmt: skip
+    base = alt.Chart(zones)
+    area = paint(base.mark_rect(opacity=0.12), "limit").encode(
+        x=alt.X("left:Q"), x2="right:Q", y=alt.Y("low:Q"), y2="high:Q"
+    )
+    word = paint(base.mark_text(align="left", dx=6, dy=10, fontStyle="italic"), "limit")
+    word = word.encode(x="left:Q", y=alt.Y("high:Q"), text="words:N")
+    tip = [
+        "arm:N",
+        "origin:N",
+        alt.Tooltip("effective:Q", format=".2f"),
+        alt.Tooltip("router_effective:Q", format=".2f"),
+        "verdict:N",
+    ]
+    dots = alt.Chart(data).mark_point(filled=True, size=120, opacity=1).encode(
+        x=x, y=y, color=_colour(names), shape=_shape(names), tooltip=tip
+    )  # fmt: skip
+    names_of = paint(alt.Chart(data).mark_text(align="right", dx=-10), "ink").encode(x=x, y=y, text="arm:N")
+    title = _failure_title(data)
+    return draw(
+        title,
+        f"Collapse and flat routing. {title}.",
+        alt.layer(area, word, dots, names_of).properties(height=340),
+        data.drop(columns="strategy"),
+    )
+
+
+def _failure_title(data: pd.DataFrame) -> str:
+    told = {name: list(part["arm"].unique()) for name, part in data.groupby("verdict")}
+    wrong = [f"{' and '.join(told[name])} {name}" for name in ("collapsed", "flat") if name in told]
+    return "; ".join(wrong) if wrong else "Every router routes, and every expert has work"
+
+
+# -- findings --------------------------------------------------------------------------------------
+
+
+def forest(found: pd.DataFrame) -> Figure:
+    """Differences of loss that experiments found, with their 95 % intervals.
+
+    `found`: code, name, origin, value, low, high, seeds.
+    """
+    data = found.assign(zero=0.0, what=found["code"] + "  " + found["name"])
+    order = _order(data["what"])
+    y = alt.Y("what:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
+    offset = alt.YOffset("origin:N")
+    base = alt.Chart(data)
+    zero = paint(alt.Chart(data.head(1)).mark_rule(strokeDash=[4, 4]), "limit", stroke=True).encode(
+        x="zero:Q"
+    )
+    span = paint(base.mark_rule(strokeWidth=2), "mixture", stroke=True).encode(
+        y=y, yOffset=offset, x="low:Q", x2="high:Q"
+    )
+    here = alt.condition("datum.origin == 'measured here'", alt.value(1), alt.value(0.55))
+    tip = ["what:N", "origin:N", alt.Tooltip("value:Q", format="+.4~g"), *_ENDS, "seeds:Q"]
+    dots = paint(base.mark_point(filled=True, size=90), "mixture").encode(
+        y=y,
+        yOffset=offset,
+        x=alt.X("value:Q", title="difference of held-out loss, nats a byte"),
+        opacity=here,
+        tooltip=tip,
+    )
+    apart = data[(data["low"] > 0) | (data["high"] < 0)]
+    several = data.dropna(subset=["low"])
+    title = f"{len(apart)} of {many(len(several), 'differences')} of loss lie beyond what seeds alone do"
+    return draw(
+        title,
+        f"Differences of loss with 95 % intervals. {title}.",
+        alt.layer(zero, span, dots).properties(height=26 * len(order) + 80),
+        data.drop(columns=["zero", "what"]),
+    )

@@ -1,0 +1,244 @@
+"""Series: what experiments measured, as charts want it. Arms and their parts, means over seeds, differences.
+
+`rows`: origin (measured here | measured elsewhere), arm, seed, metric, axis, x, value. An arm's name is its
+strategy, and after a comma the part of the experiment that it belongs to: `none, k=1`. No Streamlit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from moe_core.labs.training.statistics import half_width, paired
+from moe_core.provenance import Provenance
+from moe_core.store.queries import Run
+
+COLUMNS = ("origin", "arm", "seed", "metric", "axis", "x", "value")
+FLOOR = "uniform"  # the arm of a router that chooses evenly at random: what no router can be expected below
+LATE = 0.25  # the last quarter of an axis says how a curve ends
+SHARE = "share"  # an axis of ours: how much of the training is done, so that short and long runs compare
+
+
+class Metric(NamedTuple):
+    """What a series measures: title of the axis, words inside a sentence, unit, whether less is better."""
+
+    title: str
+    words: str
+    unit: str = ""
+
+
+METRICS: Mapping[str, Metric] = {
+    "maxvio_step": Metric("MaxVio of a step: busiest over mean, less 1", "the MaxVio of a step"),
+    "maxvio_window": Metric("MaxVio over a window of steps", "the MaxVio over a window"),
+    "loss": Metric("training loss, nats a byte", "the training loss", "nats"),
+    "heldout": Metric("held-out loss, nats a byte", "the held-out loss", "nats"),
+    "effective": Metric("experts in use: exp(entropy of the load) / E", "the share of experts in use"),
+    "router_effective": Metric(
+        "indecision of the gate: exp(entropy of a token's gate) / E", "the gate's indecision"
+    ),
+    "dead": Metric("share of experts without any token in a window", "the share of dead experts"),
+    "mutual_information": Metric(
+        "mutual information of domain and expert, nats", "the specialisation", "nats"
+    ),
+}
+AXES: Mapping[str, str] = {
+    "step": "training step",
+    SHARE: "share of the training done",
+    "tokens": "tokens seen",
+    "flops": "training FLOPs",
+    "parameters": "parameters",
+    "active": "active parameters",
+    "top_k": "experts of a token (k)",
+    "experts": "experts",
+    "batch": "batch (sequences)",
+    "alpha": "coefficient of the loss",
+}
+DOUBLING = ("flops", "parameters", "active", "top_k", "experts", "batch")  # axes of which ratios matter
+FIRST = ("maxvio_step", "heldout", "loss")  # what is looked at first where nothing else is asked for
+
+
+def metric(name: str) -> Metric:
+    """How a metric is called; one that is not known here by its own name."""
+    words = name.replace("_", " ")
+    return METRICS.get(name, Metric(words, f"the {words}"))
+
+
+def axis_title(name: str) -> str:
+    """How an axis is called."""
+    return AXES.get(name, name.replace("_", " "))
+
+
+def strategy(arm: str) -> str:
+    """`none` of `none, k=1`."""
+    return arm.rpartition(", ")[0] or arm
+
+
+def part(arm: str) -> str:
+    """`k=1` of `none, k=1`; empty where the name has one part."""
+    before, _, after = arm.rpartition(", ")
+    return after if before else ""
+
+
+def of_run(run: Run, series: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a run in the store."""
+    origin: Provenance = "measured elsewhere" if run.reference else "measured here"
+    return series.assign(origin=origin)[list(COLUMNS)]
+
+
+def of_picture(picture: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Rows of an experiment that goes on; empty when nothing has been measured yet."""
+    parts = [
+        pd.DataFrame({"x": one["x"], "value": one["value"]}).assign(
+            **{name: one[name] for name in ("arm", "seed", "metric", "axis")}
+        )
+        for one in (picture or {}).get("series", ())
+        if one["x"]
+    ]
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(parts, ignore_index=True).assign(origin="measured here")[list(COLUMNS)]
+
+
+def loads_of_picture(picture: Mapping[str, Any] | None) -> pd.DataFrame:
+    """arm, seed, step, layer, expert, load, ratio: the last window of every arm of what goes on."""
+    found = [
+        {"arm": one["arm"], "seed": one["seed"], "step": one["step"], "layer": layer, "expert": expert}
+        | {"load": load, "ratio": load * len(row) / total if (total := sum(row)) else 0.0}
+        for one in (picture or {}).get("loads", ())
+        for layer, row in enumerate(one["load"])
+        for expert, load in enumerate(row)
+    ]
+    return pd.DataFrame(found, columns=["arm", "seed", "step", "layer", "expert", "load", "ratio"])
+
+
+# -- choosing --------------------------------------------------------------------------------------
+
+
+def metrics(rows: pd.DataFrame) -> list[str]:
+    """Metrics that have a curve or several points, those that are looked at first in front."""
+    sizes = rows.groupby("metric", sort=False)["x"].nunique()
+    drawn = [str(name) for name in sizes.index if not name.endswith("_p95")]
+    several = [name for name in drawn if sizes[name] > 1] or drawn
+    return sorted(several, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def parts(rows: pd.DataFrame) -> list[str]:
+    """Parts of the experiment, in their order; one empty name where arms have none."""
+    return list(dict.fromkeys(part(arm) for arm in rows["arm"].unique()))
+
+
+def axes(rows: pd.DataFrame, name: str) -> list[str]:
+    """Axes of a metric; the share of the training where runs of different lengths stand side by side."""
+    mine = rows[rows["metric"] == name]
+    found = list(dict.fromkeys(mine["axis"]))
+    if "step" in found:
+        lengths = mine[mine["axis"] == "step"].groupby("origin")["x"].max()
+        at = 0 if len(lengths) > 1 and lengths.max() > 1.2 * lengths.min() else len(found)
+        found.insert(at, SHARE)
+    return found
+
+
+def chosen(rows: pd.DataFrame, name: str, axis: str, of_part: str | None = None) -> pd.DataFrame:
+    """Rows of one metric over one axis, of one part if one is named."""
+    found = rows[(rows["metric"] == name) & (rows["axis"] == ("step" if axis == SHARE else axis))]
+    if axis == SHARE and len(found):
+        found = found.assign(x=found["x"] / found.groupby("origin")["x"].transform("max"))
+    if of_part is None:
+        return found
+    return found[[part(arm) == of_part for arm in found["arm"]]]
+
+
+# -- summing up ------------------------------------------------------------------------------------
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """origin, arm, x, value (mean over seeds), low, high (95 % t interval; NaN for one seed), seeds."""
+    grouped = rows.groupby(["origin", "arm", "x"], sort=False)["value"]
+    found = grouped.agg(value="mean", spread="std", seeds="count").reset_index()
+    several = found["seeds"] > 1
+    half = np.full(len(found), np.nan)
+    half[several] = half_width(
+        found.loc[several, "spread"].to_numpy(), found.loc[several, "seeds"].to_numpy()
+    )
+    return found.assign(low=found["value"] - half, high=found["value"] + half).drop(columns="spread")
+
+
+def ends(rows: pd.DataFrame) -> pd.DataFrame:
+    """origin, arm, seed, value: how each curve ends, the mean over the last quarter of its points."""
+    keys = ["origin", "arm", "seed"]
+    found = []
+    for key, mine in rows.groupby(keys, sort=False):
+        last = mine.sort_values("x")["value"].tail(max(1, round(len(mine) * LATE)))
+        found.append(dict(zip(keys, key, strict=True)) | {"value": float(last.mean())})
+    return pd.DataFrame(found, columns=[*keys, "value"])
+
+
+def differences(rows: pd.DataFrame, base: str) -> pd.DataFrame:
+    """origin, arm, seed, value, mean, low, high, seeds: how an arm ends less how `base` ends, seed by seed.
+
+    Only seeds that both have. The interval is that of a paired t test; NaN for one seed.
+    """
+    found = []
+    for (origin, arm), mine in ends(rows).groupby(["origin", "arm"], sort=False):
+        against = ends(rows[(rows["origin"] == origin) & (rows["arm"] == base)])
+        both = mine.merge(against, on="seed", suffixes=("", "_base"))
+        if arm == base or both.empty:
+            continue
+        told = paired(both["value"].tolist(), both["value_base"].tolist())
+        each = both.assign(value=both["value"] - both["value_base"])[["origin", "arm", "seed", "value"]]
+        found.append(each.assign(mean=told.value, low=told.low, high=told.high, seeds=told.seeds))
+    columns = ["origin", "arm", "seed", "value", "mean", "low", "high", "seeds"]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
+def without_floor(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what was trained."""
+    return rows[[strategy(arm) != FLOOR for arm in rows["arm"]]]
+
+
+def floor(rows: pd.DataFrame, name: str, of_part: str) -> tuple[float, float] | None:
+    """Mean and 95th percentile of what an evenly random router shows in this metric; None if unknown."""
+    mine = rows[[strategy(arm) == FLOOR and part(arm) == of_part for arm in rows["arm"]]]
+    mean = mine.loc[mine["metric"] == name, "value"]
+    high = mine.loc[mine["metric"] == f"{name}_p95", "value"]
+    return (float(mean.iloc[0]), float(high.iloc[0])) if len(mean) and len(high) else None
+
+
+def seeds(rows: pd.DataFrame) -> int:
+    """How many seeds there are at least of every arm."""
+    counts = rows.groupby(["origin", "arm"])["seed"].nunique()
+    return int(counts.min()) if len(counts) else 0
+
+
+# -- two ways to fail ------------------------------------------------------------------------------
+
+COLLAPSED = 0.6  # fewer than so many of the experts in use, exp(H) / E: a load that has collapsed
+FLAT = 0.97  # a gate that is so undecided that its choice is a toss-up: routing that is not learned
+
+
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """origin, arm, effective, router_effective, verdict (healthy, collapsed, flat); late means over seeds."""
+    found = []
+    both = ("effective", "router_effective")
+    values = {name: ends(rows[rows["metric"] == name]) for name in both}
+    means_of = {
+        name: frame.groupby(["origin", "arm"], sort=False)["value"].mean() for name, frame in values.items()
+    }
+    for row in pd.DataFrame(means_of).dropna().reset_index().to_dict("records"):
+        verdict = _verdict(float(row["effective"]), float(row["router_effective"]))
+        found.append({**row, "verdict": verdict})
+    return pd.DataFrame(found, columns=["origin", "arm", *both, "verdict"])
+
+
+def _verdict(effective: float, undecided: float) -> str:
+    if effective < COLLAPSED:
+        return "collapsed"
+    return "flat" if undecided > FLAT else "healthy"
+
+
+def origins(rows: pd.DataFrame) -> Sequence[str]:
+    """Where rows were measured."""
+    return list(dict.fromkeys(rows["origin"]))
