@@ -27,10 +27,10 @@ def price(rows: pd.DataFrame, here: Mapping[str, int], device: str, even: str) -
         alt.Tooltip("factor:Q", title="times fair share", format=".3~g"),
         alt.Tooltip("text:N", title="seconds"),
     ]
-    drawn, colour, shape = data[data["load"] != even], *across_strategies(names)
+    drawn, (colour, shape, faint) = data[data["load"] != even], across_strategies(names)
     base = alt.Chart(drawn).encode(x=x, y=y)
     band = alt.Chart(drawn).mark_area(opacity=0.1).encode(
-        x=x, y=alt.Y("lower:Q", scale=scale, axis=axis), y2="upper:Q", color=colour, detail="load:N"
+        x=x, y=alt.Y("lower:Q", scale=scale, axis=axis), y2="upper:Q", fill=faint, detail="load:N"
     )  # fmt: skip
     line = base.mark_line(strokeDash=[6, 4], strokeWidth=1.8).encode(color=colour)
     dots = base.mark_point(filled=True, size=45, opacity=1).encode(color=colour, shape=shape, tooltip=tip)
@@ -59,12 +59,12 @@ def _here(here: Mapping[str, int], x: alt.X) -> list[alt.Chart]:
 
 
 def _price_title(data: pd.DataFrame, here: Mapping[str, int], device: str, even: str) -> str:
-    tokens = max(here.values())
-    near = data.loc[(data["tokens"] - tokens).abs() == (data["tokens"] - tokens).abs().min()]
+    told = max(here.values())
+    near = data[data["tokens"] == told]
     by = dict(zip(near["load"], near["seconds"], strict=True))
     worst = max((name for name in by if name != even), key=lambda name: by[name])
-    told, how = int(near["tokens"].iloc[0]), "no balancing" if worst == "none" else worst
+    how = "no balancing" if worst == "none" else worst
     return (
-        f"At {told:,} tokens a step the busiest expert takes {quantity(by[worst], 's')} with {how} on {device}"
-        f", {times(by[worst] / by[even])} the time of an even load"
+        f"At {told:,} tokens a step the busiest expert takes {quantity(by[worst], 's')} with {how} "
+        f"on {device}, {times(by[worst] / by[even])} the time of an even load"
     )

@@ -47,34 +47,43 @@ def nearest_part(parts: list[str], top_k: int) -> str:
     return min(parts, key=distance)
 
 
+def tokens(scenario: Scenario) -> dict[str, int]:
+    """Tokens of a step of the scenario: of decoding, and of its prompts."""
+    return {"decoding": scenario.batch, "prompts": scenario.batch * scenario.prompt}
+
+
 def price(scenario: Scenario, violations: Mapping[str, float]) -> Priced:
     """The busiest expert of a step on the scenario's hardware, for every strategy and an even load."""
+    here = tokens(scenario).values()
+    powers = range(0, max(max(here) - 1, 1).bit_length() + 1, 2)
+    steps = tuple(sorted({*here, *(2**at for at in (*powers, powers[-1] + 2))}))
     try:
         study = economics.study(scenario, FRAMEWORKS[0], None, None).layer
-        return Priced(study, _hottest(repr((study, dict(violations))), study, {**violations, EVEN: 0.0}))
+        key = repr((study, dict(violations), steps))
+        return Priced(study, _hottest(key, study, {**violations, EVEN: 0.0}, steps))
     except (ConfigError, InfeasibleError) as error:
         return Priced(None, pd.DataFrame(), str(error))
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def _hottest(key: str, _study: Study, _violations: Mapping[str, float]) -> pd.DataFrame:
-    return loads.hottest(_study, _violations)
+def _hottest(
+    key: str, _study: Study, _violations: Mapping[str, float], _steps: tuple[int, ...]
+) -> pd.DataFrame:
+    return loads.hottest(_study, _violations, _steps)
 
 
-def at(rows: pd.DataFrame, load: str, tokens: int) -> float:
-    """Seconds at the nearest number of tokens that was priced."""
-    mine = rows[rows["load"] == load]
-    by_tokens = dict(zip(mine["tokens"], mine["seconds"], strict=True))
-    return float(by_tokens[min(by_tokens, key=lambda known: abs(known - tokens))])
+def at(rows: pd.DataFrame, load: str, step: int) -> float:
+    """Seconds at a number of tokens that was priced."""
+    return float(rows.loc[(rows["load"] == load) & (rows["tokens"] == step), "seconds"].iloc[0])
 
 
-def price_figure(found: Priced, tokens: Mapping[str, int]) -> Figure:
+def price_figure(found: Priced, here: Mapping[str, int]) -> Figure:
     """The price over the tokens of a step, marked at the scenario's own."""
     assert found.study is not None, "it was priced"
-    key = repr((found.study, found.rows["factor"].tolist(), dict(tokens)))
-    return _price_figure(key, found.rows, tokens, found.study.hardware.title)
+    key = repr((found.study, found.rows["factor"].tolist(), dict(here)))
+    return _price_figure(key, found.rows, here, found.study.hardware.title)
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def _price_figure(key: str, _rows: pd.DataFrame, _tokens: Mapping[str, int], _device: str) -> Figure:
-    return charts.price(_rows, _tokens, _device, EVEN)
+def _price_figure(key: str, _rows: pd.DataFrame, _here: Mapping[str, int], _device: str) -> Figure:
+    return charts.price(_rows, _here, _device, EVEN)

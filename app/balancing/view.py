@@ -105,10 +105,10 @@ def numbers(scenario: Scenario, found: Stage) -> tuple[Number, ...]:
     floor = series.floor(experiments.rows([found.run]), "maxvio_step", found.part)
     by_chance = f"; chance alone gives an even router {times(1 + floor[0])}" if floor else ""
     cards = [
-        Number(f"Busiest expert {WORDS[name]}, test model", times(1 + found.violations[name]), note, here)
-        for name, note in (
-            ("none", f"of fair share in a step, {found.part}{by_chance}"),
-            ("bias", f"of fair share in a step, {found.part}"),
+        Number(f"Busiest, {words}, test model", times(1 + found.violations[name]), note, here)
+        for name, words, note in (
+            ("none", "no balancing", f"of fair share in a step, {found.part}{by_chance}"),
+            ("bias", "with a bias", f"of fair share in a step, {found.part}"),
         )
         if name in found.violations
     ]
@@ -126,16 +126,11 @@ def _span(told: dict[str, Any]) -> str:
     return f"95 %: {told['low']:+.3g} to {told['high']:+.3g}, {told['seeds']} paired seeds"
 
 
-def tokens(scenario: Scenario) -> dict[str, int]:
-    """Tokens of a step of the scenario: of decoding, and of its prompts."""
-    return {"decoding": scenario.batch, "prompts": scenario.batch * scenario.prompt}
-
-
 def _price(scenario: Scenario, found: Stage) -> Number:
     label = "Busiest expert of a layer, full size"
     if found.priced.study is None or "none" not in found.violations:
         return Number(label, "no price", found.priced.refusal or "not measured", modelled(found))
-    step = tokens(scenario)["prompts"]
+    step = frames.tokens(scenario)["prompts"]
     rows = found.priced.rows
     fair, worst = (frames.at(rows, name, step) for name in (frames.EVEN, "none"))
     device = counted(1, found.priced.study.hardware.title)
@@ -185,7 +180,7 @@ def price(scenario: Scenario, found: Stage) -> None:
     if found.priced.study is None:
         st.info(escape(found.priced.refusal), icon=":material/payments:")
         return
-    figure = frames.price_figure(found.priced, tokens(scenario))
+    figure = frames.price_figure(found.priced, frames.tokens(scenario))
     device = found.priced.study.hardware.title
     caveat = f"full size, one expert alone on one {device}; load of the test model, {found.part}"
     panels.show(figure, "price", modelled(found), caveat=caveat)

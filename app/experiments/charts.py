@@ -47,7 +47,7 @@ def curves(
     y = _up(rows if whole is None else whole, metric, floor, live)
     layers = [*_band(data, x, names), *_seeds(rows, x, y, names), *_means(data, x, y, names)]
     layers += _floor(floor, live)
-    title = _curve_title(rows, metric)
+    title = _curve_title(rows, metric, "is now" if live else "ends")
     words = f"{series.metric(metric).title} over {series.axis_title(axis)}, {_seed_words(rows)}. {title}."
     chart = alt.layer(*layers).properties(height=height)
     return draw(title, words, chart, data.drop(columns="strategy"))
@@ -73,7 +73,14 @@ def _slot(role: str) -> int:
 
 def _colour(names: Sequence[str], legend: bool = True) -> alt.Color:
     scale = alt.Scale(domain=_places(names), range="category")
-    return alt.Color("strategy:N", scale=scale, legend=_legend(names) if legend else None)
+    if not legend:  # the legend of another layer serves: none here would take that away
+        return alt.Color("strategy:N", scale=scale)
+    return alt.Color("strategy:N", scale=scale, legend=_legend(names))
+
+
+def _faint(names: Sequence[str], channel: type[alt.Fill] | type[alt.Stroke]) -> alt.Fill | alt.Stroke:
+    """The same colours for what is drawn faintly: through a channel of its own, or the legend were as faint."""
+    return channel("strategy:N", scale=alt.Scale(domain=_places(names), range="category"), legend=None)
 
 
 def _shape(names: Sequence[str]) -> alt.Shape:
@@ -83,13 +90,15 @@ def _shape(names: Sequence[str]) -> alt.Shape:
     return alt.Shape("strategy:N", scale=scale, legend=_legend(names))
 
 
-def across_strategies(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of strategies, as every chart of experiments has them, for other rooms' charts."""
-    return _colour(names), _shape(names)
+def across_strategies(names: Sequence[str]) -> tuple[alt.Color, alt.Shape, alt.Fill | alt.Stroke]:
+    """Colour, shape and faint fill of strategies, as every chart of experiments has them."""
+    return _colour(names), _shape(names), _faint(names, alt.Fill)
 
 
 def _legend(names: Sequence[str]) -> alt.Legend:
-    return alt.Legend(orient="top", title=None, values=list(names), labelLimit=260, symbolSize=70)
+    return alt.Legend(
+        orient="top", title=None, values=list(names), labelLimit=260, symbolSize=70, symbolOpacity=1
+    )
 
 
 def _dash(names: Sequence[str]) -> alt.StrokeDash:
@@ -127,9 +136,9 @@ def _band(data: pd.DataFrame, x: alt.X, names: Sequence[str]) -> list[alt.Chart]
     several = data[data["seeds"] > 1]
     if several.empty:
         return []
-    base = alt.Chart(several).mark_area(opacity=0.13, clip=True)
+    base = alt.Chart(several).mark_area(opacity=0.1, clip=True)
     detail = alt.Detail(["origin:N", "arm:N"])
-    return [base.encode(x=x, y="low:Q", y2="high:Q", color=_colour(names, False), detail=detail)]
+    return [base.encode(x=x, y="low:Q", y2="high:Q", fill=_faint(names, alt.Fill), detail=detail)]
 
 
 def _seeds(rows: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:
@@ -137,7 +146,7 @@ def _seeds(rows: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list
         return []
     base = alt.Chart(rows).mark_line(strokeWidth=0.8, opacity=0.35)
     detail = alt.Detail(["origin:N", "arm:N", "seed:N"])
-    return [base.encode(x=x, y=y, color=_colour(names, False), detail=detail)]
+    return [base.encode(x=x, y=y, stroke=_faint(names, alt.Stroke), detail=detail)]
 
 
 def _means(data: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:
@@ -175,8 +184,8 @@ def _floor(floor: tuple[float, float] | None, live: bool) -> list[alt.Chart]:
     return [band, rule, word.encode(x=alt.value(0), y="high:Q", text="words:N")]
 
 
-def _curve_title(rows: pd.DataFrame, metric: str) -> str:
-    """How the arms end: the highest and the lowest, by name."""
+def _curve_title(rows: pd.DataFrame, metric: str, verb: str) -> str:
+    """How the arms end, or stand: the highest and the lowest, by name."""
     told = series.metric(metric)
     late = series.ends(series.without_floor(rows)).groupby("arm", sort=False)["value"].mean()
     if late.empty:
@@ -185,9 +194,9 @@ def _curve_title(rows: pd.DataFrame, metric: str) -> str:
     most, least = str(late.idxmax()), str(late.idxmin())
     subject = f"{told.words[0].upper()}{told.words[1:]}"
     if len(late) == 1:
-        return f"{subject} ends at {significant(float(late.iloc[0]))}{unit} ({_short(most)})"
+        return f"{subject} {verb} at {significant(float(late.iloc[0]))}{unit} ({_short(most)})"
     return (
-        f"{subject} ends highest with {_short(most)} ({significant(float(late[most]))}{unit}) and lowest "
+        f"{subject} {verb} highest with {_short(most)} ({significant(float(late[most]))}{unit}) and lowest "
         f"with {_short(least)} ({significant(float(late[least]))}{unit})"
     )
 
@@ -227,7 +236,7 @@ def heatmap(loads: pd.DataFrame, step: int, *, live: bool = False) -> Figure:
                 alt.Tooltip("load:Q", title="pairs in the window", format=","), "step:Q",
             ],
         )
-        .properties(height=max(18 * layers, 26) * len(arms) + 110)
+        .properties(height=max(18 * layers, 30) * len(arms) + 150)
     )  # fmt: skip
     hot = largest(data, "ratio")
     at = "So far" if live else f"At step {step:,}"
@@ -303,7 +312,10 @@ def failures(found: pd.DataFrame) -> Figure:
     data = found.assign(strategy=found["arm"].map(series.strategy))
     names = _order(data["strategy"])
     x = alt.X(
-        "effective:Q", title=series.metric("effective").title, scale=alt.Scale(domain=[0, 1.02], nice=False)
+        "effective:Q",
+        title=series.metric("effective").title,
+        scale=alt.Scale(domain=[0, 1.02], nice=False),
+        axis=alt.Axis(tickCount=6),
     )
     y = alt.Y(
         "router_effective:Q",

@@ -120,8 +120,10 @@ def _failures(runs: tuple[Run, ...]) -> Figure:
     return charts.failures(series.failures(rows(runs)))
 
 
-def _heatmap(runs: tuple[Run, ...], step: int, seed: int) -> Figure:
-    return charts.heatmap(loads(runs[0], seed), step)
+def _heatmap(runs: tuple[Run, ...], step: int, seed: int, part: str) -> Figure:
+    every = loads(runs[0], seed)
+    mine = every[[series.part(str(arm)) == part for arm in every["arm"]]]
+    return charts.heatmap(mine if len(mine) else every, step)
 
 
 _FIGURES: dict[str, Callable[..., Figure]] = {

@@ -300,7 +300,7 @@ def _replay(run: Run, metric: str, part: str, key: str, was: bool) -> None:
         panels.show(figure, f"{key}_so_far", source(run), caveat="up to the step chosen")
     with right:
         seed = int(loads["seed"].iloc[0])
-        figure = frames.figure("heatmap", [run], step=step, seed=seed)
+        figure = frames.figure("heatmap", [run], step=step, seed=seed, part=part)
         panels.show(figure, f"{key}_load", source(run), caveat=f"seed {seed}; pairs since the step before")
 
 

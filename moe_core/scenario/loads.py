@@ -101,15 +101,16 @@ def imbalance(of: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def hottest(of: Study, violations: Mapping[str, float]) -> pd.DataFrame:
+def hottest(of: Study, violations: Mapping[str, float], steps: Sequence[int]) -> pd.DataFrame:
     """load, tokens, factor, pairs, seconds, lower, upper: the busiest expert of a layer, alone on its device.
 
     violations: name -> MaxVio of a step (busiest over mean, less 1) of a small model, taken over as it is; a
-    token reaches an expert once. Ignored: what exchanging tokens takes, and experts that share a device.
+    token reaches an expert once. steps: tokens of a step, all devices together. Ignored: what exchanging
+    tokens takes, and experts that share a device.
     """
     mixture, rows = layer_of(of.mixture.architecture), []
     for name, violation in violations.items():
-        for tokens in TOKENS[::2]:
+        for tokens in steps:
             pairs = min(tokens * mixture.top_k / mixture.experts * (1 + violation), float(tokens))
             case = LayerCase(max(round(pairs), 1), mixture.hidden, mixture.width, 1, 1, gated=mixture.gated)
             found = layer.estimate(of.hardware, form(of), case, framework=of.framework)
