@@ -164,8 +164,10 @@ def calibration_of(device_key: str) -> Run | None:
 
 
 def diff(run_id_a: str, run_id_b: str) -> pd.DataFrame:
-    """Two runs side by side, measurement by measurement."""
-    return queries.diff(door().store, run_id_a, run_id_b)
+    """Two runs side by side: measurement by measurement, or finding by finding where both are experiments."""
+    both = (run_id_a, run_id_b)
+    findings = all("findings" in run(run_id).summary for run_id in both)
+    return (experiments.diff if findings else queries.diff)(door().store, *both)
 
 
 def delete(run_id: str) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 from moe_core.pressure import Busy
 from moe_core.runs import bundle
 from moe_core.runs.layout import MANIFEST, TABLES, BundleManifest, checksum
-from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
+from moe_core.specs import EXPERIMENTS, GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
-from tests import synthetic_layers
+from tests import synthetic_layers, synthetic_training
 
 SAMPLES = {
     "english": "The cat sat on the mat, and 42 people said: how nice! ",
@@ -31,7 +31,7 @@ SAMPLES = {
     "mathematics": "$\\int_0^1 x^2 dx = 1/3$, so f(3) = 9. ",
     "markup": '<div class="note"><a href="#">link</a></div>\n',
 }
-BENCH_TABLES = tuple(name for name in TABLES if name != "layers")
+BENCH_TABLES = tuple(name for name in TABLES if name not in ("layers", "series", "loads"))
 COMPONENTS = (
     "attention",
     "router",
@@ -100,6 +100,7 @@ TABLES_OF: dict[str, Callable[[RunSpec], dict[str, Any]]] = {
     "layer_sweep": synthetic_layers.layers,
     "real_layers": synthetic_layers.layers,
     "calibrate": lambda spec: {},
+    **dict.fromkeys(EXPERIMENTS, synthetic_training.tables),
 }
 
 
@@ -256,6 +257,8 @@ def _architectures(spec: RunSpec, layers: int) -> dict[str, Any]:
 
 def _summary(spec: RunSpec, decisions: int) -> dict[str, Any]:
     bits = {"dense": 1.9, "moe": 2.4, "random": 3.5, "oracle": 2.2}
+    if spec.lab in EXPERIMENTS:
+        return synthetic_training.summary(spec)
     if spec.lab in ("layer_sweep", "real_layers", "calibrate"):
         return synthetic_layers.summary(spec)
     if spec.lab == "topk_sweep":

@@ -81,7 +81,9 @@ def test_imports_point_one_way(room):
 
 def test_what_any_process_may_read_of_the_experiments_has_no_torch():
     script = f"import sys, {', '.join(sorted(LIGHT))}; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 

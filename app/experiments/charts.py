@@ -79,7 +79,7 @@ def _colour(names: Sequence[str], legend: bool = True) -> alt.Color:
 
 
 def _faint(names: Sequence[str], channel: type[alt.Fill] | type[alt.Stroke]) -> alt.Fill | alt.Stroke:
-    """The same colours for what is drawn faintly: through a channel of its own, or the legend were as faint."""
+    """The same colours for what is drawn faintly: in a channel of its own, or the legend were as faint."""
     return channel("strategy:N", scale=alt.Scale(domain=_places(names), range="category"), legend=None)
 
 

@@ -19,7 +19,7 @@ from moe_core.labs.training.table import TABLE, question
 from moe_core.report.text import many
 from moe_core.specs import Experiment
 from moe_core.store.queries import Run
-from moe_core.units import significant
+from moe_core.units import figure as figure_of
 
 TIMED = ("decode_over_batch", "all_to_all")  # whose result depends on what else the machine did
 TABS = "top"
@@ -89,12 +89,13 @@ def every() -> None:
                 live.button("Quick", question(lab), f"quick_{lab}", busy=busy)
                 live.button("Full", question(lab, "full"), f"full_{lab}", busy=busy)
                 st.button(
-                    "Open", key=f"open_{lab}", on_click=_open, args=(lab,), icon=":material/open_in_full:"
+                    "Open", key=f"open_{lab}", on_click=open_one, args=(lab,), icon=":material/open_in_full:"
                 )
     panels.link("balancing", "Your own strategies, side by side")
 
 
-def _open(lab: Experiment) -> None:
+def open_one(lab: Experiment) -> None:
+    """Set the page to show one experiment."""
     st.session_state["experiment"] = _titled(lab)
     st.session_state[TABS] = ONE
 
@@ -256,13 +257,20 @@ def value_words(told: dict[str, Any]) -> str:
     unit = f" {told['unit']}" if told.get("unit") else ""
     if value is None:
         return "–"
-    span = "" if low is None or high is None else f" ({_figure(low)} to {_figure(high)})"
-    return f"{_figure(value)}{unit}{span}"
+    span = "" if low is None or high is None else f" ({figure_of(low)} to {figure_of(high)})"
+    return f"{figure_of(value)}{unit}{span}"
 
 
-def _figure(value: float) -> str:
-    """Three figures; what is small beyond reading, as a power of ten."""
-    return f"{value:.2e}" if 0 < abs(value) < 1e-4 else significant(value)
+def beside(a: Run, b: Run) -> None:
+    """Findings of two runs, whatever their experiments, side by side."""
+    table: dict[str, dict[str, str]] = {}
+    for column, run in (("first", a), ("second", b)):
+        for name, told in frames.findings(run).items():
+            table.setdefault(name, {"finding": _said(name)})[column] = value_words(told)
+    with panels.aside("What each found"):
+        st.dataframe(
+            pd.DataFrame(list(table.values())), hide_index=True, placeholder="–", alt="Findings of two runs"
+        )
 
 
 # -- replay ----------------------------------------------------------------------------------------

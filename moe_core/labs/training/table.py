@@ -151,8 +151,8 @@ def question(
     strategies, bank (experts, top-k, shared): of "balancing" only, which has none of its own.
     """
     if (lab == "balancing") != bool(strategies):
-        rule = "must have at least one" if lab == "balancing" else "must have none: it has its own"
-        raise ConfigError(f"strategies ({len(strategies)}): {lab} {rule}")
+        rule = "at least one for balancing" if lab == "balancing" else f"none: {lab} has its own"
+        raise ConfigError(f"strategies ({len(strategies)}): must be {rule}")
     mixture = {} if bank is None else dict(zip(("experts", "top_k", "shared"), bank, strict=True))
     training = Training.parse({"setting": setting, "seeds": seeds, "strategies": tuple(strategies)})
     values = {"lab": lab, "training": training, "seed": seed, "time_limit_s": LIMIT_S[setting]}
