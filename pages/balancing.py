@@ -15,7 +15,7 @@ view.follow()
 if stage is not None:
     view.main(stage)
 else:
-    panel.buttons("collapse", None)
+    view.start()
 
 names = ("Your strategies", "The load, step by step", "What it costs", "Two ways to fail")
 labs = {"Auxiliary loss": "auxiliary", "Bias": "bias", "Gates": "gates", "Shared expert": "shared_expert"}

@@ -22,7 +22,7 @@ from moe_core.store.queries import Run
 EVEN = "even"
 
 
-class Priced(NamedTuple):
+class HotPrice(NamedTuple):
     """What busiest experts cost: `rows` of `loads.hottest`, or the sentence that says why nobody knows."""
 
     study: Study | None
@@ -52,7 +52,7 @@ def tokens(scenario: Scenario) -> dict[str, int]:
     return {"decoding": scenario.batch, "prompts": scenario.batch * scenario.prompt}
 
 
-def price(scenario: Scenario, violations: Mapping[str, float]) -> Priced:
+def price(scenario: Scenario, violations: Mapping[str, float]) -> HotPrice:
     """The busiest expert of a step on the scenario's hardware, for every strategy and an even load."""
     here = tokens(scenario).values()
     powers = range(0, max(max(here) - 1, 1).bit_length() + 1, 2)
@@ -60,9 +60,9 @@ def price(scenario: Scenario, violations: Mapping[str, float]) -> Priced:
     try:
         study = economics.study(scenario, FRAMEWORKS[0], None, None).layer
         key = repr((study, dict(violations), steps))
-        return Priced(study, _hottest(key, study, {**violations, EVEN: 0.0}, steps))
+        return HotPrice(study, _hottest(key, study, {**violations, EVEN: 0.0}, steps))
     except (ConfigError, InfeasibleError) as error:
-        return Priced(None, pd.DataFrame(), str(error))
+        return HotPrice(None, pd.DataFrame(), str(error))
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
@@ -77,7 +77,7 @@ def at(rows: pd.DataFrame, load: str, step: int) -> float:
     return float(rows.loc[(rows["load"] == load) & (rows["tokens"] == step), "seconds"].iloc[0])
 
 
-def price_figure(found: Priced, here: Mapping[str, int]) -> Figure:
+def price_figure(found: HotPrice, here: Mapping[str, int]) -> Figure:
     """The price over the tokens of a step, marked at the scenario's own."""
     assert found.study is not None, "it was priced"
     key = repr((found.study, found.rows["factor"].tolist(), dict(here)))

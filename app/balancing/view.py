@@ -17,8 +17,7 @@ from app.panels import Number, Source
 from app.words import escape, seconds
 from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError
-from moe_core.labs.training import picks
-from moe_core.labs.training.picks import PICKS
+from moe_core.labs.training.picks import PICKS, strategy, words
 from moe_core.labs.training.table import TABLE, question
 from moe_core.scenario.spec import Scenario, describe
 from moe_core.specs import RunSpec, Strategy
@@ -37,11 +36,12 @@ class Stage(NamedTuple):
     run: Run
     part: str
     violations: dict[str, float]
-    priced: frames.Priced
+    priced: frames.HotPrice
 
 
 def stage(scenario: Scenario) -> Stage | None:
     """None while nothing was trained."""
+    live.take_in()
     results = experiments.results("collapse")
     run = results.best
     if run is None:
@@ -105,8 +105,8 @@ def numbers(scenario: Scenario, found: Stage) -> tuple[Number, ...]:
     floor = series.floor(experiments.rows([found.run]), "maxvio_step", found.part)
     by_chance = f"; chance alone gives an even router {times(1 + floor[0])}" if floor else ""
     cards = [
-        Number(f"Busiest, {words}, test model", times(1 + found.violations[name]), note, here)
-        for name, words, note in (
+        Number(f"Busiest, {how}, test model", times(1 + found.violations[name]), note, here)
+        for name, how, note in (
             ("none", "no balancing", f"of fair share in a step, {found.part}{by_chance}"),
             ("bias", "with a bias", f"of fair share in a step, {found.part}"),
         )
@@ -158,6 +158,11 @@ def main(found: Stage) -> None:
     figure = experiments.figure("curves", found.results.runs, metric=metric, axis=axis, part=part)
     panels.show(figure, "collapse_curves", *panel.sources(found.results), caveat=panel.caveat(found.results))
     panel.buttons("collapse", job)
+
+
+def start() -> None:
+    """The buttons of the collapse experiment, where there is nothing to draw yet."""
+    panel.buttons("collapse", live.jobs().get("collapse"))
 
 
 def follow() -> None:
@@ -237,7 +242,7 @@ def _newest() -> str | None:
 def _result(run: Run, spec: RunSpec | None) -> None:
     asked_now = spec is not None and run.spec == spec.model_dump(mode="json")
     if not asked_now:
-        arms = "; ".join(picks.words(Strategy.parse(one)) for one in run.spec["training"]["strategies"])
+        arms = "; ".join(words(Strategy.parse(one)) for one in run.spec["training"]["strategies"])
         bank = describe(run.spec["experts"], run.spec["top_k"], run.spec["shared"])
         st.caption(escape(f"Below: what you trained last ({bank}; {arms}), until these are trained."))
     results = Results("balancing", None, run)
@@ -255,8 +260,8 @@ def _arms() -> tuple[list[Strategy], str]:
     with st.grid(4, min_column_width=190, gap="small") as grid:
         for at, usual in enumerate(USUAL, 1):
             with grid.cell():
-                strategy = _arm(at, usual)
-                chosen += [strategy] if strategy else []
+                arm = _arm(at, usual)
+                chosen += [arm] if arm else []
     setting = asked.segments("Setting", ("quick", "full"), "pick_balancing")
     return chosen, setting
 
@@ -271,12 +276,12 @@ def _arm(at: int, usual: str) -> Strategy | None:
         return None
     pick = PICKS[name]
     if pick.usual is None:
-        return picks.strategy(name)
+        return strategy(name)
     key = f"strength_{at}"
     value = st.number_input(
         pick.strength.capitalize(), 0.0, 100.0, value=pick.usual, key=key, bind="query-params", format="%g"
     )
-    return picks.strategy(name, float(value if isinstance(value, int | float) else pick.usual))
+    return strategy(name, float(value if isinstance(value, int | float) else pick.usual))
 
 
 def _usual(at: int) -> None:

@@ -23,6 +23,7 @@ LAB: Experiment = "upcycling"
 
 def results() -> Results:
     """The runs of the upcycling experiment."""
+    live.take_in()
     return experiments.results(LAB)
 
 

@@ -311,46 +311,40 @@ def failures(found: pd.DataFrame) -> Figure:
     """Experts in use against the gate's indecision: left is collapse, on top a router that does not route."""
     data = found.assign(strategy=found["arm"].map(series.strategy))
     names = _order(data["strategy"])
-    x = alt.X(
-        "effective:Q",
-        title=series.metric("effective").title,
-        scale=alt.Scale(domain=[0, 1.02], nice=False),
-        axis=alt.Axis(tickCount=6),
-    )
-    y = alt.Y(
-        "router_effective:Q",
-        title=series.metric("router_effective").title,
-        scale=alt.Scale(domain=[0, 1.04], nice=False),
-    )
-    zones = pd.DataFrame({
-        "left": [0.0, series.COLLAPSED], "right": [series.COLLAPSED, 1.02],
-        "low": [0.0, series.FLAT], "high": [1.04, 1.04],
-        "words": ["collapsed: few experts do the work", "flat: the gate does not decide"],
-    })  # fmt: skip
-    base = alt.Chart(zones)
-    area = paint(base.mark_rect(opacity=0.12), "limit").encode(
-        x=alt.X("left:Q"), x2="right:Q", y=alt.Y("low:Q"), y2="high:Q"
-    )
-    word = paint(base.mark_text(align="left", dx=6, dy=10, fontStyle="italic"), "limit")
-    word = word.encode(x="left:Q", y=alt.Y("high:Q"), text="words:N")
-    tip = [
-        "arm:N",
-        "origin:N",
-        alt.Tooltip("effective:Q", format=".2f"),
-        alt.Tooltip("router_effective:Q", format=".2f"),
-        "verdict:N",
-    ]
-    dots = alt.Chart(data).mark_point(filled=True, size=120, opacity=1).encode(
-        x=x, y=y, color=_colour(names), shape=_shape(names), tooltip=tip
-    )  # fmt: skip
-    names_of = paint(alt.Chart(data).mark_text(align="right", dx=-10), "ink").encode(x=x, y=y, text="arm:N")
+    x = _share("effective", 1.02)
+    y = _share("router_effective", 1.04)
+    tip = [alt.Tooltip("arm:N"), alt.Tooltip("origin:N"), alt.Tooltip("verdict:N")]
+    tip += [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("effective", "router_effective")]
+    dots = alt.Chart(data).mark_point(filled=True, size=120, opacity=1)
+    dots = dots.encode(x=x, y=y, color=_colour(names), shape=_shape(names), tooltip=tip)
+    named = paint(alt.Chart(data).mark_text(align="right", dx=-10), "ink").encode(x=x, y=y, text="arm:N")
     title = _failure_title(data)
-    return draw(
-        title,
-        f"Collapse and flat routing. {title}.",
-        alt.layer(area, word, dots, names_of).properties(height=340),
-        data.drop(columns="strategy"),
+    chart = alt.layer(*_zones(), dots, named).properties(height=340)
+    return draw(title, f"Collapse and flat routing. {title}.", chart, data.drop(columns="strategy"))
+
+
+def _share(name: str, top: float) -> alt.X | alt.Y:
+    channel = alt.X if name == "effective" else alt.Y
+    scale = alt.Scale(domain=[0, top], nice=False)
+    return channel(f"{name}:Q", title=series.metric(name).title, scale=scale, axis=alt.Axis(tickCount=6))
+
+
+def _zones() -> list[alt.Chart]:
+    """Where the two failures are, in grey."""
+    zones = pd.DataFrame(
+        {
+            "left": [0.0, series.COLLAPSED],
+            "right": [series.COLLAPSED, 1.02],
+            "low": [0.0, series.FLAT],
+            "high": [1.04, 1.04],
+            "words": ["collapsed: few experts do the work", "flat: the gate does not decide"],
+        }
     )
+    base = alt.Chart(zones)
+    area = paint(base.mark_rect(opacity=0.12), "limit")
+    area = area.encode(x=alt.X("left:Q"), x2="right:Q", y=alt.Y("low:Q"), y2="high:Q")
+    word = paint(base.mark_text(align="left", dx=6, dy=10, fontStyle="italic"), "limit")
+    return [area, word.encode(x="left:Q", y=alt.Y("high:Q"), text="words:N")]
 
 
 def _failure_title(data: pd.DataFrame) -> str:

@@ -43,6 +43,11 @@ def jobs() -> dict[Experiment, Job]:
     return found
 
 
+def take_in() -> None:
+    """Bring what was trained meanwhile into the store: before a page looks what there is."""
+    jobs()
+
+
 def of_job(job: Job) -> Experiment:
     """The experiment that a job of the training lane performs."""
     return next(lab for lab in TABLE if lab == job.spec.lab)

@@ -42,6 +42,7 @@ def sources(results: Results) -> tuple[Source, ...]:
 
 def sentence() -> str:
     """How many experiments have a result, and what happens now."""
+    live.take_in()
     every = [frames.results(lab) for lab in TABLE if lab != "balancing"]
     shipped = sum(one.reference is not None for one in every)
     here = sum(one.own is not None for one in every)

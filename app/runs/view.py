@@ -18,7 +18,7 @@ from app.words import ago, escape, measured_here, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
-from moe_core.labs.training import picks
+from moe_core.labs.training.picks import words as strategy_words
 from moe_core.labs.training.table import TABLE
 from moe_core.report.text import many
 from moe_core.scenario.spec import CHOICES, describe
@@ -292,5 +292,5 @@ def _flat(spec: dict[str, Any]) -> dict[str, Any]:
     """A question without parts: what an experiment's training asks stands beside the rest."""
     training = spec.get("training") or {}
     plain = {name: value for name, value in spec.items() if name != "training"}
-    arms = "; ".join(picks.words(Strategy.parse(one)) for one in training.get("strategies", ()))
+    arms = "; ".join(strategy_words(Strategy.parse(one)) for one in training.get("strategies", ()))
     return {**plain, **training, **({"strategies": arms} if training else {})}

@@ -39,7 +39,10 @@ def test_the_newest_of_each_setting_stands_for_it_shipped_beside_made_here(
     bundle_dir(RunSpec(batch=1, seq=16))
     ingest.refresh(store, shipped)
     found = experiments.newest(store)
-    rows = {(row.lab, row.setting, row.reference): row.run_id for row in found.fillna("").itertuples()}
+    rows = {
+        (row.lab, row.setting, row.reference): row.run_id
+        for row in found.astype(object).fillna("").itertuples()
+    }
     assert set(rows) == {
         ("bias", "quick", ""),
         ("collapse", "quick", ""),
