@@ -1,16 +1,16 @@
 """E6: is a mixture made from a dense model the same at first, and better later?
 
-A dense model is trained first. Then six arms go on with the same new bytes: the dense model itself for as many
-tokens, and again for as many FLOPs, and mixtures made from it (`nn.upcycle`): copies, virtual groups, copies
-with half of each expert's neurons drawn anew; a mixture of the same shape from scratch stands beside them.
+A dense model is trained first. Then six arms read the same new bytes: the dense model itself for as many
+tokens, and again for as many FLOPs; mixtures made from it (`nn.upcycle`): copies, virtual groups, copies with
+half of each expert's neurons drawn anew; and a mixture of the same shape from scratch.
 Published: upcycling beats continued dense training at equal tokens (arXiv 2410.07524: 67.6 against 65.3 MMLU
-after 10^12 tokens, with more FLOPs a token); copies lead at first and fall behind a mixture from scratch later,
-which drawing half anew mends (arXiv 2502.19261).
+after 10^12 tokens, with more FLOPs a token); copies lead at first and fall behind a mixture from scratch
+later, which drawing half anew mends (arXiv 2502.19261).
 Fixed before the run: every arm warms up again to the same rate and decays to a tenth of it; all mixtures have
 weights that add up to 1 and the Switch loss of ALPHA; held-out text is read at the start and after each fifth
-of the steps, and "first" is the first fifth. FLOPs are those after the start: the dense model is given. Errors
-at the start are those of feed-forward outputs, for inputs that the dense model really sees, in float64:
-the norm of the difference over the norm of the dense output, the mean over the layers.
+of the steps, and "first" is the first fifth. FLOPs are those after the start: the dense model is given.
+Errors at the start are those of feed-forward outputs, for inputs that the dense model really sees, in
+float64: the norm of the difference over the norm of the dense output, the mean over the layers.
 """
 
 from __future__ import annotations
