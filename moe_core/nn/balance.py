@@ -51,8 +51,9 @@ def router_z_loss(routing: Routing) -> Tensor:
 
 
 def mutual_information_loss(routing: Routing) -> Tensor:
-    """-H(e) + mean over tokens of H(e|x) (DS-MoE, arXiv 2404.05567, section 2.2): minus what a token tells
-    of its experts, in nats. -ln E at best: every token sure of its experts, and all used alike.
+    """-H(e) + mean over tokens of H(e|x), in nats (DS-MoE, arXiv 2404.05567): minus what a token tells of e.
+
+    From 0 down to -ln E, where every token is sure of one expert and all experts are used alike.
     """
     share_TE = routing.probabilities_TE()
     mean_E = share_TE.sum(0) / max(routing.tokens, 1)

@@ -7,7 +7,7 @@ many neurons as all experts together.
 Published (DS-MoE, arXiv 2404.05567): quality is kept with 30 to 40 % active, coefficients are 2e-4 to 6.3e-4,
 and the result is close to a dense model of equal total size: 58.5 against 59.2 at 6B, 51.4 against 50.5 at 1B
 (table 3). There attention is a mixture too; here it is not.
-Fixed before the run: 30 % is 3 of 10 experts; ALPHA is larger than published because there are hundreds of
+Fixed before the run: 30 % is 3 of 10 experts (of all parameters, `active_share` is active); ALPHA is larger than published because there are hundreds of
 steps, not hundreds of thousands; the loss at k has the gate values as they were trained, those of experts
 left out lost. Gate values renormalised over the best k are drawn beside it.
 """
