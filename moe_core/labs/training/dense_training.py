@@ -7,9 +7,10 @@ many neurons as all experts together.
 Published (DS-MoE, arXiv 2404.05567): quality is kept with 30 to 40 % active, coefficients are 2e-4 to 6.3e-4,
 and the result is close to a dense model of equal total size: 58.5 against 59.2 at 6B, 51.4 against 50.5 at 1B
 (table 3). There attention is a mixture too; here it is not.
-Fixed before the run: 30 % is 3 of 10 experts (of all parameters, `active_share` is active); ALPHA is larger than published because there are hundreds of
-steps, not hundreds of thousands; the loss at k has the gate values as they were trained, those of experts
-left out lost. Gate values renormalised over the best k are drawn beside it.
+Fixed before the run: 30 % is 3 of 10 experts (`active_share` says how much of all parameters that is); ALPHA
+is larger than published because there are hundreds of steps, not hundreds of thousands; the loss at k has the
+gate values as they were trained, those of experts left out lost. Gate values renormalised over the best k are
+drawn beside it. All arms see the same tokens; training with every expert takes the FLOPs of the dense model.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ AUXILIARY = 0.01  # of the Switch loss, where training is sparse
 # Width is that of one expert.
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=24, batch=8, seq=128, steps=120, seeds=1, heldout=1024),
-    "full": TrainSize(hidden=96, layers=3, width=32, batch=16, seq=128, steps=800, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=96, layers=3, width=32, batch=16, seq=128, steps=700, seeds=3, heldout=8192),
 }
 WITH, WITHOUT = "all experts, MI loss", "all experts"
 SPARSE, DENSE = f"sparse, k={ACTIVE}", "dense"

@@ -51,34 +51,34 @@ SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=128, steps=48, seeds=1, heldout=2048),
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=300, seeds=3, heldout=8192),
 }
-BEFORE = {"quick": 140, "full": 1500}  # steps of training before
+BEFORE = {"quick": 140, "full": 1200}  # steps of training before
 
 # -- what may move ---------------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
+class ModelPart(NamedTuple):
     """What a parameter belongs to. `layer`: -1 outside all layers."""
 
     kind: Literal["router", "experts", "other"]
     layer: int
 
 
-def part(name: str, mixture_layers: list[int]) -> Part:
+def part(name: str, mixture_layers: list[int]) -> ModelPart:
     """The part of the model that the parameter `name` belongs to."""
     pieces = name.split(".")
     layer = int(pieces[1]) if pieces[0] == "blocks" else -1
     if layer in mixture_layers and pieces[2] == "ffn":
-        return Part("router" if pieces[3] == "router" else "experts", layer)
-    return Part("other", layer)
+        return ModelPart("router" if pieces[3] == "router" else "experts", layer)
+    return ModelPart("other", layer)
 
 
-Rule = Callable[[Part, int], bool]  # (part, last mixture layer) -> whether it may move
+Rule = Callable[[ModelPart, int], bool]  # (part, last mixture layer) -> whether it may move
 ARMS: dict[str, Rule] = {
     "all": lambda part, last: True,
     "non-MoE only": lambda part, last: part.kind == "other",
     "experts only": lambda part, last: part.kind == "experts",
     "router frozen": lambda part, last: part.kind != "router",
-    "last router": lambda part, last: part == Part("router", last),
+    "last router": lambda part, last: part == ModelPart("router", last),
     "relevant experts": lambda part, last: part.kind != "other",  # and the router
     "dense": lambda part, last: True,
 }
