@@ -51,7 +51,7 @@ SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=128, steps=48, seeds=1, heldout=2048),
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=300, seeds=3, heldout=8192),
 }
-BEFORE = {"quick": 140, "full": 1200}  # steps of training before
+BEFORE = {"quick": 140, "full": 1100}  # steps of training before
 
 # -- what may move ---------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ NEW_TEXT = 1_000_000  # on top of the seed: what the start reads is not read aga
 # Width is that of the dense model's feed-forward network, and of every copy of it.
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=128, batch=8, seq=128, steps=80, seeds=1, heldout=1024),
-    "full": TrainSize(hidden=96, layers=3, width=192, batch=16, seq=128, steps=550, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=96, layers=3, width=192, batch=16, seq=128, steps=480, seeds=3, heldout=8192),
 }
 START = {"quick": 90, "full": 300}  # steps of the dense model before: few, so that a crossing can be seen
 DENSE, DENSE_FLOPS = "continued dense", "continued dense, equal FLOPs"
