@@ -343,7 +343,7 @@ class RunSpec(Spec):
     """
 
     lab: Lab | Experiment = "bench"
-    model: Literal["carved", "trained"] = "carved"
+    model: Literal["carved", "grid", "trained"] = "carved"
     experts: Annotated[int, Field(ge=1, le=128)] = 16
     top_k: Annotated[int, Field(ge=1, le=128)] = 4
     shared: Annotated[int, Field(ge=0, le=8)] = 1

@@ -27,13 +27,20 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from moe_core.labs.training import corpus, grid  # noqa: E402
-from moe_core.labs.training.grid import Member  # noqa: E402
-from moe_core.labs.training.loop import train  # noqa: E402
+from moe_core import grid  # noqa: E402
+from moe_core.grid import Member  # noqa: E402
+from moe_core.labs.training import corpus  # noqa: E402
+from moe_core.labs.training.balancing import Balancing  # noqa: E402
+from moe_core.labs.training.loop import Recipe, train  # noqa: E402
 from moe_core.labs.training.measures import LoadWindow  # noqa: E402
 from moe_core.nn import checkpoint  # noqa: E402
 from moe_core.nn.model import Decoder, initialise  # noqa: E402
 
+TOKENS = 4096  # of a step
+SHORT, LONG, EVERY = 256, grid.LONGEST, 10  # bytes of a sequence; every tenth step reads long ones
+STEPS = 5000  # 20.5 million bytes of text, a little over two epochs
+SEED = 0
+RECIPE = Recipe(steps=STEPS, peak=4e-3, balancing=Balancing(auxiliary=1e-3, rule="sign", rate=2e-3))
 HELDOUT = 10**9  # bytes of each domain at most: all there are
 VALIDATION = 8192
 REPORT = 250  # steps
@@ -41,22 +48,20 @@ REPORT = 250  # steps
 
 def score(model: Decoder) -> dict[str, float]:
     """Bits per byte of held-out text, over cold windows of the short and of the long length."""
-    return {
-        str(seq): corpus.bits_per_byte(model, corpus.heldout(HELDOUT, seq)) for seq in (grid.SHORT, grid.LONG)
-    }
+    return {str(seq): corpus.bits_per_byte(model, corpus.heldout(HELDOUT, seq)) for seq in (SHORT, LONG)}
 
 
 def learn(member: Member, log: Callable[..., None]) -> Decoder:
     """The trained model; what happened on the way is logged."""
     model = Decoder(grid.architecture(member))
-    initialise(model, grid.SEED)
+    initialise(model, SEED)
     log(event="start", name=member.name, parameters=sum(p.numel() for p in model.parameters()))
     seen = LoadWindow(len(corpus.domains()))
     began, losses = time.monotonic(), list[float]()
-    source = corpus.mixed(grid.TOKENS, grid.SHORT, grid.LONG, grid.EVERY, grid.SEED)
-    validation = corpus.heldout(VALIDATION, grid.SHORT)
+    source = corpus.mixed(TOKENS, SHORT, LONG, EVERY, SEED)
+    validation = corpus.heldout(VALIDATION, SHORT)
     windows = []
-    for step in train(model, grid.RECIPE, (windows.append(w) or w for w in source)):
+    for step in train(model, RECIPE, (windows.append(w) or w for w in source)):
         losses.append(step.loss)
         if step.routings:
             seen.add(step.routings, windows[-1].domains_B)
@@ -81,12 +86,12 @@ def keep(member: Member, folder: Path) -> None:
             print(line, flush=True)
             print(line, file=file, flush=True)
 
-        recipe = {k: v for k, v in vars(grid.RECIPE).items() if k != "balancing"}
-        log(event="recipe", seed=grid.SEED, torch=torch.__version__, processor=platform.processor(), **recipe,
-            balancing=vars(grid.RECIPE.balancing), tokens=grid.TOKENS)  # fmt: skip
+        recipe = {k: v for k, v in vars(RECIPE).items() if k != "balancing"}
+        log(event="recipe", seed=SEED, torch=torch.__version__, processor=platform.processor(), **recipe,
+            balancing=vars(RECIPE.balancing), tokens=TOKENS)  # fmt: skip
         model = learn(member, log)
         exact = score(model)
-        made = {"seed": grid.SEED, "steps": grid.STEPS, "torch": torch.__version__,
+        made = {"seed": SEED, "steps": STEPS, "torch": torch.__version__,
                 "date": datetime.now(UTC).date().isoformat()}  # fmt: skip
         checkpoint.save_int8(model, path.with_suffix(".part"), made)
         log(event="heldout", fp32=exact, int8=score(checkpoint.load(path.with_suffix(".part"))))

@@ -135,15 +135,25 @@ def run(
 
 
 def one(
-    board: Board, arm: Arm, seed: int, size: TrainSize, model: Decoder | None = None
+    board: Board,
+    arm: Arm,
+    seed: int,
+    size: TrainSize,
+    model: Decoder | None = None,
+    text: Iterator[TextWindow] | None = None,
+    recipe: Recipe | None = None,
 ) -> Iterator[tuple[float, Trained | None]]:
-    """Train one arm, fresh weights unless `model` is given; yields the share done, at last the result."""
+    """Train one arm, fresh weights unless `model` is given; yields the share done, at last the result.
+
+    text: what is read instead of the whole corpus by seed; recipe: how, instead of the arm's own way.
+    """
     if model is None:
         model = Decoder(arm.arch)
         initialise(model, seed)
-    recipe = Recipe(steps=size.steps, peak=PEAK, micro=arm.micro, balancing=arm.balancing)
+    if recipe is None:
+        recipe = Recipe(steps=size.steps, peak=PEAK, micro=arm.micro, balancing=arm.balancing)
     told = _Watch(board, arm, seed, size)
-    source = told.listening(corpus.windows(size.batch, size.seq, seed))
+    source = told.listening(text or corpus.windows(size.batch, size.seq, seed))
     for step in train(model, recipe, source, arm.extra):
         told.see(step)
         yield (step.number + 1) / size.steps, None

@@ -3,27 +3,29 @@
 Experts have one width, so that a knob means what it means in a published model: more experts are more bytes
 and the same work, a larger top-k is more work and the same bytes. The dense models are a ladder of doublings:
 a mixture with k of E experts does the work of the dense model of width k * WIDTH and has the bytes of that of
-width E * WIDTH, both of which are on it (with a shared expert, between two rungs).
-Legend: E experts, K top-k.
+width E * WIDTH, both of which are on it; with a shared expert, it lies between two rungs.
+How they were trained stands in data/models/train_grid.py. No torch here.
 """
 
 from __future__ import annotations
 
+from math import log2
 from pathlib import Path
 from typing import NamedTuple
 
-from moe_core.labs.training.balancing import Balancing
-from moe_core.labs.training.loop import Recipe
 from moe_core.settings import MODELS
 from moe_core.specs import GQA, Architecture, Experts, Router
 
 FOLDER = MODELS / "grid"
 WIDTH = 16  # of an expert
-TOKENS = 4096  # of a step
-SHORT, LONG, EVERY = 256, 1024, 10  # bytes of a sequence; every tenth step reads long ones
-STEPS = 5000  # 20.5 million bytes of text, a little over two epochs
-SEED = 0
-RECIPE = Recipe(steps=STEPS, peak=4e-3, balancing=Balancing(auxiliary=1e-3, rule="sign", rate=2e-3))
+COUNTS, TOP_K, SHARED = (4, 8, 16, 32, 64), (1, 2, 4, 8), (0, 1)
+LADDER = tuple(WIDTH * 2**n for n in range(7))  # 16 ... 1024
+LONGEST = 1024  # bytes of a sequence
+FIRST = (  # of what is trained: what the published mixtures of the registry are nearest to, and around them
+    *((16, 4, 1), (64, 4, 0), (8, 2, 0), (64, 2, 1), (16, 4, 0), (64, 8, 0), (16, 2, 0), (64, 2, 0)),
+    *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (16, 8, 0), (64, 4, 1)),
+)
+FIRST_DENSE = (64, 1024, 32, 256, 128, 512, 16)
 
 
 class Member(NamedTuple):
@@ -56,10 +58,6 @@ class Member(NamedTuple):
         return self.width if not self.experts else (self.experts + self.shared) * self.width
 
 
-COUNTS, TOP_K, SHARED = (4, 8, 16, 32, 64), (1, 2, 4, 8), (0, 1)
-LADDER = tuple(WIDTH * 2**n for n in range(7))  # 16 ... 1024
-
-
 def mixtures() -> tuple[Member, ...]:
     """Every mixture: top-k below the number of experts, or nothing would be chosen."""
     return tuple(Member(e, k, s) for e in COUNTS for k in TOP_K for s in SHARED if k < e)
@@ -71,13 +69,40 @@ def ladder() -> tuple[Member, ...]:
 
 
 def in_order_of_use() -> tuple[Member, ...]:
-    """What is trained first: the default and what stands around it, then the rest; dense twins among them."""
-    order = [(16, 4, 1), (16, 4, 0), (8, 2, 0), (64, 8, 0), (32, 4, 0), (16, 2, 0), (16, 1, 0), (64, 4, 0)]
-    order += [(64, 8, 1), (8, 1, 0), (32, 8, 0), (16, 8, 0), (64, 2, 0), (32, 2, 0), (8, 4, 0), (64, 1, 0)]
-    first = [Member(*one) for one in order]
-    dense = [Member(0, 0, 0, width) for width in (64, 256, 128, 32, 1024, 512, 16)]
+    """What is trained first: what is asked for most, dense models among them, then the rest."""
+    first = [Member(*one) for one in FIRST]
+    dense = [Member(0, 0, 0, width) for width in FIRST_DENSE]
     mixed = [one for pair in zip(first, dense, strict=False) for one in pair] + first[len(dense) :]
     return tuple(mixed + [one for one in mixtures() if one not in mixed])
+
+
+def shipped() -> tuple[Member, ...]:
+    """The mixtures whose file is there."""
+    return tuple(member for member in mixtures() if member.path.exists())
+
+
+def nearest(bank: tuple[int, int, int]) -> Member | None:
+    """The shipped mixture most like (experts, top-k, shared); None when none is shipped.
+
+    Beyond the largest the share of active experts is kept; then doublings of experts and of top-k count alike,
+    a shared expert more or less counts half of one.
+    """
+    experts, top_k, shared = bank
+    if experts > COUNTS[-1]:
+        experts, top_k = COUNTS[-1], max(1, round(top_k * COUNTS[-1] / experts))
+    wanted = (experts, top_k, min(shared, SHARED[-1]))
+    return min(shipped(), key=lambda member: _distance(wanted, member), default=None)
+
+
+def _distance(wanted: tuple[int, int, int], member: Member) -> float:
+    experts, top_k, shared = wanted
+    doublings = abs(log2(experts / member.experts)) + abs(log2(top_k / member.top_k))
+    return doublings + 0.5 * abs(shared - member.shared)
+
+
+def twin(neurons: int) -> Member:
+    """The dense model of the ladder with most nearly so many feed-forward neurons a layer."""
+    return min(ladder(), key=lambda member: abs(log2(member.width / neurons)))
 
 
 def architecture(member: Member) -> Architecture:
@@ -89,7 +114,7 @@ def architecture(member: Member) -> Architecture:
         "vocab": 256,
         "attention": GQA(heads=4, kv_heads=2, head_dim=24),
         "tied": True,
-        "max_positions": LONG,
+        "max_positions": LONGEST,
     }
     if not member.experts:
         return Architecture(ffn_width=member.width, **common)  # type: ignore[arg-type]
