@@ -17,7 +17,7 @@ from app.panels import Number, Source
 from app.words import escape, seconds
 from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError
-from moe_core.labs.training.picks import PICKS, strategy, words
+from moe_core.labs.training.picks import MOST, PICKS, strategy, words
 from moe_core.labs.training.table import TABLE, question
 from moe_core.scenario.spec import Scenario, describe
 from moe_core.specs import RunSpec, Strategy
@@ -279,7 +279,13 @@ def _arm(at: int, usual: str) -> Strategy | None:
         return strategy(name)
     key = f"strength_{at}"
     value = st.number_input(
-        pick.strength.capitalize(), 0.0, 100.0, value=pick.usual, key=key, bind="query-params", format="%g"
+        pick.strength.capitalize(),
+        pick.least,
+        MOST,
+        value=pick.usual,
+        key=key,
+        bind="query-params",
+        format="%g",
     )
     return strategy(name, float(value if isinstance(value, int | float) else pick.usual))
 

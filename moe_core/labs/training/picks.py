@@ -15,27 +15,35 @@ from moe_core.specs import Strategy
 
 
 class Pick(NamedTuple):
-    """One kind of strategy: its title, what its number is, the usual number; None where there is none."""
+    """One kind of strategy: its title, what its number is, the usual one and the least.
+
+    usual: None where there is no number.
+    """
 
     title: str
     strength: str
     usual: float | None
     make: Callable[[float], Strategy]
+    least: float = 0.0
 
 
+LEAST_RATE = 1e-4  # a bias that does not move is no strategy
 PICKS: Mapping[str, Pick] = {
     "none": Pick("No balancing", "", None, lambda _: Strategy()),
     "auxiliary": Pick("Auxiliary loss", "coefficient", 0.01, lambda x: Strategy(auxiliary=x)),
     "sequence": Pick("Sequence-wise loss", "coefficient", 0.01, lambda x: Strategy(sequence=x)),
     "z": Pick("z-loss", "coefficient", 0.001, lambda x: Strategy(z=x)),
-    "sign": Pick("Bias, sign rule", "rate", 0.02, lambda x: Strategy(rule="sign", rate=x)),
+    "sign": Pick("Bias, sign rule", "rate", 0.02, lambda x: Strategy(rule="sign", rate=x), LEAST_RATE),
     "proportional": Pick(
-        "Bias, proportional rule", "rate", 0.02, lambda x: Strategy(rule="proportional", rate=x)
+        "Bias, proportional rule", "rate", 0.02, lambda x: Strategy(rule="proportional", rate=x), LEAST_RATE
     ),
-    "quantile": Pick("Bias, quantile rule", "rate", 1.0, lambda x: Strategy(rule="quantile", rate=x)),
+    "quantile": Pick("Bias, quantile rule", "", None, lambda _: Strategy(rule="quantile")),
     "expert_choice": Pick("Experts choose tokens", "", None, lambda _: Strategy(router="expert_choice")),
     "hash": Pick("Hash of the byte", "", None, lambda _: Strategy(router="hash")),
 }
+
+
+MOST = 100.0  # of a coefficient or a rate
 
 
 def strategy(name: str, strength: float | None = None) -> Strategy:
@@ -43,10 +51,10 @@ def strategy(name: str, strength: float | None = None) -> Strategy:
     pick = PICKS[name]
     if pick.usual is None and strength is not None:
         raise ConfigError(f"strategies ({name}={strength:g}): {name} takes no number")
-    try:
-        return pick.make(pick.usual or 0.0 if strength is None else strength)
-    except ValueError as error:
-        raise ConfigError(f"strategies ({name}={strength:g}): must be a number from 0 to 100") from error
+    number = (pick.usual or 0.0) if strength is None else strength
+    if pick.usual is not None and not pick.least <= number <= MOST:
+        raise ConfigError(f"strategies ({name}={number:g}): must be a number from {pick.least:g} to {MOST:g}")
+    return pick.make(number)
 
 
 def parse(words: str) -> Strategy:
@@ -72,6 +80,6 @@ def words(of: Strategy) -> str:
         )
         if value
     ]
-    parts += [f"bias ({of.rule}) {of.rate:g}"] if of.rule else []
+    parts += [f"bias ({of.rule}){f' {of.rate:g}' if of.rate else ''}"] if of.rule else []
     parts += [of.router.replace("_", " ")] if of.router != "softmax" else []
     return ", ".join(parts) or "no balancing"
