@@ -157,12 +157,12 @@ def main(found: Stage) -> None:
     metric, axis, part = panel.pickers("collapse", rows, first=found.part)
     figure = experiments.figure("curves", found.results.runs, metric=metric, axis=axis, part=part)
     panels.show(figure, "collapse_curves", *panel.sources(found.results), caveat=panel.caveat(found.results))
-    panel.buttons("collapse", job)
+    panel.buttons("collapse", job, named=True)
 
 
 def start() -> None:
     """The buttons of the collapse experiment, where there is nothing to draw yet."""
-    panel.buttons("collapse", live.jobs().get("collapse"))
+    panel.buttons("collapse", live.jobs().get("collapse"), named=True)
 
 
 def follow() -> None:

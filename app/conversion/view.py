@@ -56,12 +56,13 @@ def sentence(run: Run) -> str:
     later = [
         f"{_compared(told[name])} {words}"
         for name, words in (
-            ("loss_difference.tokens", "the dense model trained on at equal tokens"),
+            ("loss_difference.tokens", "the dense model at equal tokens"),
             ("loss_difference.flops", "at equal FLOPs"),
         )
         if name in told
     ]
-    return f"{first}; trained on it ends {' and '.join(later)}" if later else first
+    few = ", in one seed" if experiments.seeds(run) < 2 else ""
+    return f"{first}; trained on, it ends {' and '.join(later)}{few}" if later else first
 
 
 EXACT = 1e-6  # relative
@@ -80,14 +81,10 @@ def _power(value: float) -> str:
 
 
 _CARDS = (
-    (
-        "error.copy",
-        "Copy against dense at the start, test model",
-        "largest relative difference of the outputs",
-    ),
-    ("loss_difference.tokens", "Upcycled less dense, equal tokens, test model", ""),
-    ("loss_difference.flops", "Upcycled less dense, equal FLOPs, test model", ""),
-    ("loss_difference.scratch_last", "Upcycled less from scratch, at the end, test model", ""),
+    ("error.copy", "Copy at the start, test model", "largest relative difference from the dense model"),
+    ("loss_difference.tokens", "Equal tokens, test model", "upcycled less continued dense; "),
+    ("loss_difference.flops", "Equal FLOPs, test model", "upcycled less continued dense; "),
+    ("loss_difference.scratch_last", "From scratch, test model", "upcycled less trained from scratch; "),
 )
 
 
@@ -95,7 +92,12 @@ def numbers(run: Run) -> tuple[Number, ...]:
     """What the experiment found, as far as it has."""
     told, here = experiments.findings(run), panel.source(run)
     return tuple(
-        Number(label, panel.value_words({**told[name], "low": None}), note or _span(told[name]), here)
+        Number(
+            label,
+            panel.value_words({**told[name], "low": None}),
+            note + _span(told[name]) * note.endswith("; "),
+            here,
+        )
         for name, label, note in _CARDS
         if name in told
     )
@@ -113,10 +115,10 @@ def main(found: Results) -> None:
     live.follow(job, LAB, "loss")
     if found.runs:
         rows = experiments.rows(found.runs)
-        metric, axis, part = panel.pickers(LAB, rows, prefer=("loss", "heldout"))
+        metric, axis, part = panel.pickers(LAB, rows)
         figure = experiments.figure("curves", found.runs, metric=metric, axis=axis, part=part)
         panels.show(figure, "upcycling_curves", *panel.sources(found), caveat=panel.caveat(found))
-    panel.buttons(LAB, job)
+    panel.buttons(LAB, job, named=True)
 
 
 def upcycling(found: Results) -> None:

@@ -7,6 +7,7 @@ line with points; measured elsewhere: points on a hairline. What an evenly rando
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import altair as alt
 import pandas as pd
@@ -15,7 +16,7 @@ from app.experiments import series
 from app.figure import Figure, around_one, diverging, draw, largest, log2_axis, paint, times
 from moe_core.report.palette import ROLES
 from moe_core.report.text import many
-from moe_core.units import significant
+from moe_core.units import figure as figure_of
 
 # Colours of the theme in the order in which strategies take them; blue is for dense models, green for what
 # is published, grey for limits.
@@ -40,14 +41,17 @@ def curves(
     live: nothing of the chart depends on the values, so that a browser changes the data alone. whole: the
     rows that the axes must hold, where `rows` are only the first of them.
     """
-    rows = rows.assign(strategy=rows["arm"].map(series.strategy))
-    data = series.means(rows).assign(strategy=lambda frame: frame["arm"].map(series.strategy))
+    short = series.strategies((rows if whole is None else whole)["arm"])
+    rows = rows.assign(strategy=rows["arm"].map(short))
+    data = series.means(rows).assign(strategy=lambda frame: frame["arm"].map(short))
     names = _order(data["strategy"])
     x = _across(data if whole is None else whole, axis, fixed=whole is not None)
     y = _up(rows if whole is None else whole, metric, floor, live)
     layers = [*_band(data, x, names), *_seeds(rows, x, y, names), *_means(data, x, y, names)]
     layers += _floor(floor, live)
-    title = _curve_title(rows, metric, "is now" if live else "ends")
+    title = _curve_title(
+        rows, metric, "is now" if live else "ends" if _is_training(axis) else "is in the mean"
+    )
     words = f"{series.metric(metric).title} over {series.axis_title(axis)}, {_seed_words(rows)}. {title}."
     chart = alt.layer(*layers).properties(height=height)
     return draw(title, words, chart, data.drop(columns="strategy"))
@@ -58,13 +62,16 @@ def _order(strategies: pd.Series[str]) -> list[str]:
 
 
 def _places(names: Sequence[str]) -> list[str]:
-    """A scale's domain that puts each name at the place of its colour in the theme."""
-    places = {_slot("dense"): next((name for name in names if name.startswith("dense")), None)}
-    free = [name for name in names if name not in places.values()]
-    for at, name in enumerate(free):
-        places[_slot(_HUES[at % len(_HUES)]) + len(ROLES) * (at // len(_HUES))] = name
-    size = len(ROLES) * (1 + (len(free) - 1) // len(_HUES)) if free else len(ROLES)
-    return [places.get(at) or f"unused {at}" for at in range(size)]
+    """A scale's domain that puts each name at the place of its colour in the theme, round after round."""
+    found: dict[int, str] = {}
+    for hues, mine in (
+        (("dense",), [name for name in names if name.startswith("dense")]),
+        (_HUES, [name for name in names if not name.startswith("dense")]),
+    ):
+        for at, name in enumerate(mine):
+            found[_slot(hues[at % len(hues)]) + len(ROLES) * (at // len(hues))] = name
+    size = len(ROLES) * (1 + max(found, default=0) // len(ROLES))
+    return [found.get(at, f"unused {at}") for at in range(size)]
 
 
 def _slot(role: str) -> int:
@@ -103,22 +110,34 @@ def _legend(names: Sequence[str]) -> alt.Legend:
 
 def _dash(names: Sequence[str]) -> alt.StrokeDash:
     """The second time a colour is used its line is dashed."""
-    dashes = [[1, 0] if at < len(_HUES) else [5, 3] for at in range(len(names))]
+    places = _places(names)
+    dashes = [[1, 0] if places.index(name) < len(ROLES) else [5, 3] for name in names]
     return alt.StrokeDash("strategy:N", scale=alt.Scale(domain=list(names), range=dashes), legend=None)
 
 
+def _is_training(axis: str) -> bool:
+    return axis in ("step", "tokens", "flops", series.SHARE)
+
+
 def _across(data: pd.DataFrame, axis: str, fixed: bool = False) -> alt.X:
-    title = series.axis_title(axis)
-    values = sorted(set(data["x"]))
-    if axis in series.DOUBLING and values and values[0] > 0:
-        if values[-1] < 4096:
+    title, values = series.axis_title(axis), sorted(set(data["x"]))
+    if axis in series.NAMED:
+        return alt.X("x:O", title=title, axis=alt.Axis(labelAngle=0, format="~g", labelOverlap=True))
+    if _geometric(values):
+        if values[-1] < 2**20:
             return log2_axis("x", title, values)
         return alt.X("x:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5))
-    if axis == "alpha":  # zero is among them
-        return alt.X("x:O", title=title, axis=alt.Axis(labelAngle=0, format="~g"))
     form = "%" if axis == series.SHARE else "~s"
     ends = alt.Scale(nice=False, domain=[0, values[-1]]) if fixed and values else alt.Scale(nice=False)
     return alt.X("x:Q", title=title, scale=ends, axis=alt.Axis(format=form, tickCount=8))
+
+
+def _geometric(values: Sequence[float]) -> bool:
+    """Whether values were chosen in ratios, as 1, 2, 4, 8 are."""
+    if len(values) < 3 or values[0] <= 0:
+        return False
+    ratios = [after / before for before, after in pairwise(values)]
+    return min(ratios) > 1.2 and max(ratios) < 5
 
 
 def _up(rows: pd.DataFrame, metric: str, floor: tuple[float, float] | None, live: bool) -> alt.Y:
@@ -186,18 +205,19 @@ def _floor(floor: tuple[float, float] | None, live: bool) -> list[alt.Chart]:
 
 def _curve_title(rows: pd.DataFrame, metric: str, verb: str) -> str:
     """How the arms end, or stand: the highest and the lowest, by name."""
-    told = series.metric(metric)
-    late = series.ends(series.without_floor(rows)).groupby("arm", sort=False)["value"].mean()
+    told, trained = series.metric(metric), series.without_floor(rows)
+    each = trained if verb == "is in the mean" else series.ends(trained)
+    late = each.groupby("arm", sort=False)["value"].mean()
     if late.empty:
         return f"{told.words[0].upper()}{told.words[1:]} has not been measured yet"
     unit = f" {told.unit}" if told.unit else ""
     most, least = str(late.idxmax()), str(late.idxmin())
     subject = f"{told.words[0].upper()}{told.words[1:]}"
     if len(late) == 1:
-        return f"{subject} {verb} at {significant(float(late.iloc[0]))}{unit} ({_short(most)})"
+        return f"{subject} {verb} at {figure_of(float(late.iloc[0]))}{unit} ({_short(most)})"
     return (
-        f"{subject} {verb} highest with {_short(most)} ({significant(float(late[most]))}{unit}) and lowest "
-        f"with {_short(least)} ({significant(float(late[least]))}{unit})"
+        f"{subject} {verb} highest with {_short(most)} ({figure_of(float(late[most]))}{unit}) and lowest "
+        f"with {_short(least)} ({figure_of(float(late[least]))}{unit})"
     )
 
 
@@ -218,8 +238,11 @@ def _seed_words(rows: pd.DataFrame) -> str:
 
 
 def heatmap(loads: pd.DataFrame, step: int, *, live: bool = False) -> Figure:
-    """Layer x expert of every arm at one step, coloured around fair share. `loads`: of one seed."""
-    now = loads[loads["step"] == step] if not live else loads
+    """Layer x expert of every arm at one step, coloured around fair share. `loads`: of one seed, not empty.
+
+    An arm that has no window there shows its last one before; one that begins later, its first.
+    """
+    now = loads if live else _at(loads, step)
     powers, _ = around_one(now["ratio"])
     data = now.assign(log_ratio=powers.clip(-LIMIT, LIMIT), share=now["ratio"].map(times))
     arms, layers = _order(data["arm"]), int(data["layer"].nunique())
@@ -244,6 +267,14 @@ def heatmap(loads: pd.DataFrame, step: int, *, live: bool = False) -> Figure:
     size = f"{many(data['expert'].nunique(), 'experts')} in {many(layers, 'layers')}"
     words = f"Load of {size}, arm by arm. {title}."
     return draw(title, words, chart, data.drop(columns="log_ratio"))
+
+
+def _at(loads: pd.DataFrame, step: int) -> pd.DataFrame:
+    """The last window of every arm up to a step."""
+    before = loads["step"].where(loads["step"] <= step)
+    last = before.groupby(loads["arm"]).transform("max")
+    first = loads.groupby("arm")["step"].transform("min")
+    return loads[loads["step"] == last.fillna(first)]
 
 
 _NAMES = alt.Axis(labelLimit=180, ticks=False)
@@ -309,7 +340,7 @@ def _difference_title(data: pd.DataFrame, told: series.Metric, base: str) -> str
 
 def failures(found: pd.DataFrame) -> Figure:
     """Experts in use against the gate's indecision: left is collapse, on top a router that does not route."""
-    data = found.assign(strategy=found["arm"].map(series.strategy))
+    data = found.assign(strategy=[series.strategy(str(arm)) for arm in found["arm"]])
     names = _order(data["strategy"])
     x = _share("effective", 1.02)
     y = _share("router_effective", 1.04)
@@ -377,7 +408,7 @@ def forest(found: pd.DataFrame) -> Figure:
     dots = paint(base.mark_point(filled=True, size=90), "mixture").encode(
         y=y,
         yOffset=offset,
-        x=alt.X("value:Q", title="difference of held-out loss, nats a byte"),
+        x=alt.X("value:Q", title="difference of held-out loss, nats a byte", axis=alt.Axis(tickCount=8)),
         opacity=here,
         tooltip=tip,
     )

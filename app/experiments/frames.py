@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,8 +11,9 @@ import streamlit as st
 from app import data
 from app.experiments import charts, series
 from app.figure import Figure
+from moe_core.labs.training.picks import words
 from moe_core.labs.training.table import TABLE
-from moe_core.specs import Experiment
+from moe_core.specs import Experiment, Strategy
 from moe_core.store.queries import Run
 
 EXPERIMENTS = tuple(TABLE)  # their names, in order
@@ -59,8 +60,14 @@ def seeds(run: Run) -> int:
 
 def rows(runs: Sequence[Run]) -> pd.DataFrame:
     """Everything that these runs measured, one below the other."""
-    found = [series.of_run(run, data.frame("series", run)) for run in runs]
+    found = [series.named(series.of_run(run, data.frame("series", run)), arm_words(run.spec)) for run in runs]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(series.COLUMNS))
+
+
+def arm_words(spec: Mapping[str, Any]) -> list[str]:
+    """The strategies that a question names, in words: its arms are numbered in their order."""
+    training = spec.get("training") or {}
+    return [words(Strategy.parse(one)) for one in training.get("strategies", ())]
 
 
 def findings(run: Run) -> dict[str, dict[str, Any]]:
@@ -76,7 +83,11 @@ def all_findings(unit: str, begins: str) -> pd.DataFrame:
         for run in results(lab).runs:
             origin = "measured elsewhere" if run.reference else "measured here"
             found += [
-                {"code": row.code or row.title, "name": name, "origin": origin}
+                {
+                    "code": row.code,
+                    "name": name.removeprefix(begins).strip("._").replace("_", " "),
+                    "origin": origin,
+                }
                 | {key: told.get(key) for key in ("value", "low", "high", "seeds")}
                 for name, told in findings(run).items()
                 if told.get("unit") == unit and name.startswith(begins)
@@ -87,7 +98,7 @@ def all_findings(unit: str, begins: str) -> pd.DataFrame:
 
 def loads(run: Run, seed: int | None = None) -> pd.DataFrame:
     """The load of the experts of one seed, the first by default; empty where none was written down."""
-    found = data.frame("loads", run)
+    found = series.named(data.frame("loads", run), arm_words(run.spec))
     return found[found["seed"] == (found["seed"].min() if seed is None else seed)]
 
 
@@ -123,7 +134,7 @@ def _failures(runs: tuple[Run, ...]) -> Figure:
 def _heatmap(runs: tuple[Run, ...], step: int, seed: int, part: str) -> Figure:
     every = loads(runs[0], seed)
     mine = every[[series.part(str(arm)) == part for arm in every["arm"]]]
-    return charts.heatmap(mine if len(mine) else every, step)
+    return charts.heatmap(mine if part and len(mine) else every, step)
 
 
 _FIGURES: dict[str, Callable[..., Figure]] = {

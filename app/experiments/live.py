@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
-from app.experiments import charts, series
+from app.experiments import charts, frames, series
 from app.figure import Figure
 from app.panels import Source
 from app.words import ago, escape
@@ -105,7 +105,7 @@ def _watch(job_id: str, key: str, metric: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.progress(job.fraction, text=escape(_line(job)))
         st.button("Cancel", key=f"cancel_{key}", on_click=data.cancel, args=(job_id,))
-    _draw(data.live(job_id), key, metric)
+    _draw(data.live(job_id), frames.arm_words(job.spec.model_dump(mode="json")), key, metric)
 
 
 def _line(job: Job) -> str:
@@ -117,23 +117,23 @@ def _line(job: Job) -> str:
     return f"{TABLE[of_job(job)].title}: {stage}, {job.fraction:.0%}{left}"
 
 
-def _draw(picture: dict[str, object] | None, key: str, metric: str) -> None:
+def _draw(picture: dict[str, object] | None, arms: list[str], key: str, metric: str) -> None:
     """The curves so far beside the load so far, of the part that is being trained."""
-    rows = series.of_picture(picture)
+    rows = series.named(series.of_picture(picture), arms)
     trained = series.without_floor(rows)
     names = series.metrics(trained) if len(trained) else []
     if not names:
         st.caption("The first curve appears within seconds of the first step.")
         return
     wanted = metric if metric in names else names[0]
-    now = series.part(str(trained["arm"].iloc[-1]))
-    mine = series.chosen(trained, wanted, str(trained.loc[trained["metric"] == wanted, "axis"].iloc[0]), now)
+    now = series.part(str(trained["arm"].iloc[-1])) if series.parts(trained) != [""] else ""
+    mine = series.chosen(trained, wanted, series.axes(trained, wanted)[0], now)
     left, right = panels.pair()
     with left:
         axis = str(mine["axis"].iloc[0]) if len(mine) else "step"
         floor = series.floor(rows, wanted, now)
         _show(charts.curves(mine, wanted, axis, floor=floor, height=260, live=True), f"{key}_live_curve")
-    loads = series.loads_of_picture(picture)
+    loads = series.named(series.loads_of_picture(picture), arms)
     with right:
         if len(loads):
             _show(charts.heatmap(_newest_seed(loads), 0, live=True), f"{key}_live_load")

@@ -1,12 +1,14 @@
 """Series: what experiments measured, as charts want it. Arms and their parts, means over seeds, differences.
 
 `rows`: origin (measured here | measured elsewhere), arm, seed, metric, axis, x, value. An arm's name is its
-strategy, and after a comma the part of the experiment that it belongs to: `none, k=1`. No Streamlit here.
+strategy, and where the whole experiment was done for several k, after a comma the part that the arm belongs
+to: `none, k=1`. No Streamlit here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from moe_core.store.queries import Run
 
 COLUMNS = ("origin", "arm", "seed", "metric", "axis", "x", "value")
 FLOOR = "uniform"  # the arm of a router that chooses evenly at random: what no router can be expected below
+_PART = re.compile(r"^(.+), (k=\d+)$")
 LATE = 0.25  # the last quarter of an axis says how a curve ends
 SHARE = "share"  # an axis of ours: how much of the training is done, so that short and long runs compare
 
@@ -40,6 +43,20 @@ METRICS: Mapping[str, Metric] = {
         "indecision of the gate: exp(entropy of a token's gate) / E", "the gate's indecision"
     ),
     "dead": Metric("share of experts without any token in a window", "the share of dead experts"),
+    "old_loss": Metric("loss on what was known before, nats a byte", "the loss on what was known", "nats"),
+    "new_loss": Metric("loss on the new domain, nats a byte", "the loss on the new domain", "nats"),
+    "router_drift": Metric("drift of the router (KL), nats", "the drift of the router", "nats"),
+    "gini": Metric("Gini coefficient of the experts' updates", "the unevenness of updates"),
+    "start_error": Metric("relative difference of the outputs at the start", "the difference at the start"),
+    "difference": Metric("largest difference of the two weights", "the difference of the weights"),
+    "router_gradient": Metric("norm of the router's gradient", "the router's gradient"),
+    "auxiliary": Metric("auxiliary loss (1 at an even load)", "the auxiliary loss"),
+    "minimum": Metric("least auxiliary loss reached", "the least auxiliary loss"),
+    "distinct": Metric("distinct experts of a batch", "the number of distinct experts"),
+    "seconds": Metric("seconds", "the time", "s"),
+    "share": Metric("share of the layer's time", "the share of the layer's time"),
+    "accuracy": Metric("share of right answers", "the accuracy"),
+    "bits": Metric("bits remembered", "what is remembered", "bits"),
     "mutual_information": Metric(
         "mutual information of domain and expert, nats", "the specialisation", "nats"
     ),
@@ -56,8 +73,26 @@ AXES: Mapping[str, str] = {
     "batch": "batch (sequences)",
     "alpha": "coefficient of the loss",
 }
-DOUBLING = ("flops", "parameters", "active", "top_k", "experts", "batch")  # axes of which ratios matter
+NAMED = ("alpha", "expert")  # axes whose values are names: zero is among them
 FIRST = ("maxvio_step", "heldout", "loss")  # what is looked at first where nothing else is asked for
+MAIN: Mapping[str, tuple[str, str]] = {  # the measure and the axis that answer an experiment's question
+    "gates": ("difference", "top_k"),
+    "auxiliary": ("mutual_information", "alpha"),
+    "dense_training": ("heldout", "top_k"),
+    "upcycling": ("loss", "step"),
+    "fine_tuning": ("old_loss", "step"),
+    "memory_reasoning": ("bits", "experts"),
+    "expert_count": ("heldout", "experts"),
+    "distinct_experts": ("distinct", "batch"),
+    "decode_over_batch": ("seconds", "batch"),
+    "all_to_all": ("share", "ranks"),
+    "shared_expert": ("loss", "tokens"),
+    "below_one": ("auxiliary", "step"),
+}
+BASES: Mapping[str, str] = {  # the arm that others are compared with; the first where none is named
+    "upcycling": "continued dense",
+    "dense_training": "all experts",
+}
 
 
 def metric(name: str) -> Metric:
@@ -73,19 +108,33 @@ def axis_title(name: str) -> str:
 
 def strategy(arm: str) -> str:
     """`none` of `none, k=1`."""
-    return arm.rpartition(", ")[0] or arm
+    found = _PART.match(arm)
+    return found[1] if found else arm
 
 
 def part(arm: str) -> str:
-    """`k=1` of `none, k=1`; empty where the name has one part."""
-    before, _, after = arm.rpartition(", ")
-    return after if before else ""
+    """`k=1` of `none, k=1`; empty where the name has no such part."""
+    found = _PART.match(arm)
+    return found[2] if found else ""
+
+
+def strategies(arms: Iterable[str]) -> dict[str, str]:
+    """Arm -> its strategy, where that keeps the arms apart; else its whole name."""
+    names = list(dict.fromkeys(arms))
+    short = [strategy(arm) for arm in names]
+    return dict(zip(names, short if len(set(short)) == len(names) else names, strict=True))
 
 
 def of_run(run: Run, series: pd.DataFrame) -> pd.DataFrame:
     """Rows of a run in the store."""
     origin: Provenance = "measured elsewhere" if run.reference else "measured here"
     return series.assign(origin=origin)[list(COLUMNS)]
+
+
+def named(rows: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """Arms called by their strategies in words, where they are only numbered from 1 on."""
+    names = {str(at): f"{at}: {said}" for at, said in enumerate(arms, 1)}
+    return rows.assign(arm=rows["arm"].map(lambda arm: names.get(arm, arm)))
 
 
 def of_picture(picture: Mapping[str, Any] | None) -> pd.DataFrame:
@@ -126,14 +175,17 @@ def metrics(rows: pd.DataFrame) -> list[str]:
 
 
 def parts(rows: pd.DataFrame) -> list[str]:
-    """Parts of the experiment, in their order; one empty name where arms have none."""
-    return list(dict.fromkeys(part(arm) for arm in rows["arm"].unique()))
+    """Parts of the experiment, in their order; one empty name, for all of it, unless every arm has a part."""
+    found = list(dict.fromkeys(part(arm) for arm in rows["arm"].unique()))
+    return [""] if "" in found else found
 
 
 def axes(rows: pd.DataFrame, name: str) -> list[str]:
-    """Axes of a metric; the share of the training where runs of different lengths stand side by side."""
+    """Axes of a metric along which there are most points first; the share of the training where runs of
+    different lengths stand side by side."""
     mine = rows[rows["metric"] == name]
-    found = list(dict.fromkeys(mine["axis"]))
+    points = mine.groupby("axis", sort=False)["x"].nunique()
+    found = [str(axis) for axis in points.index if points[axis] > 1] or [str(points.index[0])]
     if "step" in found:
         lengths = mine[mine["axis"] == "step"].groupby("origin")["x"].max()
         at = 0 if len(lengths) > 1 and lengths.max() > 1.2 * lengths.min() else len(found)
@@ -141,12 +193,12 @@ def axes(rows: pd.DataFrame, name: str) -> list[str]:
     return found
 
 
-def chosen(rows: pd.DataFrame, name: str, axis: str, of_part: str | None = None) -> pd.DataFrame:
+def chosen(rows: pd.DataFrame, name: str, axis: str, of_part: str = "") -> pd.DataFrame:
     """Rows of one metric over one axis, of one part if one is named."""
     found = rows[(rows["metric"] == name) & (rows["axis"] == ("step" if axis == SHARE else axis))]
     if axis == SHARE and len(found):
         found = found.assign(x=found["x"] / found.groupby("origin")["x"].transform("max"))
-    if of_part is None:
+    if not of_part:
         return found
     return found[[part(arm) == of_part for arm in found["arm"]]]
 

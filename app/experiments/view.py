@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -152,10 +151,12 @@ def panel(lab: Experiment, *, key: str = "") -> None:
     replayed(results, metric, part, f"{key}{lab}")
 
 
-def buttons(lab: Experiment, job: Job | None) -> None:
+def buttons(lab: Experiment, job: Job | None, named: bool = False) -> None:
+    """Quick and full. `named`: the experiment is, where the page has others too."""
+    what = f"{TABLE[lab].title}: run it here" if named else "Run it here"
     busy = bool(job and job.active)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        for label, setting in (("Run it here, quick", "quick"), ("Run it here, in full", "full")):
+        for label, setting in ((f"{what}, quick", "quick"), (f"{what}, in full", "full")):
             live.button(label, question(lab, setting), f"run_{setting}_{lab}", busy=busy)  # type: ignore[arg-type]
 
 
@@ -179,26 +180,19 @@ def caveat(results: Results) -> str:
     return f"{words}; line: trained here, points alone: shipped" if both else words
 
 
-def pickers(
-    lab: Experiment, rows: pd.DataFrame, first: str = "", prefer: Sequence[str] = ()
-) -> tuple[str, str, str]:
-    """The measure, its axis and the part of the experiment, each in the URL.
-
-    first: the part shown first; prefer: the measures.
-    """
-    names = series.metrics(series.without_floor(rows))
-    names.sort(key=lambda name: prefer.index(name) if name in prefer else len(prefer))
+def pickers(lab: Experiment, rows: pd.DataFrame, first: str = "") -> tuple[str, str, str]:
+    """The measure, its axis and the part of the experiment, each in the URL. `first`: the part in front."""
+    trained, (main, along) = series.without_floor(rows), series.MAIN.get(lab, ("", ""))
+    names = sorted(series.metrics(trained), key=lambda name: name != main)
     titles = {series.metric(name).title: name for name in names}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         metric = titles[asked.pick("Measure", list(titles), f"measure_{lab}", width=360)]
-        over = {series.axis_title(axis): axis for axis in series.axes(rows, metric)}
-        axis = (
-            over[asked.pick("Over", list(over), f"axis_{lab}", width=230)]
-            if len(over) > 1
-            else next(iter(over.values()))
-        )
-        mine = series.chosen(series.without_floor(rows), metric, axis)
-        parts = sorted(series.parts(mine), key=lambda name: name != first)
+        axes = sorted(series.axes(trained, metric), key=lambda name: name != along or metric != main)
+        over = {series.axis_title(axis): axis for axis in axes}
+        axis = axes[0]
+        if len(over) > 1:
+            axis = over[asked.pick("Over", list(over), f"axis_{lab}", width=230)]
+        parts = sorted(series.parts(series.chosen(trained, metric, axis)), key=lambda name: name != first)
         part = asked.segments("Part", parts, f"part_{lab}") if len(parts) > 1 else parts[0]
     return metric, axis, part
 
@@ -206,7 +200,8 @@ def pickers(
 def compared(results: Results, rows: pd.DataFrame, part: str, key: str) -> None:
     """Paired differences of the held-out loss beside what was found."""
     mine = series.without_floor(series.chosen(rows, "heldout", "step", part))
-    base = str(mine["arm"].iloc[0]) if len(mine) else ""
+    arms = list(dict.fromkeys(mine["arm"]))
+    base = next((arm for arm in arms if arm == series.BASES.get(results.lab)), arms[0] if arms else "")
     several = len(mine) and not series.differences(mine, base).empty
     if not several:
         findings(results)
@@ -305,6 +300,9 @@ def _replay(run: Run, metric: str, part: str, key: str, was: bool) -> None:
     step = step if step in steps else steps[-1]
     left, right = panels.pair()
     with left:
+        rows = series.without_floor(frames.rows([run]))
+        if "step" not in series.axes(rows, metric):  # what has no curve along the steps gives way to what has
+            metric = next(name for name in series.metrics(rows) if "step" in series.axes(rows, name))
         figure = frames.figure("so_far", [run], metric=metric, part=part, step=step)
         panels.show(figure, f"{key}_so_far", source(run), caveat="up to the step chosen")
     with right:

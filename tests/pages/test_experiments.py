@@ -57,7 +57,7 @@ def test_without_a_run_the_page_says_so_and_how_to_make_one(app: AppTest, page: 
     open_page(app, page)
     assert not app.error
     assert len(app.title) == 1
-    assert any(button.label in ("Run it here, quick", "Quick") for button in app.button)
+    assert any(button.label.endswith(("run it here, quick", "Quick")) for button in app.button)
     assert not queue.list_jobs()  # opening a page starts nothing
 
 
