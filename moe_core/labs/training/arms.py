@@ -18,7 +18,7 @@ from moe_core.labs.training.board import Board
 from moe_core.labs.training.corpus import TextWindow
 from moe_core.labs.training.loop import Recipe, TrainStep, train
 from moe_core.labs.training.measures import LoadSummary, LoadWindow, sampling_floor
-from moe_core.labs.training.strategies import NOTHING, ROUTERS, Balancing
+from moe_core.labs.training.strategies import NOTHING, ROUTERS, Balancing, biases
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import RoutingLog
@@ -163,7 +163,7 @@ def evaluate(model: Decoder, size: TrainSize) -> float:
 
 def heldout_load(model: Decoder, size: TrainSize) -> LoadSummary:
     """How the experts of a trained mixture are used on held-out text, of which every domain has as much."""
-    window, log = corpus.heldout(size.heldout, size.seq), RoutingLog()
+    window, log = corpus.shuffled(corpus.heldout(size.heldout, size.seq)), RoutingLog()
     corpus.bits_per_byte(model, window, log)
     layers, seen = sum(isinstance(ffn, MoE) for ffn in model.feed_forwards), LoadWindow(len(corpus.domains()))
     for number, domains_B in enumerate(window.domains_B.split(corpus.SEPARATE)):
@@ -172,12 +172,11 @@ def heldout_load(model: Decoder, size: TrainSize) -> LoadSummary:
 
 
 class _Watch:
-    """Writes down losses of every step, and loads of every window of steps; biases where a rule moves them."""
+    """Writes down losses of every step, loads of every window of steps, biases that a rule moves."""
 
     def __init__(self, board: Board, arm: Arm, seed: int, size: TrainSize, model: Decoder) -> None:
         self._board, self._name, self._seed, self._size = board, arm.name, seed, size
-        self._steered = next((f.router for f in model.feed_forwards if isinstance(f, MoE)), None)
-        self._steered = self._steered if arm.balancing.rule else None
+        self._biases = biases(model)[:1] if arm.balancing.rule else []  # of the first mixture layer
         self._every = max(1, size.steps // size.windows)
         self._loads = LoadWindow(len(corpus.domains()))
         self._domains_B: Tensor | None = None
@@ -211,8 +210,8 @@ class _Watch:
         self._put("dead", at, found.dead)
         self._put("mutual_information", at, found.information)
         self._board.load(self._name, self._seed, at, found.loads_LE)
-        if self._steered is not None:  # of the first mixture layer, expert by expert
-            for expert, bias in enumerate(self._steered.selection_bias_E.tolist()):
+        for bias_E in self._biases:
+            for expert, bias in enumerate(bias_E.tolist()):
                 self._put(f"bias.{expert}", at, bias)
 
     def _put(self, metric: str, at: int, value: float) -> None:

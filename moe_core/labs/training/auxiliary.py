@@ -4,12 +4,13 @@ Published: coefficients in use lie between 1e-4 and 2e-2; too high a one forces 
 and costs loss (DeepSeek-V3, 2412.19437, section 4.5.3; 2408.15664). The same loss taken over a micro-batch
 balances almost every sequence and destroys what experts know of a domain; over the whole batch it does not
 (arXiv 2501.11873).
-Fixed before the run: 8 experts, K = 1; loads are those of the last quarter of the steps; mutual information of
-domain and expert is that of held-out text, of which every domain has as much. The sweep takes the loss over the
-whole batch. For the scope a micro-batch is *one sequence*, which is of one domain; a step's sequences are sorted by
-domain, as nodes that read one file each would have them. "micro" takes the loss of each micro-batch and averages
-them, "four" of four neighbouring ones together, "global" of all, which is the sweep's arm of the same
-coefficient. All of it by splitting the step (`Recipe.micro`): the text's loss is the same in all three.
+Fixed before the run: 8 experts, K = 1; loads are those of the last quarter of the steps; mutual information
+of domain and expert is that of held-out text, of which every domain has as much. The sweep takes the loss
+over the whole batch. For the scope a micro-batch is *one sequence*, which is of one domain; a step's
+sequences are sorted by domain, as nodes that read one file each would have them. "micro" takes the loss of
+each micro-batch and averages them, "four" of four neighbouring ones together, "global" of all, which is the
+sweep's arm of the same coefficient. All of it by splitting the step (`Recipe.micro`): the text's loss is the
+same in all three.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from moe_core.runs.context import RunContext
 from moe_core.specs import RunSpec
 
 SIZES = {
-    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=150, seeds=1, heldout=2048),
+    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=120, seeds=1, heldout=2048),
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=900, seeds=3, heldout=8192),
 }
 EXPERTS, TOP_K = 8, 1
@@ -120,7 +121,9 @@ def _findings(board: Board, size: TrainSize) -> dict[str, Finding]:
     whole = board.last(_arm_of("global"), "heldout")
     for scope in scopes(size):
         arm = _arm_of(scope)
-        found[f"scope_mutual_information.{scope}"] = over_seeds(board.last(arm, "heldout_information"), "nats")
+        found[f"scope_mutual_information.{scope}"] = over_seeds(
+            board.last(arm, "heldout_information"), "nats"
+        )
         found[f"scope_maxvio_step.{scope}"] = over_seeds(_told(board, arm, "maxvio_step"))
         if scope != "global":
             found[f"scope_loss_difference.{scope}"] = paired(board.last(arm, "heldout"), whole, "nats")

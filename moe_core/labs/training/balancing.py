@@ -1,10 +1,10 @@
 """Balancing: the strategies that somebody picks, on the mixture that somebody picks.
 
-Nothing is expected. Every strategy trains the same mixture (`experts`, `top_k`, `shared` of the question) from
-the same weights on the same bytes, except that expert choice and hash have a router of their own. An expert is
-as wide as what a token may use together, divided by the experts that it uses, so that every mixture does the same
-work. Fixed before the run: loads are those of the last quarter of the steps; differences of loss are to the
-first strategy.
+Nothing is expected. Every strategy trains the same mixture (`experts`, `top_k`, `shared` of the question)
+from the same weights on the same bytes, except that expert choice and hash have a router of their own. An
+expert is as wide as what a token may use together, divided by the experts that it uses, so that every mixture
+does the same work. Fixed before the run: loads are those of the last quarter of the steps; differences of
+loss are to the first strategy.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ def check(spec: RunSpec) -> TrainSize:
         raise ConfigError("strategies (0): must be at least 1 for lab balancing")
     trained, most = len(training.strategies) * (training.seeds or size.seeds), strategies * size.seeds
     if trained > most:
-        raise ConfigError(f"strategies times seeds ({trained}): must be at most {most} in setting {training.setting}")
+        raise ConfigError(
+            f"strategies times seeds ({trained}): must be at most {most} in setting {training.setting}"
+        )
     if spec.experts > experts:
-        raise ConfigError(f"experts ({spec.experts}): must be at most {experts} in setting {training.setting}")
+        raise ConfigError(
+            f"experts ({spec.experts}): must be at most {experts} in setting {training.setting}"
+        )
     used = spec.top_k + spec.shared
     if used * NARROWEST > size.width:
         most = size.width // NARROWEST

@@ -1,14 +1,14 @@
 """E14: is an even load the least that the auxiliary loss can be?
 
 The documents say that E sum_e f_e P_e is smallest when the load is even, where it is 1. It is a stationary
-point only: 100 tokens that are sure of one expert and 900 that lean to the other (0.49 against 0.51) give 0.934
-at a load of 10 to 90. f_e is the share of pairs that were sent to an expert, which has no gradient; P_e the mean
-probability (Switch, arXiv 2101.03961, eq 4-6, f over the T K pairs).
-Fixed before the run: the logits of T tokens are free, drawn from the seed with a lean to some experts, and follow
-the gradient of the loss alone, in two ways. *Free*: as in training, the load is taken anew by top-k each step.
-*Kept*: a token whose K experts a step would change stays and halves its own rate, so that the load remains the
-uneven one it began with. `minimum` is the least value of the *kept* arm that comes lowest (mean over seeds),
-`load_most` the busiest expert's load there in units of the even share.
+point only: 100 tokens that are sure of one expert and 900 that lean to the other (0.49 against 0.51) give
+0.934 at a load of 10 to 90. f_e is the share of pairs that were sent to an expert, which has no gradient; P_e
+the mean probability (Switch, arXiv 2101.03961, eq 4-6, f over the T K pairs).
+Fixed before the run: the logits of T tokens are free, drawn from the seed with a lean to some experts, and
+follow the gradient of the loss alone, in two ways. *Free*: as in training, the load is taken anew by top-k
+each step. *Kept*: a token whose K experts a step would change stays and halves its own rate, so that the load
+remains the uneven one it began with. `minimum` is the least value of the *kept* arm that comes lowest (mean
+over seeds), `load_most` the busiest expert's load there in units of the even share.
 For two experts and K = 1 the least is 7/8, at a load of 1 to 3: f_2 = 1 - q with every such token just above
 one half gives 2 q^2 - q + 1.
 Legend: T tokens, E experts, K top-k.
@@ -133,7 +133,9 @@ def _findings(board: Board) -> dict[str, Finding]:
             name, arm = f"{way}_e{shape[0]}_k{shape[1]}", _arm(way, shape)
             found[f"minimum.{name}"] = over_seeds(board.last(arm, "minimum", "experts"))
             found[f"load_most.{name}"] = over_seeds(board.last(arm, "minimum_load_most", "experts"))
-    lowest = min((name for name in found if name.startswith("minimum.kept_")), key=lambda name: found[name].value)
+    lowest = min(
+        (name for name in found if name.startswith("minimum.kept_")), key=lambda name: found[name].value
+    )
     audit = example()
     return {
         "minimum": found[lowest],

@@ -18,7 +18,7 @@ from moe_core.labs.training.corpus import TextWindow, bits_per_byte
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import RoutingLog
-from moe_core.nn.router import LinearRouter
+from moe_core.nn.router import ExpertChoice
 from moe_core.nn.routing import Routing
 
 
@@ -27,7 +27,7 @@ class ThresholdRouter(nn.Module):
 
     threshold_E: Tensor
 
-    def __init__(self, router: LinearRouter, threshold_E: Tensor) -> None:
+    def __init__(self, router: ExpertChoice, threshold_E: Tensor) -> None:
         super().__init__()
         self.router = router
         self.register_buffer("threshold_E", threshold_E)
@@ -48,9 +48,11 @@ def causal(model: Decoder, read: TextWindow) -> Iterator[Decoder]:
     bits_per_byte(model, read, log)
     passes = [routing for _, routing in log.seen]
     for number, layer in enumerate(layers):
+        router = layer.router
+        assert isinstance(router, ExpertChoice), "thresholds are for expert choice"
         scores_TE = torch.cat([routing.scores_TE for routing in passes[number :: len(layers)]])
         share = layer.spec.top_k / layer.spec.count
-        layer.router = ThresholdRouter(routers[number], scores_TE.quantile(1 - share, dim=0))
+        layer.router = ThresholdRouter(router, scores_TE.quantile(1 - share, dim=0))
     try:
         yield model
     finally:

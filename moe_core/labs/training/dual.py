@@ -3,12 +3,13 @@
 Tokens are to be given K experts each so that the scores add up to the most while no expert has more than its
 even share of pairs (Su 2026, kexue.fm 11619):
     max sum_te x_te s_te,   sum_e x_te = K for every token,   sum_t x_te = T K / E for every expert.
-With a bias b_e (minus the price of the expert) the first constraint is met by taking each token's K best of
-s + b, and g(b) = (T K / E) sum_e b_e - sum_t (sum of the K largest of s_t + b) is a lower bound on minus that
-sum, concave in b, with the gradient T K / E - load_e. Going uphill by the sign of it is the rule of
-DeepSeek, by the gradient itself the proportional one (arXiv 2512.03915 treats both); the quantile rule
-takes the best b at once while the tokens' own thresholds stay as they were.
-It ignores that scores move while a model trains: on fixed scores this is exact, in training it is one step late.
+With a bias b_e (minus the price of the expert) the first constraint is met by taking each token's K best of s
++ b, and g(b) = (T K / E) sum_e b_e - sum_t (sum of the K largest of s_t + b) is a lower bound on minus that
+sum, concave in b, with the gradient T K / E - load_e. Going uphill by the sign of it is the rule of DeepSeek,
+by the gradient itself the proportional one (arXiv 2512.03915 treats both); the quantile rule takes the best b
+at once while the tokens' own thresholds stay as they were.
+It ignores that scores move while a model trains: on fixed scores this is exact, in training it is one step
+late.
 Legend: T tokens, E experts, K top-k.
 """
 
@@ -16,14 +17,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from moe_core.nn.router import from_choice
+from moe_core.nn.routing import Routing
 
 
 class Assignment(NamedTuple):
     """What a bias does to fixed scores. `value`: g(b) / T; `moved`: share of pairs above the even share."""
 
-    load_E: Tensor
+    routing: Routing
     value: float
     moved: float
 
@@ -32,9 +35,9 @@ def assign(scores_TE: Tensor, bias_E: Tensor, top_k: int) -> Assignment:
     """Each token's K best of score + bias, and the dual value of that bias."""
     tokens, experts = scores_TE.shape
     best = (scores_TE + bias_E).topk(top_k, dim=-1)
-    load_E = torch.bincount(best.indices.flatten(), minlength=experts)
+    routing = from_choice(best.indices, scores_TE.gather(-1, best.indices), scores_TE)
     value = top_k / experts * bias_E.sum() - best.values.sum() / tokens
-    return Assignment(load_E, float(value), moved(load_E))
+    return Assignment(routing, float(value), moved(routing.load_E()))
 
 
 def moved(load_E: Tensor) -> float:

@@ -2,11 +2,11 @@
 
 The documents say that masking first is what makes a mixture sparse. Read in code: softmax, then the K best,
 then renormalise (Mixtral in Hugging Face) is the same function. What differs is not renormalising (OLMoE,
-DeepSeek-V2), and K = 1, where masking first makes the weight 1 and the router learns nothing (arXiv 2410.07524,
-section 3.4).
-Fixed before the run: all of it in float64 through the routers of `nn/router.py`, on random logits and on those
-of a mixture trained here for the steps of SIZES (8 experts, K = 2, softmax not renormalised, auxiliary loss
-0.01); gradients are of the text's loss, of fresh models that differ in the gate alone.
+DeepSeek-V2), and K = 1, where masking first makes the weight 1 and the router learns nothing (arXiv
+2410.07524, section 3.4).
+Fixed before the run: all of it in float64 through the routers of `nn/router.py`, on random logits and on
+those of a mixture trained here for the steps of SIZES (8 experts, K = 2, softmax not renormalised, auxiliary
+loss 0.01); gradients are of the text's loss, of fresh models that differ in the gate alone.
 Legend: T tokens, E experts, K top-k.
 """
 
@@ -27,7 +27,7 @@ from moe_core.labs.training.strategies import Balancing
 from moe_core.nn.model import Decoder, initialise
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import RoutingLog
-from moe_core.nn.router import build
+from moe_core.nn.router import LinearRouter, build
 from moe_core.nn.routing import Routing
 from moe_core.runs.context import RunContext
 from moe_core.specs import Experts, Router, RunSpec
@@ -50,12 +50,20 @@ def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle. Raises CancelledError, StoreError."""
     setting = arms.settings(spec).setting
     size = SIZES[setting]
-    rules = {"experts": EXPERTS, "top_k": TOP_K, "alpha": ALPHA, "random": RANDOM[setting], "size": size._asdict()}
+    rules = {
+        "experts": EXPERTS,
+        "top_k": TOP_K,
+        "alpha": ALPHA,
+        "random": RANDOM[setting],
+        "size": size._asdict(),
+    }
     board = Board(spec, context, rules)
     for seed in arms.seeds(spec, size):
         _random(board, seed, RANDOM[setting])
         _gradients(board, seed, size)
-    trained = Arm("trained", arms.mixture(size, EXPERTS, TOP_K, size.width // TOP_K), Balancing(auxiliary=ALPHA))
+    trained = Arm(
+        "trained", arms.mixture(size, EXPERTS, TOP_K, size.width // TOP_K), Balancing(auxiliary=ALPHA)
+    )
 
     def after(arm: Arm, seed: int, result: Trained) -> None:
         compare(board, "real logits", seed, real_logits(result.model, size))
@@ -68,6 +76,7 @@ def weights(logits_TE: Tensor, top_k: int, gate: Router) -> Tensor:
     """[T, E]: what a router with this gate gives each expert, zero where it was not chosen."""
     experts = logits_TE.shape[1]
     router = build(Experts(count=experts, top_k=top_k, width=1, router=gate), experts).double()
+    assert isinstance(router, LinearRouter)
     with torch.no_grad():
         router.weight_ED.copy_(torch.eye(experts))  # so that what goes in are the logits
         routing: Routing = router(logits_TE)
@@ -120,14 +129,17 @@ def gradient(gate: Router, top_k: int, seed: int, size: TrainSize) -> float:
     initialise(model, seed)
     model.double()
     cross_entropy(model, next(corpus.windows(size.batch, size.seq, seed)).ids_BS).backward()
-    routers = [ffn.router.weight_ED.grad for ffn in model.feed_forwards if isinstance(ffn, MoE)]
-    return float(torch.cat([grad.flatten() for grad in routers]).norm())
+    routers = [ffn.router for ffn in model.feed_forwards if isinstance(ffn, MoE)]
+    grads = [router.weight_ED.grad for router in routers if isinstance(router, LinearRouter)]
+    return float(torch.cat([grad.flatten() for grad in grads if grad is not None]).norm())
 
 
 def _findings(board: Board) -> dict[str, Finding]:
     logits = ["real logits", *(f"random logits, {experts} experts" for experts in COUNTS)]
     seeds = board.seeds("real logits")
-    worst = [max(max(board.curve(arm, seed, "difference", "top_k").value) for arm in logits) for seed in seeds]
+    worst = [
+        max(max(board.curve(arm, seed, "difference", "top_k").value) for arm in logits) for seed in seeds
+    ]
     found = {"max_difference": Finding(max(worst), seeds=len(seeds))}
     for gate in GATES:
         at_one = [board.curve(gate, seed, "router_gradient", "top_k").value[0] for seed in seeds]

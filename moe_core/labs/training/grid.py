@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from moe_core.labs.training.strategies import Balancing
 from moe_core.labs.training.loop import Recipe
+from moe_core.labs.training.strategies import Balancing
 from moe_core.settings import MODELS
 from moe_core.specs import GQA, Architecture, Experts, Router
 

@@ -3,12 +3,12 @@
 Published: nothing clear. OLMoE and Qwen3 have none, DeepSeek-V3 has one; one of 32 experts shared is within
 .001 nats, three of 32 are worse (moe-lab); arXiv 2605.11689 finds a small effect. So this is a test for
 equivalence, not for a winner.
-Fixed before the run: *without* chooses 4 of 16 experts, *with* chooses 3 of 15 and always takes one more of the
-same width. Experts that a token uses, and experts that are stored, are then the same; what remains is one row of
-the router a layer (hidden parameters, twice that many FLOPs a token), which *without* has more. Gates are
-renormalised and scaled by K, so that an expert that runs counts 1 on average in both, as a shared one always
-does. Both are balanced by the sign rule at 3 / steps, at most 0.01. The margin of equivalence is 0.02 nats a
-byte.
+Fixed before the run: *without* chooses 4 of 16 experts, *with* chooses 3 of 15 and always takes one more of
+the same width. Experts that a token uses, and experts that are stored, are then the same; what remains is one
+row of the router a layer (hidden parameters, twice that many FLOPs a token), which *without* has more. Gates
+are renormalised and scaled by K, so that an expert that runs counts 1 on average in both, as a shared one
+always does. Both are balanced by the sign rule at 3 / steps, at most 0.01. The margin of equivalence is 0.02
+nats a byte.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moe_core.runs.context import RunContext
 from moe_core.specs import Architecture, Router, RunSpec
 
 SIZES = {
-    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=180, seeds=3, heldout=2048),
+    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=150, seeds=3, heldout=2048),
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=900, seeds=6, heldout=8192),
 }
 EXPERTS, TOP_K = 16, 4

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from moe_core.labs.training import dual
 from moe_core.nn import balance
+from moe_core.nn.model import Decoder
+from moe_core.nn.moe import MoE
+from moe_core.nn.router import LinearRouter
 from moe_core.nn.routing import Routing
 from moe_core.specs import Router, Strategy
 
@@ -85,6 +88,13 @@ class Balancing:
 
 
 NOTHING = Balancing()
+
+
+def biases(model: Decoder) -> list[Tensor]:
+    """The selection bias of every mixture layer that has one, in order."""
+    routers = [ffn.router for ffn in model.feed_forwards if isinstance(ffn, MoE)]
+    found = [router.selection_bias_E for router in routers if isinstance(router, LinearRouter)]
+    return [bias_E for bias_E in found if bias_E is not None]
 
 
 def balancing(strategy: Strategy) -> Balancing:
