@@ -122,8 +122,8 @@ def _descend(board: Board, way: str, shape: tuple[int, int], seed: int, size: Fr
 
 
 def chosen(logits_TE: Tensor, top_k: int) -> Tensor:
-    """[T, K]: each token's K best experts by number, whatever their order."""
-    return logits_TE.topk(top_k, dim=-1).indices.sort(-1).values
+    """[T, K]: each token's K best experts by number, by score as a router has it: rounded."""
+    return logits_TE.softmax(-1).topk(top_k, dim=-1).indices.sort(-1).values
 
 
 def _findings(board: Board) -> dict[str, Finding]:
