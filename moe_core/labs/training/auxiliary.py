@@ -27,7 +27,7 @@ from moe_core.specs import RunSpec
 
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=120, seeds=1, heldout=2048),
-    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=900, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=500, seeds=3, heldout=8192),
 }
 EXPERTS, TOP_K = 8, 1
 ALPHAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

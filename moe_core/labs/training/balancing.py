@@ -22,7 +22,7 @@ from moe_core.specs import RunSpec
 
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=200, seeds=1, heldout=2048),
-    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=900, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=500, seeds=3, heldout=8192),
 }
 NARROWEST = 4  # neurons of an expert
 MOST = {"quick": (32, 4), "full": (64, 6)}  # experts, and strategies times seeds of the setting

@@ -33,8 +33,8 @@ from moe_core.runs.context import RunContext
 from moe_core.specs import RunSpec
 
 SIZES = {
-    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=120, seeds=1, heldout=2048),
-    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=900, seeds=3, heldout=8192),
+    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=100, seeds=1, heldout=2048),
+    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=500, seeds=3, heldout=8192),
 }
 EXPERTS, TOP_K, ALPHA, ZETA = 8, 2, 0.01, 0.001
 FASTEST = 0.01  # a bias is added to scores near 1/8: beyond, its own steps are what is seen
