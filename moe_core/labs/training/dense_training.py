@@ -22,7 +22,7 @@ from torch import Tensor
 
 from moe_core.labs.training import arms
 from moe_core.labs.training.arms import Arm, Trained, TrainSize
-from moe_core.labs.training.balancing import Balancing
+from moe_core.labs.training.strategies import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
 from moe_core.nn import balance

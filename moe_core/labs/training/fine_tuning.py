@@ -26,7 +26,7 @@ from torch import Tensor
 
 from moe_core.labs.training import arms, corpus
 from moe_core.labs.training.arms import Arm, TrainSize
-from moe_core.labs.training.balancing import Balancing
+from moe_core.labs.training.strategies import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.corpus import TextWindow
 from moe_core.labs.training.loop import Recipe

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_core.labs.training.balancing import NOTHING, Balancing
 from moe_core.labs.training.corpus import TextWindow
+from moe_core.labs.training.strategies import NOTHING, Balancing
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, RoutingLog
