@@ -127,9 +127,7 @@ class _Flight:
     def __init__(self, rows: Tensor, sent: list[int], received: list[int]) -> None:
         self._rows = rows.contiguous()  # alive until it has landed
         self._got = rows.new_empty(sum(received), rows.shape[1])
-        self._work: Any = distributed.all_to_all_single(
-            self._got, self._rows, received, sent, async_op=True
-        )
+        self._work: Any = distributed.all_to_all_single(self._got, self._rows, received, sent, async_op=True)
 
     def land(self) -> Tensor:
         """What the other ranks sent here."""
@@ -153,7 +151,7 @@ class _Exchange(torch.autograd.Function):
 
 def exchange(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
     """[N, D] in rank order, `sent[r]` rows to rank r -> [M, D], `received[r]` rows from rank r."""
-    found: Tensor = _Exchange.apply(rows, sent, received)  # type: ignore[no-untyped-call]
+    found: Tensor = _Exchange.apply(rows, sent, received)
     return found
 
 

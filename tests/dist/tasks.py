@@ -21,9 +21,7 @@ KINDS: Mapping[str, Experts] = {
     "shared, raw": Experts(
         count=8, top_k=3, width=12, shared=1, shared_gate=True, router=Router(renormalise=False)
     ),
-    "switch, drops": Experts(
-        count=4, top_k=1, width=12, router=Router(kind="switch", capacity_factor=0.5)
-    ),
+    "switch, drops": Experts(count=4, top_k=1, width=12, router=Router(kind="switch", capacity_factor=0.5)),
 }
 TOKENS = (7, 12)  # of rank 0 and of rank 1: uneven
 
