@@ -78,7 +78,7 @@ class ExchangeShare(NamedTuple):
         return max(0.0, self.exchange - self.experts) / max(self.exchange, self.experts)
 
 
-class Topology(NamedTuple):
+class ExchangeTopology(NamedTuple):
     """Devices of one kind joined in one way, in one phase."""
 
     system: str
@@ -104,12 +104,12 @@ def execute(spec: RunSpec, context: RunContext) -> Path:
     return board.publish(_findings(board, shares), {})
 
 
-def published(board: Board) -> Iterator[tuple[Topology, ExchangeShare]]:
+def published(board: Board) -> Iterator[tuple[ExchangeTopology, ExchangeShare]]:
     """Every topology that a table holds, with its share at the tokens of DeepEP's own benchmark."""
     for system in SYSTEMS:
         for ranks in RANKS:
             for phase in MODES:
-                found = Topology(system, ranks, phase)
+                found = ExchangeTopology(system, ranks, phase)
                 shares = [(tokens, share) for tokens in TOKENS[phase] if (share := share_of(found, tokens))]
                 for tokens, share in shares:
                     _put(board, board.spec.seed, found.name, tokens, share)
@@ -131,7 +131,7 @@ def _put(board: Board, seed: int, arm: str, tokens: int, share: ExchangeShare) -
         board.put(arm, seed, metric, tokens, value, "tokens")
 
 
-def share_of(of: Topology, tokens: int) -> ExchangeShare | None:
+def share_of(of: ExchangeTopology, tokens: int) -> ExchangeShare | None:
     """With `tokens` tokens on each device; None where no table has the exchange."""
     arch = registry.get(PUBLISHED).architecture
     assert arch is not None
@@ -207,7 +207,7 @@ def measured(arguments: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-def _findings(board: Board, shares: Mapping[Topology, ExchangeShare]) -> dict[str, Finding]:
+def _findings(board: Board, shares: Mapping[ExchangeTopology, ExchangeShare]) -> dict[str, Finding]:
     totals, exposed = [one.total for one in shares.values()], [one.exposed for one in shares.values()]
     found = {
         "share_low": Finding(min(totals), seeds=0),

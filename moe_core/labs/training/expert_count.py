@@ -37,7 +37,7 @@ PASSES = 3  # FLOPs of a training step in forward passes: one forward, two backw
 
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=96, steps=110, seeds=1, heldout=1024),
-    "full": TrainSize(hidden=64, layers=2, width=64, batch=12, seq=128, steps=1200, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=64, layers=2, width=64, batch=12, seq=128, steps=900, seeds=3, heldout=8192),
 }
 COUNTS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
     "quick": {1: (2, 4, 16), 2: (4, 8, 32)},
@@ -46,7 +46,7 @@ COUNTS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
 FINENESS = {"quick": (1, 2, 8), "full": (1, 2, 4, 8)}  # k; there are four times as many experts
 
 
-class Count(NamedTuple):
+class ExpertCount(NamedTuple):
     """A mixture of E experts, k a token."""
 
     experts: int
@@ -57,10 +57,10 @@ class Count(NamedTuple):
         return f"{self.experts} choose {self.top_k}"
 
 
-def lines(setting: str) -> dict[str, list[Count]]:
+def lines(setting: str) -> dict[str, list[ExpertCount]]:
     """Name of a line -> its mixtures; a mixture may stand on two."""
-    counts = {f"k={k}": [Count(experts, k) for experts in many] for k, many in COUNTS[setting].items()}
-    return counts | {"granularity": [Count(4 * k, k) for k in FINENESS[setting]]}
+    counts = {f"k={k}": [ExpertCount(experts, k) for experts in many] for k, many in COUNTS[setting].items()}
+    return counts | {"granularity": [ExpertCount(4 * k, k) for k in FINENESS[setting]]}
 
 
 def compared(size: TrainSize, setting: str) -> list[Arm]:
@@ -112,7 +112,7 @@ def _other_axes(board: Board, arm: Arm, seed: int, size: TrainSize) -> None:
 def _line(
     board: Board,
     name: str,
-    line: list[Count],
+    line: list[ExpertCount],
     architectures: dict[str, Architecture],
     seed: int,
     size: TrainSize,
@@ -125,7 +125,7 @@ def _line(
         board.put(name, seed, "heldout", flops(architectures[of], size), loss, "token_flops")
 
 
-def _points(name: str, line: list[Count]) -> Iterator[tuple[int, str]]:
+def _points(name: str, line: list[ExpertCount]) -> Iterator[tuple[int, str]]:
     if name != "granularity":
         yield line[0].top_k, DENSE  # as many experts as a token takes: all of them, always
     for count in line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moe_core.labs.training import all_to_all as lab
-from moe_core.labs.training.all_to_all import ExchangeShare, Topology
+from moe_core.labs.training.all_to_all import ExchangeShare, ExchangeTopology
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.runs.context import RunContext
@@ -34,18 +34,18 @@ def test_what_hides_is_not_exposed(exchange, experts, total, exposed):
 
 def test_the_exchange_is_that_of_the_table():
     """ai-dynamo/aiconfigurator, H100, hidden 7168, top-8 of 256: 128 tokens take 36.7 and 67.0 us."""
-    share = lab.share_of(Topology("h100_sxm", 8, "decode"), 128)
+    share = lab.share_of(ExchangeTopology("h100_sxm", 8, "decode"), 128)
     assert share is not None
     assert share.exchange == pytest.approx(36.7e-6 + 67.0e-6, rel=2e-3)
 
 
 def test_what_no_table_has_is_left_out():
-    assert lab.share_of(Topology("b200_sxm", 64, "decode"), 128) is None
-    assert lab.share_of(Topology("a100_sxm", 8, "decode"), 128) is None
+    assert lab.share_of(ExchangeTopology("b200_sxm", 64, "decode"), 128) is None
+    assert lab.share_of(ExchangeTopology("a100_sxm", 8, "decode"), 128) is None
 
 
 def test_more_nodes_exchange_longer():
-    seconds = [lab.share_of(Topology("h100_sxm", ranks, "decode"), 128) for ranks in lab.RANKS]
+    seconds = [lab.share_of(ExchangeTopology("h100_sxm", ranks, "decode"), 128) for ranks in lab.RANKS]
     assert all(one is not None for one in seconds)
     assert seconds[0].exchange < min(one.exchange for one in seconds[1:])
 
