@@ -73,7 +73,9 @@ def test_the_nearest_keeps_the_share_of_active_experts():
         put(Member(0, 0, 0, width), 2.0)
     for member in grid.mixtures():
         put(member, 2.0)
-    nearest = {bank: grid.nearest(bank) for bank in [(128, 8, 0), (256, 8, 1), (8, 2, 0), (60, 4, 4), (16, 4, 1)]}
+    nearest = {
+        bank: grid.nearest(bank) for bank in [(128, 8, 0), (256, 8, 1), (8, 2, 0), (60, 4, 4), (16, 4, 1)]
+    }
     assert nearest == {
         (128, 8, 0): Member(64, 4, 0),
         (256, 8, 1): Member(64, 2, 1),
@@ -81,6 +83,7 @@ def test_the_nearest_keeps_the_share_of_active_experts():
         (60, 4, 4): Member(64, 4, 1),
         (16, 4, 1): Member(16, 4, 1),
     }
+    assert {bank: grid.nearest(bank) for bank in nearest} == nearest
 
 
 @pytest.mark.usefixtures("shelf")
