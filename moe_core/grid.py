@@ -9,6 +9,9 @@ How they were trained stands in data/models/train_grid.py. No torch here.
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from itertools import pairwise
 from math import log2
 from pathlib import Path
 from typing import NamedTuple
@@ -77,15 +80,17 @@ def in_order_of_use() -> tuple[Member, ...]:
 
 
 def shipped() -> tuple[Member, ...]:
-    """The mixtures whose file is there."""
-    return tuple(member for member in mixtures() if member.path.exists())
+    """The mixtures whose file is there, with those of the dense models they are held against."""
+    return tuple(
+        member for member in mixtures() if all(one.path.exists() for one in (member, *twins(member)))
+    )
 
 
 def nearest(bank: tuple[int, int, int]) -> Member | None:
     """The shipped mixture most like (experts, top-k, shared); None when none is shipped.
 
-    Beyond the largest the share of active experts is kept; then doublings of experts and of top-k count alike,
-    a shared expert more or less counts half of one.
+    Beyond the largest the share of active experts is kept. Doublings of experts and of top-k count alike, a
+    shared expert more or less counts half of one.
     """
     experts, top_k, shared = bank
     if experts > COUNTS[-1]:
@@ -100,8 +105,51 @@ def _distance(wanted: tuple[int, int, int], member: Member) -> float:
     return doublings + 0.5 * abs(shared - member.shared)
 
 
-def twin(neurons: int) -> Member:
-    """The dense model of the ladder with most nearly so many feed-forward neurons a layer."""
+def twins(member: Member) -> tuple[Member, Member]:
+    """The dense models of equal total and of equal active size: the nearest rung each."""
+    return _rung(member.total), _rung(member.active)
+
+
+class Score(NamedTuple):
+    """Bits per byte of held-out text, over cold windows of 256 (`short`) and of 1024 bytes (`long`)."""
+
+    short: float
+    long: float
+
+
+@cache
+def scores() -> dict[Member, Score]:
+    """The score of every shipped model, dense ones among them, from the log of its training.
+
+    `python data/models/train_grid.py --score` reproduces them within 0.002.
+    """
+    return {one: _score(one) for one in (*ladder(), *mixtures()) if one.path.exists()}
+
+
+def _score(member: Member) -> Score:
+    lines = member.path.with_suffix(".log").read_text(encoding="utf-8").splitlines()
+    found = next(event for event in map(json.loads, reversed(lines)) if event["event"] == "heldout")
+    return Score(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
+
+
+def dense_equivalent(member: Member) -> float | None:
+    """Feed-forward neurons a layer of a dense model that is exactly as good, between two rungs of the ladder.
+
+    Linear in the logarithm of the width. None when the ladder is not all there. What is better than the
+    widest counts as the widest, what is worse than the narrowest as the narrowest.
+    """
+    known = scores()
+    rungs = [(log2(one.width), known[one].short) for one in ladder() if one in known]
+    if len(rungs) < len(LADDER) or member not in known:
+        return None
+    bits = known[member].short
+    for (narrow, worse), (wide, better) in pairwise(rungs):
+        if better <= bits <= worse:
+            return float(2 ** (narrow + (wide - narrow) * (worse - bits) / (worse - better)))
+    return float(LADDER[0] if bits > rungs[0][1] else LADDER[-1])
+
+
+def _rung(neurons: int) -> Member:
     return min(ladder(), key=lambda member: abs(log2(member.width / neurons)))
 
 

@@ -318,6 +318,10 @@ class Strategy(Spec):
             raise ValueError("router (hash) must come without losses: it learns nothing that they could move")
         if self.router != "softmax" and self.rule is not None:
             raise ValueError(f"rule ({self.rule}) must be for router softmax: {self.router} has no bias")
+        moves = self.rule in ("sign", "proportional")
+        if moves != (self.rate > 0):
+            must = "above 0" if moves else "0"
+            raise ValueError(f"rate ({self.rate:g}) must be {must} with rule {self.rule or 'none'}")
         return self
 
 

@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT))
 from moe_core import grid  # noqa: E402
 from moe_core.grid import Member  # noqa: E402
 from moe_core.labs.training import corpus  # noqa: E402
-from moe_core.labs.training.balancing import Balancing  # noqa: E402
 from moe_core.labs.training.loop import Recipe, train  # noqa: E402
 from moe_core.labs.training.measures import LoadWindow  # noqa: E402
+from moe_core.labs.training.strategies import Balancing  # noqa: E402
 from moe_core.nn import checkpoint  # noqa: E402
 from moe_core.nn.model import Decoder, initialise  # noqa: E402
 

@@ -55,12 +55,12 @@ def mixture_architecture(spec: RunSpec) -> Architecture:
 
 
 def dense_paths(spec: RunSpec) -> dict[str, Path]:
-    """The dense models that the mixture is held against: "dense", of equal total size, and, where it was trained
-    alike, "dense_active", of equal active size; the nearest rung of the ladder each."""
+    """The dense models that the mixture is held against: "dense", of equal total size, and, of mixtures that
+    were trained alike, "dense_active", of equal active size."""
     if spec.model != "grid":
         return {"dense": DENSE}
-    member = _member(spec)
-    return {"dense": grid.twin(member.total).path, "dense_active": grid.twin(member.active).path}
+    total, active = grid.twins(_member(spec))
+    return {"dense": total.path, "dense_active": active.path}
 
 
 def _member(spec: RunSpec) -> Member:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from moe_core.labs.training import arms
 from moe_core.labs.training.arms import Arm, Trained, TrainSize
-from moe_core.labs.training.balancing import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
+from moe_core.labs.training.strategies import Balancing
 from moe_core.nn import balance
 from moe_core.nn.carve import sharing
 from moe_core.nn.model import Decoder

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from moe_core.labs.training import arms, corpus
 from moe_core.labs.training.arms import Arm, TrainSize
-from moe_core.labs.training.balancing import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.corpus import TextWindow
 from moe_core.labs.training.loop import Recipe
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
+from moe_core.labs.training.strategies import Balancing
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import RoutingLog

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from moe_core.labs.training import arms, corpus
 from moe_core.labs.training.arms import Arm, TrainSize
-from moe_core.labs.training.balancing import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
+from moe_core.labs.training.strategies import Balancing
 from moe_core.nn import upcycle
 from moe_core.nn.model import Decoder, initialise
 from moe_core.perf.training import step_flops
