@@ -17,7 +17,7 @@ from app.panels import Number, Source
 from app.words import escape, seconds
 from moe_core.decide.verdict import counted
 from moe_core.errors import ConfigError
-from moe_core.labs.training.picks import MOST, PICKS, strategy, words
+from moe_core.labs.training.picks import MOST, PICKS, affordable, strategy, words
 from moe_core.labs.training.table import TABLE, question
 from moe_core.scenario.spec import Scenario, describe
 from moe_core.specs import RunSpec, Strategy
@@ -221,10 +221,7 @@ def own(scenario: Scenario) -> None:
             live.button(
                 "Train them here", spec, "run_balancing", kind="primary", busy=bool(job and job.active)
             )
-            mixture = describe(spec.experts, spec.top_k, spec.shared)
-            st.caption(
-                f"{mixture}: the scenario's test model, in small. One arm after the other, seeds paired."
-            )
+            st.caption(f"{_mixture(scenario, spec)}. One arm after the other, seeds paired.")
     live.follow(job, "balancing")
     run = (data.answer(spec) if spec else None) or _newest()
     if run is None:
@@ -232,6 +229,15 @@ def own(scenario: Scenario) -> None:
             st.caption("Nothing of your own was trained yet. Curves and heatmap appear as they are measured.")
         return
     _result(data.run(run), spec)
+
+
+def _mixture(scenario: Scenario, spec: RunSpec) -> str:
+    """What is trained, and what it stands for where the scenario's own is too large for that."""
+    bench, mine = scenario.run_spec(), describe(spec.experts, spec.top_k, spec.shared)
+    whole = describe(bench.experts, bench.top_k, bench.shared)
+    if mine == whole:
+        return f"{mine}, as the scenario's test model"
+    return f"{mine}: as much of it is active as of the scenario's test model ({whole}), and it can be paid"
 
 
 def _newest() -> str | None:
@@ -300,7 +306,7 @@ def _usual(at: int) -> None:
 
 def _question(scenario: Scenario, chosen: list[Strategy], setting: str) -> RunSpec | None:
     bench = scenario.run_spec()
-    bank = (bench.experts, bench.top_k, bench.shared)
+    bank = affordable((bench.experts, bench.top_k, bench.shared), setting)
     try:
         return question("balancing", setting, strategies=chosen, bank=bank)  # type: ignore[arg-type]
     except ConfigError as error:

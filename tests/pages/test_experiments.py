@@ -160,7 +160,8 @@ def test_own_strategies_are_asked_as_they_are_picked(app: AppTest, queue: JobQue
     assert job.spec.training is not None
     assert job.spec.training.strategies == (strategy("none"), strategy("z"), strategy("sign"))
     scenario = app.session_state["scenario_now"].run_spec()
-    assert (job.spec.experts, job.spec.top_k) == (scenario.experts, scenario.top_k)
+    assert (scenario.experts, scenario.top_k) == (128, 8)
+    assert (job.spec.experts, job.spec.top_k) == (32, 2)  # a quick run pays no more: the same share is active
 
 
 def test_live_curves_are_drawn_while_it_trains(

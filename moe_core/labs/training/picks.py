@@ -44,6 +44,17 @@ PICKS: Mapping[str, Pick] = {
 
 
 MOST = 100.0  # of a coefficient or a rate
+MOST_EXPERTS: Mapping[str, int] = {"quick": 32, "full": 64}  # that a setting of "balancing" can pay
+MOST_ACTIVE: Mapping[str, int] = {"quick": 16, "full": 24}  # experts of a token, shared ones too
+
+
+def affordable(bank: tuple[int, int, int], setting: str) -> tuple[int, int, int]:
+    """Experts, top-k and shared that a setting trains in place of these: the same share is active."""
+    experts, top_k, shared = bank
+    count = min(experts, MOST_EXPERTS[setting])
+    shared = min(shared, MOST_ACTIVE[setting] - 1)
+    active = max(round(top_k * count / experts), 1)
+    return count, min(active, count, MOST_ACTIVE[setting] - shared), shared
 
 
 def strategy(name: str, strength: float | None = None) -> Strategy:
