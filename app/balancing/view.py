@@ -237,7 +237,9 @@ def _mixture(scenario: Scenario, spec: RunSpec) -> str:
     whole = describe(bench.experts, bench.top_k, bench.shared)
     if mine == whole:
         return f"{mine}, as the scenario's test model"
-    return f"{mine}: as much of it is active as of the scenario's test model ({whole}), and it can be paid"
+    return (
+        f"{mine}: the scenario's test model has {whole}; this has the same share active and can be paid here"
+    )
 
 
 def _newest() -> str | None:

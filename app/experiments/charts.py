@@ -13,10 +13,22 @@ import altair as alt
 import pandas as pd
 
 from app.experiments import series
-from app.figure import Figure, around_one, diverging, draw, largest, log2_axis, paint, times
+from app.figure import (
+    TIME_AXIS,
+    Figure,
+    around_one,
+    diverging,
+    draw,
+    largest,
+    log2_axis,
+    paint,
+    ticks,
+    times,
+)
 from moe_core.report.palette import ROLES
 from moe_core.report.text import many
 from moe_core.units import figure as figure_of
+from moe_core.units import quantity
 
 # Colours of the theme in the order in which strategies take them; blue is for dense models, green for what
 # is published, grey for limits.
@@ -104,7 +116,14 @@ def across_strategies(names: Sequence[str]) -> tuple[alt.Color, alt.Shape, alt.F
 
 def _legend(names: Sequence[str]) -> alt.Legend:
     return alt.Legend(
-        orient="top", title=None, values=list(names), labelLimit=260, symbolSize=70, symbolOpacity=1
+        orient="top",
+        title=None,
+        values=list(names),
+        labelLimit=180,
+        columns=min(len(names), 4),
+        symbolSize=70,
+        symbolOpacity=1,
+        symbolStrokeWidth=0,
     )
 
 
@@ -123,7 +142,7 @@ def _across(data: pd.DataFrame, axis: str, fixed: bool = False) -> alt.X:
     title, values = series.axis_title(axis), sorted(set(data["x"]))
     if axis in series.NAMED:
         return alt.X("x:O", title=title, axis=alt.Axis(labelAngle=0, format="~g", labelOverlap=True))
-    if _geometric(values):
+    if _geometric(values) and axis not in ("step", "flops", series.SHARE):  # those go on evenly
         if values[-1] < 2**20:
             return log2_axis("x", title, values)
         return alt.X("x:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5))
@@ -142,6 +161,8 @@ def _geometric(values: Sequence[float]) -> bool:
 
 def _up(rows: pd.DataFrame, metric: str, floor: tuple[float, float] | None, live: bool) -> alt.Y:
     title = series.metric(metric).title
+    if series.metric(metric).unit == "s" and not live:
+        return _seconds(rows, title)
     if live or rows.empty:
         return alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     low, high = float(rows["value"].min()), float(rows["value"].max())
@@ -149,6 +170,14 @@ def _up(rows: pd.DataFrame, metric: str, floor: tuple[float, float] | None, live
     room = 0.05 * (high - low or abs(high) or 1.0)
     least = low if low == 0 else low - room
     return alt.Y("value:Q", title=title, scale=alt.Scale(domain=[least, high + room], nice=False))
+
+
+def _seconds(rows: pd.DataFrame, title: str) -> alt.Y:
+    low, high = float(rows["value"].min()) / 1.2, float(rows["value"].max()) * 1.2
+    axis = alt.Axis(values=ticks(low, high), labelExpr=TIME_AXIS)
+    return alt.Y(
+        "value:Q", title=title, scale=alt.Scale(type="log", domain=[low, high], nice=False), axis=axis
+    )
 
 
 def _band(data: pd.DataFrame, x: alt.X, names: Sequence[str]) -> list[alt.Chart]:
@@ -208,21 +237,25 @@ def _curve_title(rows: pd.DataFrame, metric: str, verb: str) -> str:
     told, trained = series.metric(metric), series.without_floor(rows)
     each = trained if verb == "is in the mean" else series.ends(trained)
     late = each.groupby("arm", sort=False)["value"].mean()
-    if late.empty:
-        return f"{told.words[0].upper()}{told.words[1:]} has not been measured yet"
-    unit = f" {told.unit}" if told.unit else ""
-    most, least = str(late.idxmax()), str(late.idxmin())
     subject = f"{told.words[0].upper()}{told.words[1:]}"
+    if late.empty:
+        return f"{subject} has not been measured yet"
+    most, least = str(late.idxmax()), str(late.idxmin())
+    high, low = (_said(float(late[arm]), told) for arm in (most, least))
     if len(late) == 1:
-        return f"{subject} {verb} at {figure_of(float(late.iloc[0]))}{unit} ({_short(most)})"
-    return (
-        f"{subject} {verb} highest with {_short(most)} ({figure_of(float(late[most]))}{unit}) and lowest "
-        f"with {_short(least)} ({figure_of(float(late[least]))}{unit})"
-    )
+        return f"{subject} {verb} at {high} ({_short(most)})"
+    return f"{subject} {verb} highest with {_short(most)} ({high}) and lowest with {_short(least)} ({low})"
+
+
+def _said(value: float, told: series.Metric) -> str:
+    if told.unit == "s":
+        return quantity(value, "s")
+    return f"{figure_of(value)} {told.unit}".rstrip()
 
 
 def _short(arm: str) -> str:
-    return "no balancing" if series.strategy(arm) == "none" else series.strategy(arm)
+    name = series.strategy(arm).replace("_", " ")
+    return "no balancing" if name == "none" else name
 
 
 def _seed_words(rows: pd.DataFrame) -> str:

@@ -80,7 +80,7 @@ def all_findings(unit: str, begins: str) -> pd.DataFrame:
     """code, name, origin, value, low, high, seeds of findings in this unit whose name begins so."""
     found = []
     for lab, row in TABLE.items():
-        for run in results(lab).runs:
+        for run in results(lab).runs if row.code else ():
             origin = "measured elsewhere" if run.reference else "measured here"
             found += [
                 {
@@ -92,6 +92,7 @@ def all_findings(unit: str, begins: str) -> pd.DataFrame:
                 for name, told in findings(run).items()
                 if told.get("unit") == unit and name.startswith(begins)
             ]
+    found = [row for row in found if row["low"] is not None] or found  # one seed tells little beside several
     frame = pd.DataFrame(found, columns=["code", "name", "origin", "value", "low", "high", "seeds"])
     return frame.astype({name: "float64" for name in ("value", "low", "high")})
 

@@ -20,6 +20,7 @@ from moe_core.store.queries import Run
 
 COLUMNS = ("origin", "arm", "seed", "metric", "axis", "x", "value")
 FLOOR = "uniform"  # the arm of a router that chooses evenly at random: what no router can be expected below
+_FAMILY = re.compile(r"_p95$|\.\d+$")  # of another measure's spread, or of single experts: in the data alone
 _PART = re.compile(r"^(.+), (k=\d+)$")
 LATE = 0.25  # the last quarter of an axis says how a curve ends
 SHARE = "share"  # an axis of ours: how much of the training is done, so that short and long runs compare
@@ -52,6 +53,8 @@ METRICS: Mapping[str, Metric] = {
     "router_gradient": Metric("norm of the router's gradient", "the router's gradient"),
     "auxiliary": Metric("auxiliary loss (1 at an even load)", "the auxiliary loss"),
     "minimum": Metric("least auxiliary loss reached", "the least auxiliary loss"),
+    "heldout_information": Metric("specialisation on held-out text, nats", "the specialisation", "nats"),
+    "experts_reached": Metric("experts reached by a batch", "the number of experts reached"),
     "distinct": Metric("distinct experts of a batch", "the number of distinct experts"),
     "seconds": Metric("seconds", "the time", "s"),
     "share": Metric("share of the layer's time", "the share of the layer's time"),
@@ -77,7 +80,7 @@ NAMED = ("alpha", "expert")  # axes whose values are names: zero is among them
 FIRST = ("maxvio_step", "heldout", "loss")  # what is looked at first where nothing else is asked for
 MAIN: Mapping[str, tuple[str, str]] = {  # the measure and the axis that answer an experiment's question
     "gates": ("difference", "top_k"),
-    "auxiliary": ("mutual_information", "alpha"),
+    "auxiliary": ("heldout_information", "alpha"),
     "dense_training": ("heldout", "top_k"),
     "upcycling": ("loss", "step"),
     "fine_tuning": ("old_loss", "step"),
@@ -92,6 +95,7 @@ MAIN: Mapping[str, tuple[str, str]] = {  # the measure and the axis that answer 
 BASES: Mapping[str, str] = {  # the arm that others are compared with; the first where none is named
     "upcycling": "continued dense",
     "dense_training": "all experts",
+    "fine_tuning": "all",
 }
 
 
@@ -122,7 +126,8 @@ def strategies(arms: Iterable[str]) -> dict[str, str]:
     """Arm -> its strategy, where that keeps the arms apart; else its whole name."""
     names = list(dict.fromkeys(arms))
     short = [strategy(arm) for arm in names]
-    return dict(zip(names, short if len(set(short)) == len(names) else names, strict=True))
+    chosen = short if len(set(short)) == len(names) else names
+    return {arm: name.replace("_", " ") for arm, name in zip(names, chosen, strict=True)}
 
 
 def of_run(run: Run, series: pd.DataFrame) -> pd.DataFrame:
@@ -168,8 +173,9 @@ def loads_of_picture(picture: Mapping[str, Any] | None) -> pd.DataFrame:
 
 def metrics(rows: pd.DataFrame) -> list[str]:
     """Metrics that have a curve or several points, those that are looked at first in front."""
-    sizes = rows.groupby("metric", sort=False)["x"].nunique()
-    drawn = [str(name) for name in sizes.index if not name.endswith("_p95")]
+    along = rows.groupby(["metric", "axis"], sort=False)["x"].nunique()
+    sizes = along.groupby("metric", sort=False).max()
+    drawn = [str(name) for name in sizes.index if not _FAMILY.search(str(name))]
     several = [name for name in drawn if sizes[name] > 1] or drawn
     return sorted(several, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
@@ -200,7 +206,7 @@ def chosen(rows: pd.DataFrame, name: str, axis: str, of_part: str = "") -> pd.Da
         found = found.assign(x=found["x"] / found.groupby("origin")["x"].transform("max"))
     if not of_part:
         return found
-    return found[[part(arm) == of_part for arm in found["arm"]]]
+    return found[_mask(part(arm) == of_part for arm in found["arm"])]
 
 
 # -- summing up ------------------------------------------------------------------------------------
@@ -248,12 +254,17 @@ def differences(rows: pd.DataFrame, base: str) -> pd.DataFrame:
 
 def without_floor(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of what was trained."""
-    return rows[[strategy(arm) != FLOOR for arm in rows["arm"]]]
+    return rows[_mask(strategy(arm) != FLOOR for arm in rows["arm"])]
+
+
+def _mask(told: Iterable[bool]) -> np.ndarray:
+    """A choice of rows, also of none."""
+    return np.array(list(told), dtype=bool)
 
 
 def floor(rows: pd.DataFrame, name: str, of_part: str) -> tuple[float, float] | None:
     """Mean and 95th percentile of what an evenly random router shows in this metric; None if unknown."""
-    mine = rows[[strategy(arm) == FLOOR and part(arm) == of_part for arm in rows["arm"]]]
+    mine = rows[_mask(strategy(arm) == FLOOR and part(arm) == of_part for arm in rows["arm"])]
     mean = mine.loc[mine["metric"] == name, "value"]
     high = mine.loc[mine["metric"] == f"{name}_p95", "value"]
     return (float(mean.iloc[0]), float(high.iloc[0])) if len(mean) and len(high) else None

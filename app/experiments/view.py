@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -61,7 +62,7 @@ def overview() -> None:
         )
         return
     origins = {name: Source(name, _of_all(name)) for name in series.origins(found)}  # type: ignore[arg-type]
-    caveat = "each experiment's own small models; a difference within its interval is none"
+    caveat = "each experiment's own small models; where the interval holds zero, no difference was found"
     panels.show(charts.forest(found), "forest", *origins.values(), caveat=caveat)
 
 
@@ -79,13 +80,11 @@ def every() -> None:
             continue
         results, job = frames.results(lab), jobs.get(lab)
         busy = bool(job and job.active)
-        with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(border=True, gap="xsmall"):
             name = f"**{row.code}  {escape(row.title)}**  \n{escape(row.question)}"
-            expected = f"  \n:small[:gray[Expected: {escape(row.expected)}]]"
-            with st.container(gap="xsmall", width="stretch"):
-                st.markdown(name + expected)
-                st.markdown(" ".join(_status(results, job)))
-            with st.container(horizontal=True, gap="small", width="content"):
+            st.markdown(f"{name}  \n:small[:gray[Expected: {escape(row.expected)}]]")
+            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+                st.markdown(" ".join(_status(results, job)), width="stretch")
                 live.button("Quick", question(lab), f"quick_{lab}", busy=busy)
                 live.button("Full", question(lab, "full"), f"full_{lab}", busy=busy)
                 st.button(
@@ -225,7 +224,8 @@ def findings(results: Results) -> None:
     for run in results.runs:
         column = "shipped" if run.reference else "here"
         for name, told in frames.findings(run).items():
-            table.setdefault(name, {"finding": _said(name)})[column] = value_words(told)
+            said = _said(name, frames.arm_words(run.spec))
+            table.setdefault(name, {"finding": said})[column] = value_words(told)
     rows = pd.DataFrame(list(table.values()))
     with panels.aside("What was found"):
         st.dataframe(
@@ -241,10 +241,11 @@ def findings(results: Results) -> None:
             st.caption("Mean, 95 % interval over paired seeds.", width="stretch")
 
 
-def _said(name: str) -> str:
-    """`loss difference: k1` of `loss_difference.k1`."""
+def _said(name: str, arms: Sequence[str] = ()) -> str:
+    """`loss difference: k1` of `loss_difference.k1`; arms that are numbered by their strategies."""
     first, *others = name.replace("_", " ").split(".", 1)
-    return ": ".join([first, *others])
+    named = [arms[int(one) - 1] if one.isdecimal() and 0 < int(one) <= len(arms) else one for one in others]
+    return ": ".join([first, *named])
 
 
 def value_words(told: dict[str, Any]) -> str:
