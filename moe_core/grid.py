@@ -28,7 +28,7 @@ FIRST = (  # of what is trained: what the published mixtures of the registry are
     *((16, 4, 1), (64, 4, 0), (8, 2, 0), (64, 2, 1), (16, 4, 0), (64, 8, 0), (16, 2, 0), (64, 2, 0)),
     *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (16, 8, 0), (64, 4, 1)),
 )
-FIRST_DENSE = (64, 1024, 32, 256, 128, 512, 16)
+FIRST_DENSE = (64, 256, 32, 128, 1024, 512, 16)
 
 
 class Member(NamedTuple):
