@@ -9,9 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from moe_core.errors import ConfigError
 from moe_core.formats import Format
@@ -36,6 +44,25 @@ RouterKind = Literal[
 Dtype = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Lab = Literal["bench", "topk_sweep", "layer_sweep", "real_layers", "calibrate"]
+Experiment = Literal[  # moe_core/labs/training, one file each
+    "gates",
+    "collapse",
+    "auxiliary",
+    "bias",
+    "dense_training",
+    "upcycling",
+    "fine_tuning",
+    "memory_reasoning",
+    "expert_count",
+    "distinct_experts",
+    "decode_over_batch",
+    "all_to_all",
+    "shared_expert",
+    "below_one",
+    "balancing",
+]
+EXPERIMENTS: tuple[Experiment, ...] = get_args(Experiment)
+BiasRule = Literal["sign", "proportional", "quantile"]
 Kernel = Literal["auto", "loop", "grouped", "padded", "gather", "sorted", "each"]
 
 
@@ -272,6 +299,39 @@ class Architecture(Spec):
         return 0 if isinstance(self.attention, GQA) and self.attention.window else self.layers
 
 
+Coefficient = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Strategy(Spec):
+    """How the experts of an arm are kept evenly used: a router, losses with coefficients, a bias rule."""
+
+    router: Literal["softmax", "expert_choice", "hash"] = "softmax"
+    auxiliary: Coefficient = 0.0
+    sequence: Coefficient = 0.0
+    z: Coefficient = 0.0
+    rule: BiasRule | None = None
+    rate: Coefficient = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.router == "hash" and (self.auxiliary or self.sequence or self.z):
+            raise ValueError("router (hash) must come without losses: it learns nothing that they could move")
+        if self.router != "softmax" and self.rule is not None:
+            raise ValueError(f"rule ({self.rule}) must be for router softmax: {self.router} has no bias")
+        return self
+
+
+class Training(Spec):
+    """How an experiment is run. `seeds` None: as many as its setting has.
+
+    strategies: the arms of lab "balancing", which has none of its own.
+    """
+
+    setting: Literal["quick", "full"] = "quick"
+    seeds: Annotated[int, Field(ge=1, le=10)] | None = None
+    strategies: Annotated[tuple[Strategy, ...], Field(max_length=6)] = ()
+
+
 class RunSpec(Spec):
     """One question to the live bench. The test model, carved and run for real.
 
@@ -279,9 +339,10 @@ class RunSpec(Spec):
     against k; "layer_sweep" times one layer over tokens, "real_layers" published layers with random
     weights; "calibrate" measures the device. The last two read no more than device, dtype and limit.
     `text` is the user's own text; None reads the held-out corpus, all domains in turn.
+    `training` belongs to the experiments, which have settings instead of batch, seq and kernel.
     """
 
-    lab: Lab = "bench"
+    lab: Lab | Experiment = "bench"
     model: Literal["carved", "trained"] = "carved"
     experts: Annotated[int, Field(ge=1, le=128)] = 16
     top_k: Annotated[int, Field(ge=1, le=128)] = 4
@@ -295,10 +356,20 @@ class RunSpec(Spec):
     kernel: Kernel = "auto"
     repeats: Annotated[int, Field(ge=3, le=100)] = 5
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    time_limit_s: Annotated[float, Field(gt=0, le=3_600)] = 120.0
+    time_limit_s: Annotated[float, Field(gt=0, le=20_000)] = 120.0
+    training: Training | None = None
 
     @model_validator(mode="after")
     def _selection(self) -> Self:
         if self.top_k > self.experts:
             raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
+        if (self.training is not None) != (self.lab in EXPERIMENTS):
+            must = "must be set" if self.training is None else "must not be set"
+            raise ValueError(f"training {must} for lab {self.lab}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is no experiment is written as it was before there were any: it keeps its identity."""
+        values: dict[str, Any] = write(self)
+        return {name: value for name, value in values.items() if name != "training" or value is not None}

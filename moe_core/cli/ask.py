@@ -13,9 +13,10 @@ from moe_core import errors, inputs
 from moe_core.cli.output import Json, answer, one_of
 from moe_core.errors import CancelledError, ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
+from moe_core.jobs.heartbeat import TRAINING, WORKER
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
-from moe_core.jobs.worker import Worker, load_labs
+from moe_core.jobs.worker import Worker, load_experiments, load_labs
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.settings import Settings
@@ -117,7 +118,9 @@ def _perform(settings: Settings, job: Job, bar: Bar) -> Job:
     """Be the worker for this one job, unless another process has just become one."""
     bar.draw("starting", 0.0, None)
     try:
-        return Worker(settings, load=load_labs, on_progress=bar.draw).run_one(job.spec)
+        load = load_labs if job.lane == "bench" else load_experiments
+        name = WORKER if job.lane == "bench" else TRAINING
+        return Worker(settings, name=name, load=load, on_progress=bar.draw).run_one(job.spec)
     except heartbeat.TakenError:
         return job
 

@@ -23,6 +23,7 @@ from moe_core.errors import ConfigError, StoreError
 from moe_core.specs import Spec
 
 WORKER, WEB = "worker", "web"
+TRAINING = "worker-training"  # of the one that performs experiments beside the bench's worker
 BEAT_S = 1.0
 HUNG_S = 15.0  # a live process that has not beaten for so long is stuck, or stopped
 

@@ -9,25 +9,30 @@ A job that is not queued, running or done may be submitted again. Times are Unix
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from moe_core.specs import RunSpec, Spec
+from moe_core.specs import EXPERIMENTS, RunSpec, Spec
 
 Status = Literal["queued", "running", "done", "failed", "infeasible", "cancelled"]
 
 MAX_ATTEMPTS = 2  # a run whose worker died is tried once more
 
 # A question somebody waits for goes before a sweep; what was interrupted goes first of all.
-PRIORITY = {
+PRIORITY: dict[str, int] = {
     "bench": 1,
     "layer_sweep": 1,
     "topk_sweep": 0,
     "real_layers": 0,
     "calibrate": 0,
+    **dict.fromkeys(EXPERIMENTS, 0),
 }
 PRIORITY_RETRY = 2
+
+
+Lane = Literal["bench", "training"]  # what waits in one does not hold up the other
+LANES: tuple[Lane, ...] = get_args(Lane)
 
 
 class Progress(Spec):
@@ -65,6 +70,11 @@ class Job(Spec):
     def active(self) -> bool:
         """Queued or running: progress is worth watching."""
         return self.status in ("queued", "running")
+
+    @property
+    def lane(self) -> Lane:
+        """Experiments train for a minute or an hour: they have a worker of their own beside the bench's."""
+        return "bench" if self.spec.training is None else "training"
 
     @property
     def priority(self) -> int:

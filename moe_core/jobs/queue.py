@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from huey import Huey
 from huey.exceptions import HueyException
 
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs.heartbeat import workers
-from moe_core.jobs.job import MAX_ATTEMPTS, Job, Progress, Status
+from moe_core.jobs.job import LANES, MAX_ATTEMPTS, Job, Lane, Progress, Status
 from moe_core.jobs.records import KEPT, Records
 from moe_core.jobs.transport import guarded, open_huey
 from moe_core.runs import bundle
@@ -43,15 +44,8 @@ class JobQueue:
     def __init__(self, settings: Settings, perform: Callable[[Ticket], None] | None = None) -> None:
         self._settings = settings
         with guarded():
-            self._huey = open_huey(settings, immediate=perform is not None)
-        self._records = Records(self._huey.storage)
-
-        @self._huey.task(name="run", context=True)
-        def run(spec_json: str, task: Any) -> None:
-            assert perform is not None, "workers take tickets; only immediate queues run tasks"
-            perform(Ticket(task.id, spec_json))
-
-        self._task = run
+            self._lanes = {lane: _Lane.open(settings, lane, perform) for lane in LANES}
+        self._records = Records(self._lanes["bench"].huey.storage)
 
     # -- asking (any process) ------------------------------------------------------------------
 
@@ -110,18 +104,15 @@ class JobQueue:
 
     # -- answering (a worker) ------------------------------------------------------------------
 
-    def take(self) -> Ticket | None:
-        """The next message, by priority then age; None when there is none. Drops what is not ours."""
-        while True:
-            with guarded():
-                data = self._huey.storage.dequeue()
-            if data is None:
-                return None
-            try:
-                task = self._huey.deserialize_task(bytes(data))
-                return Ticket(str(task.id), _spec_json(task.args))
-            except (HueyException, ValueError, TypeError) as error:
-                log.warning("dropped a queue entry that is not ours: %s", error)
+    def take(self, lanes: Sequence[Lane] = LANES) -> Ticket | None:
+        """The next message, by lane, priority, then age; None when there is none. Drops what is not ours."""
+        found = (self._lanes[lane].take() for lane in lanes)
+        return next((ticket for ticket in found if ticket is not None), None)
+
+    def messages(self, lane: Lane) -> int:
+        """How many messages wait in a lane."""
+        with guarded():
+            return int(self._lanes[lane].huey.storage.queue_size())
 
     def claim(self, job_id: str, worker: str, device_key: str | None) -> Job | None:
         """Start a queued job. None if it was cancelled meanwhile, is over, or another worker has it."""
@@ -197,8 +188,9 @@ class JobQueue:
                 self._send(job)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._huey.storage.close()
+        """Close the connections."""
+        for lane in self._lanes.values():
+            lane.huey.storage.close()
 
     def waiting(self) -> int:
         """How many jobs are queued."""
@@ -234,20 +226,53 @@ class JobQueue:
         return not last or last[0].device_key in (None, job.device_key)
 
     def _send(self, job: Job) -> None:
-        task = self._task.s(job.spec.model_dump_json(), id=job.job_id, priority=job.priority)
+        lane = self._lanes[job.lane]
+        task = lane.task.s(job.spec.model_dump_json(), id=job.job_id, priority=job.priority)
         with guarded():
-            self._huey.enqueue(task)
+            lane.huey.enqueue(task)
 
     def _pending(self) -> set[str]:
+        return {job_id for lane in self._lanes.values() for job_id in lane.pending()}
+
+
+class _Lane(NamedTuple):
+    """Messages of one kind, and the task that carries them."""
+
+    huey: Huey
+    task: Any
+
+    @classmethod
+    def open(cls, settings: Settings, lane: Lane, perform: Callable[[Ticket], None] | None) -> _Lane:
+        suffix = "" if lane == "bench" else lane  # the bench's name is older than the lanes
+        huey = open_huey(settings, immediate=perform is not None, lane=suffix)
+
+        @huey.task(name="run", context=True)
+        def run(spec_json: str, task: Any) -> None:
+            assert perform is not None, "workers take tickets; only immediate queues run tasks"
+            perform(Ticket(task.id, spec_json))
+
+        return cls(huey, run)
+
+    def take(self) -> Ticket | None:
+        while True:
+            with guarded():
+                data = self.huey.storage.dequeue()
+            if data is None:
+                return None
+            try:
+                task = self.huey.deserialize_task(bytes(data))
+                return Ticket(str(task.id), _spec_json(task.args))
+            except (HueyException, ValueError, TypeError) as error:
+                log.warning("dropped a queue entry that is not ours: %s", error)
+
+    def pending(self) -> Iterator[str]:
         with guarded():
-            items = self._huey.storage.enqueued_items()
-        found = set()
+            items = self.huey.storage.enqueued_items()
         for data in items:
             try:
-                found.add(str(self._huey.deserialize_task(bytes(data)).id))
+                yield str(self.huey.deserialize_task(bytes(data)).id)
             except (HueyException, ValueError, TypeError):
                 continue  # `take` will drop it
-        return found
 
 
 def _spec_json(args: Any) -> str:

@@ -14,16 +14,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from moe_core.errors import StoreError
 from moe_core.jobs import heartbeat
-from moe_core.jobs.heartbeat import WEB, WORKER, Pulse, Vital
+from moe_core.jobs.heartbeat import TRAINING, WEB, WORKER, Pulse, Vital
+from moe_core.jobs.queue import JobQueue
 from moe_core.settings import ROOT, Settings
 from moe_core.version import code_version
 
 COMMAND = (sys.executable, "-m", "moe_core", "worker", "--supervised")
+TRAINING_IDLE_S = 300.0  # a worker for experiments is started when one waits, and ends after so long without
 TICK_S = 0.5
 BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)  # before the first restart, the second ...
 HEALTHY_S = 60.0  # a worker that lived so long starts the back-off anew
@@ -42,24 +45,58 @@ async def supervise(
         yield
         return
     with heartbeat.hold(settings.data_dir, WEB, code_version()) as pulse:
-        supervisor = Supervisor(settings, pulse, command, head_start_s)
-        task = asyncio.create_task(supervisor.watch(), name="supervisor")
+        queue = JobQueue(settings)
+        supervisors = [
+            Supervisor(settings, pulse, command, head_start_s),
+            Supervisor(settings, pulse, _for_training(command), 0.0, TRAINING, _waits(queue)),
+        ]
+        tasks = [asyncio.create_task(one.watch(), name=f"supervisor of {one.name}") for one in supervisors]
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            await supervisor.stop()
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await asyncio.gather(*(one.stop() for one in supervisors))
+            queue.close()
+
+
+def _for_training(command: Sequence[str]) -> tuple[str, ...]:
+    """The same command for a worker that performs experiments only."""
+    return (*command, "--name", TRAINING, "--lane", "training", "--idle-s", str(TRAINING_IDLE_S))
+
+
+def _waits(queue: JobQueue) -> Callable[[], bool]:
+    """Whether an experiment waits. A queue that cannot be asked says no: the sentence is for who submits."""
+
+    def waits() -> bool:
+        try:
+            return queue.messages("training") > 0
+        except StoreError:
+            return False
+
+    return waits
 
 
 class Supervisor:
-    """One worker, kept alive. `pulse` is the web process's own heartbeat."""
+    """One worker called `name`, kept alive. `pulse` is the web process's own heartbeat.
+
+    wanted: whether there is work for it; one that nobody wants is not started.
+    """
 
     def __init__(
-        self, settings: Settings, pulse: Pulse, command: Sequence[str] = COMMAND, head_start_s: float = 0.0
+        self,
+        settings: Settings,
+        pulse: Pulse,
+        command: Sequence[str] = COMMAND,
+        head_start_s: float = 0.0,
+        name: str = WORKER,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings, self._pulse, self._command = settings, pulse, command
+        self.name, self._wanted = name, wanted
         self._child: subprocess.Popen[bytes] | None = None
         self._started, self._not_before = 0.0, time.monotonic() + head_start_s
         self._failures = self._strikes = 0
@@ -80,9 +117,9 @@ class Supervisor:
         self._pulse.beat()
         cap(self._log)
         self._reap()
-        if heartbeat.held(self._settings.data_dir, WORKER):
-            self._judge(heartbeat.read(self._settings.data_dir))
-        elif self._child is None and time.monotonic() >= self._not_before:
+        if heartbeat.held(self._settings.data_dir, self.name):
+            self._judge(heartbeat.read(self._settings.data_dir, self.name))
+        elif self._child is None and time.monotonic() >= self._not_before and self._wanted():
             self._start()
 
     async def stop(self) -> None:
@@ -139,13 +176,13 @@ class Supervisor:
     def _pid(self) -> int | None:
         if self._child:
             return self._child.pid
-        vital = heartbeat.read(self._settings.data_dir)
+        vital = heartbeat.read(self._settings.data_dir, self.name)
         return vital.beat.pid if vital and vital.alive and vital.beat.supervised else None
 
     def _lives(self) -> bool:
         if self._child:
             return self._child.poll() is None
-        return heartbeat.held(self._settings.data_dir, WORKER)
+        return heartbeat.held(self._settings.data_dir, self.name)
 
 
 def cap(log: Path, limit: int = LOG_BYTES) -> None:

@@ -33,12 +33,15 @@ _REMEDY = (
 )
 
 
-def open_huey(settings: Settings, *, immediate: bool) -> Huey:
-    """The queue of this installation. `immediate`: in memory, tasks run when they are enqueued (tests)."""
+def open_huey(settings: Settings, *, immediate: bool, lane: str = "") -> Huey:
+    """The queue of this installation. `immediate`: in memory, tasks run when they are enqueued (tests).
+
+    lane: messages of another lane are not seen, in the same file or Redis.
+    """
     secret = _secret(settings.data_dir)
     common = {"serializer": JsonSerializer(secret=secret), "results": False, "immediate": immediate}
     # Installations that share a Redis keep apart: each would drop the other's messages as forged.
-    name = "moescope" + hashlib.sha256(secret.encode()).hexdigest()[:8]
+    name = "moescope" + hashlib.sha256(secret.encode()).hexdigest()[:8] + lane
     if settings.queue_url is None:
         file = str(settings.queue_file)
         return Huey(name, storage_class=_Sqlite, filename=file, strict_fifo=True, **common)

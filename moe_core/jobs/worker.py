@@ -7,10 +7,12 @@ A plain loop in the main thread, because a busy second thread would be timed alo
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,9 +21,9 @@ from typing import NamedTuple
 
 from moe_core import threads
 from moe_core.errors import CancelledError, InfeasibleError, MoEScopeError
-from moe_core.jobs import heartbeat
+from moe_core.jobs import heartbeat, live
 from moe_core.jobs.heartbeat import WEB, WORKER, Pulse
-from moe_core.jobs.job import Job, Status
+from moe_core.jobs.job import LANES, Job, Lane, Status
 from moe_core.jobs.queue import JobQueue, Ticket
 from moe_core.runs import bundle
 from moe_core.runs.context import RunContext
@@ -67,6 +69,20 @@ def load_labs() -> Labs:
     return Labs(LABS, info.name, info.key, tune)
 
 
+def load_experiments() -> Labs:
+    """Import the experiments that train, to compute with one thread: what browses has the other cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    threads.prepare()
+    import torch
+
+    from moe_core.device import describe, pick
+    from moe_core.labs.table import LABS
+
+    torch.set_num_threads(1)
+    info = describe(pick("cpu"))
+    return Labs(LABS, info.name, info.key)
+
+
 class Stopping(CancelledError):
     """The worker was asked to end: the run goes back to the queue."""
 
@@ -76,6 +92,7 @@ class Worker:
 
     supervised: end, some time after the web process did.   load: imports and warms what runs jobs.
     on_progress: also told about progress, as (stage, fraction, eta_s).
+    lanes: whose messages it takes, the first before the second.   idle_s: end after so long without work.
     """
 
     def __init__(
@@ -87,8 +104,11 @@ class Worker:
         grace_s: float = GRACE_S,
         load: Callable[[], Labs] = load_labs,
         on_progress: Callable[[str, float, float | None], None] | None = None,
+        lanes: Sequence[Lane] = LANES,
+        idle_s: float = math.inf,
     ) -> None:
         self._settings, self._name, self._supervised = settings, name, supervised
+        self._lanes, self._idle_s = lanes, idle_s
         self._grace_s, self._load, self._on_progress = grace_s, load, on_progress
         self._labs = Labs({}, "", "")
         self._waiting: Waiting | None = None  # of this worker's threads for one another
@@ -104,7 +124,7 @@ class Worker:
         with self._ready() as (queue, pulse), self._stopped_by_signals():
             pulse.say(phase="idle")  # from here on, a signal is a request
             performed = 0
-            unclaimed_since = time.monotonic()
+            unclaimed_since = worked = time.monotonic()
             while not self._stopping:
                 if not self._supervised or heartbeat.held(self._settings.data_dir, WEB):
                     unclaimed_since = time.monotonic()
@@ -112,10 +132,13 @@ class Worker:
                     log.info("nobody has claimed this worker for %g s: ending", self._grace_s)
                     break
                 ticket = self._next(queue)
+                if ticket is None and time.monotonic() - worked > self._idle_s:
+                    break
                 if ticket is None:
                     time.sleep(POLL_S)
                     continue
                 performed += self._perform(queue, pulse, ticket)
+                worked = time.monotonic()
             pulse.say(phase="stopping")
             return performed
 
@@ -132,7 +155,7 @@ class Worker:
         assert self._waiting is not None
         self._waiting.settle()
         calm = self._waiting.calm_s >= CALM_S
-        ticket = queue.take()
+        ticket = queue.take(self._lanes)
         if ticket is None and calm and not self._tuned:  # what was found beside other work is found again
             self._tuned = True
             self._labs.tune()
@@ -199,6 +222,8 @@ class Worker:
             traceback.print_exc()
             queue.finish(job, "failed", error=MoEScopeError(f"unexpected {_line(error)}"))
             self._stopping = self._stopping or self._supervised
+        finally:
+            live.forget(self._settings.data_dir, job.job_id)
 
     def _context(self, queue: JobQueue, job: Job) -> RunContext:
         assert self._waiting is not None
@@ -221,6 +246,7 @@ class Worker:
             check=check,
             settle=self._waiting.settle,
             published=part.append,
+            show=partial(live.show, self._settings.data_dir, job.job_id),
         )
 
     @contextmanager

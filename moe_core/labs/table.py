@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from moe_core.labs import device_probe, layer_sweep, topk_sweep
+from moe_core.labs.training import table as experiments
 from moe_core.runs import execute
 from moe_core.runs.context import RunContext
-from moe_core.specs import RunSpec
+from moe_core.specs import EXPERIMENTS, RunSpec
 
 LABS: Mapping[str, Callable[[RunSpec, RunContext], Path]] = {
     "bench": execute.execute,
@@ -16,4 +17,5 @@ LABS: Mapping[str, Callable[[RunSpec, RunContext], Path]] = {
     "layer_sweep": layer_sweep.execute,
     "real_layers": layer_sweep.execute_real,
     "calibrate": device_probe.execute,
+    **dict.fromkeys(EXPERIMENTS, experiments.perform),
 }

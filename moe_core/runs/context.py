@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from moe_core import pressure
 from moe_core.errors import CancelledError
@@ -25,6 +26,7 @@ class RunContext:
     check         raises to stop the run: CancelledError, or a kind of it.
     settle        adapts how threads wait to how busy the machine is; returns how they wait now.
     published     called with a run id when a part of the run can be seen.
+    show          called with what was measured so far, as plain values, for pages that draw it live.
     """
 
     def __init__(
@@ -35,11 +37,12 @@ class RunContext:
         check: Callable[[], None] | None = None,
         settle: Callable[[], str] = lambda: "as the library does",
         published: Callable[[str], None] = lambda run_id: None,
+        show: Callable[[Mapping[str, Any]], None] = lambda values: None,
         clock: Callable[[], float] = time.monotonic,
         look: Callable[[], Counters] = pressure.look,
     ) -> None:
         self._limit, self._report, self._check, self._clock = time_limit_s, report, check, clock
-        self._settle, self._look, self.published = settle, look, published
+        self._settle, self._look, self.published, self.show = settle, look, published, show
         self._start = clock()
         self._looks: dict[str, Counters] = {"": look()}  # at the start, and at the start of each stage
         self._waits: dict[str, None] = {}  # how threads waited, in the order it was seen

@@ -14,13 +14,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from moe_core.errors import ConfigError
 from moe_core.pressure import Busy
 from moe_core.runs.layout import BundleManifest
+from moe_core.specs import EXPERIMENTS
 
 ROUTING = ("decisions", "tokens", "probabilities")  # published first: the rest of a run may follow
-TABLES_OF = {
+TABLES_OF: dict[str, tuple[str, ...]] = {
     "bench": (*ROUTING, "timings", "memory", "quality"),
     "topk_sweep": ("quality",),
     "layer_sweep": ("layers",),
     "real_layers": ("layers",),
+    **dict.fromkeys(EXPERIMENTS, ("series",)),
 }
 MEASURED = ("bits_per_byte", "prefill_s", "decode_s", "peak_bytes")  # of a whole bench run
 
@@ -121,7 +123,25 @@ class _Calibrated(_Part):
     calibration: _Rates
 
 
+class StoredFinding(_Part):
+    """One number that an experiment found, by a rule of its file: over `seeds` paired runs.
+
+    low, high: 95 % interval where there are at least two seeds.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    seeds: Annotated[int, Field(ge=0)] = 1
+    unit: str = ""
+
+
+class _Experiment(_Part):
+    findings: Annotated[dict[str, StoredFinding], Field(min_length=1)]
+
+
 SUMMARIES: dict[str, type[_Part]] = {
+    **dict.fromkeys(EXPERIMENTS, _Experiment),
     "bench": _Bench,
     "topk_sweep": _Bench,
     "layer_sweep": _Layers,

@@ -39,6 +39,9 @@ TABLES: dict[str, pa.Schema] = {
     "layers": _schema(
         "hit", subject=_TEXT, series=_TEXT, tokens=_I32, width=_I32, hit=_F64, repeat=_I32, seconds=_F64
     ),
+    # Of an experiment: what was measured of an arm along an axis; pairs of experts since the row before.
+    "series": _schema(arm=_TEXT, seed=_I32, metric=_TEXT, axis=_TEXT, x=_F64, value=_F64),
+    "loads": _schema(arm=_TEXT, seed=_I32, step=_I32, layer=_I16, expert=_I16, load=_I64),
     "quality": _schema(model=_TEXT, top_k=_I16, domain=_TEXT, bits_per_byte=_F64, bytes=_I64),
 }
 

@@ -1,10 +1,10 @@
 """Balancing: the strategies that keep experts evenly used, one row each. Losses, bias rules, both or neither.
 
 Equations: auxiliary loss, Switch (arXiv 2101.03961, eq 4); sequence-wise loss, DeepSeek-V3 (2412.19437,
-eq 17-20); z-loss, ST-MoE (2202.08906, eq 5); sign rule (2408.15664, algorithm 1); proportional rule
-(2408.15664, section 4.3, table 5: the violation itself, in units of the mean load); quantile rule (Su 2026, kexue.fm 11619): the
-bias that would have balanced the batch just seen. Rules act on the selection bias alone, which is a buffer:
-it has no gradient.
+eq 17-20); z-loss, ST-MoE (2202.08906, eq 5); sign rule (2408.15664, algorithm 1); proportional rule (the
+same with the violation itself, in units of the mean load); quantile rule (Su 2026, kexue.fm 11619): the bias
+that would have balanced the batch just seen. Rules act on the selection bias alone, a buffer: it has no
+gradient.
 Legend: T tokens, E experts, K top-k.
 """
 

@@ -20,9 +20,10 @@ from moe_core.nn.observe import NULL, Observer
 from moe_core.runs import text
 
 SEPARATE = 32  # sequences of one evaluation pass
+NATS = math.log(2)  # nats of a bit
 
 
-class Window(NamedTuple):
+class TextWindow(NamedTuple):
     """What one step reads: [B, S + 1] bytes, and the number of the domain of each sequence."""
 
     ids_BS: Tensor
@@ -45,14 +46,14 @@ def _training(only: str | None = None) -> tuple[Tensor, Tensor]:
     return flat, torch.from_numpy(starts)
 
 
-def windows(batch: int, seq: int, seed: int, only: str | None = None) -> Iterator[Window]:
+def windows(batch: int, seq: int, seed: int, only: str | None = None) -> Iterator[TextWindow]:
     """Endless windows, every byte of the training text (of domain `only`) equally likely."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         yield _draw(batch, seq, generator, only)
 
 
-def mixed(tokens: int, short: int, long: int, every: int, seed: int) -> Iterator[Window]:
+def mixed(tokens: int, short: int, long: int, every: int, seed: int) -> Iterator[TextWindow]:
     """Endless windows of `tokens` tokens: of length `short`, and every so many steps of length `long`."""
     generator, step = torch.Generator().manual_seed(seed), 0
     while True:
@@ -61,18 +62,18 @@ def mixed(tokens: int, short: int, long: int, every: int, seed: int) -> Iterator
         yield _draw(tokens // seq, seq, generator, None)
 
 
-def _draw(batch: int, seq: int, generator: torch.Generator, only: str | None) -> Window:
+def _draw(batch: int, seq: int, generator: torch.Generator, only: str | None) -> TextWindow:
     flat, starts_Z = _training(only)
     start_B = torch.randint(0, flat.numel() - seq - 1, (batch,), generator=generator)
     ids_BS = flat[start_B[:, None] + torch.arange(seq + 1)].long()
     domain_B = torch.searchsorted(starts_Z, start_B, right=True) - 1
     if only is not None:
         domain_B = torch.full_like(domain_B, domains().index(only))
-    return Window(ids_BS, domain_B)
+    return TextWindow(ids_BS, domain_B)
 
 
 @cache
-def heldout(each: int, seq: int, only: str | None = None) -> Window:
+def heldout(each: int, seq: int, only: str | None = None) -> TextWindow:
     """The first `each` bytes of every domain's held-out text (of `only` one), as cold windows of `seq`."""
     texts = text.load("heldout")
     names = domains() if only is None else (only,)
@@ -82,17 +83,17 @@ def heldout(each: int, seq: int, only: str | None = None) -> Window:
         ids = torch.from_numpy(texts[name][: usable * seq + 1].astype(np.int64))
         found.append(ids[torch.arange(usable)[:, None] * seq + torch.arange(seq + 1)])
         numbers.append(torch.full((usable,), domains().index(name)))
-    return Window(torch.cat(found), torch.cat(numbers))
+    return TextWindow(torch.cat(found), torch.cat(numbers))
 
 
 @torch.no_grad()
-def bits_per_byte(model: Decoder, window: Window, observer: Observer = NULL) -> float:
+def bits_per_byte(model: Decoder, window: TextWindow, observer: Observer = NULL) -> float:
     """Mean bits per byte over the window, every sequence starting cold."""
     return float(bits_of_each(model, window, observer).mean())
 
 
 @torch.no_grad()
-def bits_of_each(model: Decoder, window: Window, observer: Observer = NULL) -> Tensor:
+def bits_of_each(model: Decoder, window: TextWindow, observer: Observer = NULL) -> Tensor:
     """Bits per byte of every sequence, [B] in float64."""
     training = model.training
     model.eval()
@@ -100,6 +101,6 @@ def bits_of_each(model: Decoder, window: Window, observer: Observer = NULL) -> T
     for ids_BS in window.ids_BS.split(SEPARATE):
         logits_BSV = model(ids_BS[:, :-1], observer=observer).float()
         nats_BS = F.cross_entropy(logits_BSV.transpose(1, 2), ids_BS[:, 1:], reduction="none")
-        found.append(nats_BS.double().mean(1) / math.log(2))
+        found.append(nats_BS.double().mean(1) / NATS)
     model.train(training)
     return torch.cat(found)

@@ -1,4 +1,4 @@
-"""Loop: one training step, and the steps of one arm. Every experiment and every shipped mixture goes through it.
+"""Loop: one training step, and the steps of one arm. Every experiment and shipped mixture goes through it.
 
 An arm is a model, a rule of balancing and a source of text. Arms of one seed start from the same weights and
 read the same bytes in the same order, so that their differences are paired.
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moe_core.labs.training.balancing import NOTHING, Balancing
-from moe_core.labs.training.corpus import Window
+from moe_core.labs.training.corpus import TextWindow
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, RoutingLog
@@ -48,8 +48,8 @@ class Recipe:
         return self.peak * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
-class Step(NamedTuple):
-    """What one step did. `routings`: of every mixture layer, in order, detached; `loss` in nats, text alone."""
+class TrainStep(NamedTuple):
+    """What one step did. `routings`: of every mixture layer, in order, detached; `loss` of the text, nats."""
 
     number: int
     loss: float
@@ -68,8 +68,11 @@ def optimiser(model: Decoder, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def train(
-    model: Decoder, recipe: Recipe, source: Iterator[Window], extra: Callable[[list[Routing]], Tensor] | None = None
-) -> Iterator[Step]:
+    model: Decoder,
+    recipe: Recipe,
+    source: Iterator[TextWindow],
+    extra: Callable[[list[Routing]], Tensor] | None = None,
+) -> Iterator[TrainStep]:
     """Train `model` in place, a step each time the caller asks for the next.
 
     extra: one more loss of the routings, with its coefficient (mutual information, E5).
@@ -85,13 +88,13 @@ def train(
             log = RoutingLog() if layers else None
             nats = cross_entropy(model, part.ids_BS, log)
             seen = [routing for _, routing in log.seen] if log else []
-            total, extra_loss = nats, recipe.balancing.loss(seen, len(part.ids_BS))
+            extra_loss = recipe.balancing.loss(seen, len(part.ids_BS))
             if extra is not None:
                 extra_loss = extra_loss + extra(seen)
             total = (nats + extra_loss) / recipe.micro
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             loss += nats.item() / recipe.micro
-            balance += float(extra_loss) / recipe.micro
+            balance += extra_loss.item() / recipe.micro
             routings.append([detached(routing) for routing in seen])
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for group in optimise.param_groups:
@@ -99,7 +102,7 @@ def train(
         optimise.step()
         merged = [joined(parts) for parts in zip(*routings, strict=True)]
         recipe.balancing.after_step([layer.router for layer in layers], merged)
-        yield Step(number, loss, balance, merged)
+        yield TrainStep(number, loss, balance, merged)
 
 
 def cross_entropy(model: Decoder, ids_BS: Tensor, log: RoutingLog | None = None) -> Tensor:
@@ -108,11 +111,14 @@ def cross_entropy(model: Decoder, ids_BS: Tensor, log: RoutingLog | None = None)
     return F.cross_entropy(logits_BSV.float().flatten(0, 1), ids_BS[:, 1:].flatten())
 
 
-def split(window: Window, parts: int) -> Iterable[Window]:
+def split(window: TextWindow, parts: int) -> Iterable[TextWindow]:
     """The window in `parts` equal parts, sequence by sequence."""
     assert len(window.ids_BS) % parts == 0, "a batch is a whole number of micro-batches"
     each = len(window.ids_BS) // parts
-    return [Window(*pair) for pair in zip(window.ids_BS.split(each), window.domains_B.split(each), strict=True)]
+    return [
+        TextWindow(*pair)
+        for pair in zip(window.ids_BS.split(each), window.domains_B.split(each), strict=True)
+    ]
 
 
 def detached(routing: Routing) -> Routing:
