@@ -12,10 +12,11 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 
-class Finding(NamedTuple):
+class RunFinding(NamedTuple):
     """One number of one run. low, high: its 95 % interval over paired seeds, None with fewer than two.
 
-    here: made on this installation, else shipped. where: device, versions and date in words.
+    seeds: 0 where nothing is left to chance. here: made on this installation, else shipped. where: device,
+    versions and date in words.
     """
 
     value: float
@@ -28,10 +29,10 @@ class Finding(NamedTuple):
     where: str = ""
 
 
-Findings = Mapping[str, Mapping[str, Finding]]
+Findings = Mapping[str, Mapping[str, RunFinding]]
 
 
-class Experiment(NamedTuple):
+class LabRun(NamedTuple):
     """A complete run of an experiment, as far as findings go. `findings` as its summary holds them."""
 
     lab: str
@@ -42,9 +43,9 @@ class Experiment(NamedTuple):
     findings: Mapping[str, Any]
 
 
-def best(runs: Iterable[Experiment]) -> Findings:
+def best(runs: Iterable[LabRun]) -> Findings:
     """Of every finding the one that rests on most seeds, the newest of those: a quick look changes no law."""
-    chosen: dict[str, dict[str, Finding]] = {}
+    chosen: dict[str, dict[str, RunFinding]] = {}
     for run in sorted(runs, key=lambda one: (one.created, one.run_id), reverse=True):
         known = chosen.setdefault(run.lab, {})
         for name, values in run.findings.items():
@@ -54,7 +55,7 @@ def best(runs: Iterable[Experiment]) -> Findings:
     return {lab: found for lab, found in chosen.items() if found}
 
 
-def _finding(run: Experiment, values: Any) -> Finding | None:
+def _finding(run: LabRun, values: Any) -> RunFinding | None:
     """What a summary holds as a finding; None for what is none, such as a number that never came about."""
     if not isinstance(values, Mapping) or not _number(values.get("value")):
         return None
@@ -63,7 +64,7 @@ def _finding(run: Experiment, values: Any) -> Finding | None:
     seeds = values.get("seeds")
     many = seeds if isinstance(seeds, int) and not isinstance(seeds, bool) else 1
     unit = str(values.get("unit") or "")
-    return Finding(float(values["value"]), low, high, max(many, 1), unit, run.run_id, run.here, run.where)
+    return RunFinding(float(values["value"]), low, high, max(many, 0), unit, run.run_id, run.here, run.where)
 
 
 def _number(value: Any) -> bool:

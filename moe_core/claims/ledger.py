@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from moe_core import registry
 from moe_core.claims import formulas, spec, words
-from moe_core.claims.findings import Finding, Findings
+from moe_core.claims.findings import Findings, RunFinding
 from moe_core.claims.spec import (
     ByFormula,
     ByPublication,
@@ -27,7 +27,7 @@ from moe_core.claims.spec import (
 from moe_core.claims.subjects import Computed
 from moe_core.claims.verdict import OUTCOMES, Compared, Outcome, agrees, verdict
 from moe_core.errors import ConfigError
-from moe_core.provenance import Source
+from moe_core.provenance import Provenance, Source
 
 COMMAND = "python -m moe_core"
 HOWS = {"formula": "computed now", "run": "an experiment", "published": "a published number"}
@@ -81,13 +81,14 @@ class Settled(NamedTuple):
         tests = [one for one in self.evidence if one.evidence.role == "test"]
         wanted = {"does not hold": False, "undecided": None}.get(self.outcome, True)
         known = [one for one in tests if one.computed is not None]
-        return next((one for one in known if one.agrees is wanted), (known or tests or [None])[0])
+        return next((one for one in known if one.agrees is wanted), next(iter(known or tests), None))
 
     @property
     def claimed(self) -> str:
         """The number claimed and its tolerance."""
         stated = None if self.main is None else self.main.statement
-        return "" if stated is None else f"{words.claimed(stated)}, {words.tolerance(stated)}"
+        parts = () if stated is None else (words.claimed(stated), words.tolerance(stated))
+        return ", ".join(part for part in parts if part)
 
     @property
     def found(self) -> str:
@@ -133,7 +134,7 @@ def by_id(settled: tuple[Settled, ...], name: str) -> Settled:
 
 
 def corrected(correction: Correction, settled: tuple[Settled, ...]) -> str:
-    """What is right, with the numbers that were found put in. Raises ConfigError for a number there is not."""
+    """What is right, with the numbers that were found. Raises ConfigError for a number that there is not."""
     rows = {one.claim.id: one for one in settled}
 
     def number(match: re.Match[str]) -> str:
@@ -141,7 +142,7 @@ def corrected(correction: Correction, settled: tuple[Settled, ...]) -> str:
         if row is None or place >= len(row.evidence):
             raise ConfigError(f"correction {correction.number}: there is no number {match[0]}")
         one = row.evidence[place]
-        return "(no run yet)" if one.computed is None else one.number
+        return "no run yet" if one.computed is None else one.number
 
     return _NUMBER.sub(number, correction.says)
 
@@ -202,24 +203,27 @@ def _published(one: ByPublication, statement: Statement | None, unit: str) -> Fo
     return Found(one, statement, computed, unit, _agrees(statement, computed), source, link)
 
 
-def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str, Finding]) -> Found:
+def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str, RunFinding]) -> Found:
     names = [name for name in (one.finding, one.over, one.minus) if name is not None]
     link = Link("experiments", {"lab": one.lab}, f"{COMMAND} lab run {one.lab}")
     missing = [name for name in names if name not in known]
-    if missing:
-        said = f"no run of {one.lab} has found {', '.join(missing)}"
+    said = f"no run of {one.lab} has found {', '.join(missing)}" if missing else ""
+    if one.over is not None and not missing and known[one.over].value == 0:
+        said = f"{one.over} of {one.lab} is zero, so nothing can be divided by it"
+    if said:
         return Found(one, statement, None, unit, None, Source("measured here", said), link, said)
     found = [known[name] for name in names]
     computed, seeds = _combined(one, found), min(each.seeds for each in found)
+    enough = seeds == 0 or seeds >= one.seeds  # 0: nothing in it is left to chance
     runs = ", ".join(dict.fromkeys(each.run_id for each in found))
-    kind = "measured here" if all(each.here for each in found) else "measured elsewhere"
-    few = "" if seeds >= one.seeds else f"; fewer than {one.seeds} settle nothing"
+    kind: Provenance = "measured here" if all(each.here for each in found) else "measured elsewhere"
+    few = "" if enough else f"; fewer than {one.seeds} settle nothing"
     detail = f"{one.lab}, {', '.join(names)}: run {runs}, {found[0].where}, seeds: {seeds}{few}. {one.note}"
-    agreed = _agrees(statement, computed) if seeds >= one.seeds else None
+    agreed = _agrees(statement, computed) if enough else None
     return Found(one, statement, computed, unit, agreed, Source(kind, detail.strip(), found[0].run_id), link)
 
 
-def _combined(one: ByRun, found: list[Finding]) -> Computed:
+def _combined(one: ByRun, found: list[RunFinding]) -> Computed:
     """The finding, over or less the other; of two intervals the widest that they allow."""
     first = found[0]
     if len(found) == 1:
@@ -228,10 +232,8 @@ def _combined(one: ByRun, found: list[Finding]) -> Computed:
     ends = [(a, b) for a in (first.low, first.high) for b in (other.low, other.high)]
     pairs = [(a, b) for a, b in ends if a is not None and b is not None]
     if one.over is not None:
-        if not other.value or any(b <= 0 for _, b in pairs):
-            pairs = []
-        value = first.value / other.value if other.value else float("inf")
-        results = [a / b for a, b in pairs]
+        pairs = [] if any(b <= 0 for _, b in pairs) else pairs
+        value, results = first.value / other.value, [a / b for a, b in pairs]
     else:
         value, results = first.value - other.value, [a - b for a, b in pairs]
     return Computed(value, min(results), max(results)) if len(results) == 4 else Computed(value)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from moe_core.claims import formulas
 from moe_core.errors import ConfigError, short
-from moe_core.specs import Spec
+from moe_core.specs import Experiment, Spec
 
 DATA = Path(__file__).parent.parent.parent / "data" / "claims.toml"
 Says = Literal["equals", "at most", "at least", "between", "zero"]
@@ -48,7 +48,7 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class Statement(Spec):
-    """A number and how it is meant. `within` is a share of the number, `margin` in its unit; neither: exact."""
+    """A number and how it is meant. within: a share of it; margin: in its unit; neither: exact."""
 
     says: Says
     number: float | None = None
@@ -101,7 +101,7 @@ class ByRun(_Piece):
     """A finding of an experiment, over another or less another of the same. seeds: fewer settle nothing."""
 
     by: Literal["run"]
-    lab: Annotated[str, Field(pattern=r"^[a-z_]+$")]
+    lab: Experiment
     finding: Annotated[str, Field(pattern=r"^[\w.]+$")]
     over: Annotated[str, Field(pattern=r"^[\w.]+$")] | None = None
     minus: Annotated[str, Field(pattern=r"^[\w.]+$")] | None = None

@@ -23,7 +23,7 @@ OUTCOMES: dict[Outcome, str] = {
 
 
 class Compared(NamedTuple):
-    """How one piece of evidence bears on a claim. agrees: None is undecided. found: whether it has a number."""
+    """How a piece of evidence bears on a claim. found: it has a number. agrees: None is undecided."""
 
     role: Role
     found: bool

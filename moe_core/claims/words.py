@@ -9,32 +9,33 @@ from moe_core.units import count, quantity, significant
 _SCALED = {"B", "B/s", "s", "FLOP", "FLOP/s"}
 _COUNTED = {"parameters", "sets", "tokens"}
 _SIGNS = {"equals": "", "at most": "at most ", "at least": "at least ", "between": "", "zero": "zero"}
-SMALL = 1e-3  # below, a number without a prefix is written with an exponent
+SMALL = 1e-5  # below, a number without a prefix is written with an exponent
 
 
 def number(value: float, unit: str, exact: bool = False) -> str:
-    """`93.4 GB`, `46.7 B parameters`, `27.6 %`, `3.63 ×`, `0.0000`: never an exponent where a prefix does."""
+    """`93.4 GB`, `46.7 B parameters`, `27.6 %`, `3.63 ×`, `1 device`; exact: whole counts to the last one."""
     if exact and float(value).is_integer() and unit not in ("share", *_SCALED):
-        return _with(f"{value:,.0f}", unit)
+        return _with(f"{value:,.0f}", unit, value)
     if unit == "share":
         return f"{_plain(100 * value)} %"
-    if unit == "×":
-        return f"{_plain(value)} ×"
-    if unit in _SCALED and (value == 0 or abs(value) >= 1e-9):
+    if unit in _SCALED:
         return quantity(value, unit)
     if unit in _COUNTED and abs(value) >= 1e5:
         return _with(count(value), unit)
-    return _with(_plain(value), unit)
+    return _with(_plain(value), unit, value)
 
 
 def _plain(value: float) -> str:
     if value and abs(value) < SMALL:
-        return f"{value:.2e}"
+        return f"{value:.1e}"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e6 else significant(value)
 
 
-def _with(text: str, unit: str) -> str:
-    return f"{text} {unit}".rstrip()
+def _with(text: str, unit: str, value: float = 0.0) -> str:
+    """A number and its unit, whose first noun loses its s after one."""
+    noun, _, rest = unit.partition(" ")
+    noun = noun.removesuffix("s") if value == 1 else noun
+    return " ".join(part for part in (text, noun, rest) if part)
 
 
 def found(value: Computed, unit: str) -> str:
@@ -46,21 +47,31 @@ def found(value: Computed, unit: str) -> str:
 
 
 def claimed(statement: Statement) -> str:
-    """What is claimed: `about 47 B parameters` is `47 B parameters`, the tolerance stands beside it."""
+    """What is claimed, as short as it was written: `at least 1.05 ×`, `47 B parameters`."""
     unit = statement.unit
     if statement.number is None:
         return _with("zero", unit)
-    text = number(statement.number, unit, exact=statement.number < 1e5)
+    text = _short(statement.number, unit)
     if statement.to is not None:
-        text = f"{text} to {number(statement.to, unit, exact=statement.to < 1e5)}"
+        text = f"{text} to {_short(statement.to, unit)}"
     return f"{_SIGNS[statement.says]}{text}"
 
 
+def _short(value: float, unit: str) -> str:
+    if unit == "share":
+        return f"{100 * value:g} %"
+    if unit in _SCALED or abs(value) >= 1e5:
+        return number(value, unit)
+    return _with(f"{value:,g}" if value < 1e4 else f"{value:,.0f}", unit, value)
+
+
 def tolerance(statement: Statement) -> str:
-    """`within 2 %`, `within 0.01 nats`, `exactly`."""
+    """`within 2 %`, `within 0.01 nats`, `exactly`; nothing for a bound that is meant as it stands."""
     parts = []
     if statement.within:
-        parts.append(f"{significant(100 * statement.within, 2)} %")
+        parts.append(f"{100 * statement.within:g} %")
     if statement.margin:
-        parts.append(number(statement.margin, statement.unit))
-    return f"within {' and '.join(parts)}" if parts else "exactly"
+        parts.append(_short(statement.margin, statement.unit))
+    if parts:
+        return f"within {' and '.join(parts)}"
+    return "exactly" if statement.says in ("equals", "zero") else ""
