@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from moe_core.claims import spec, words
-from moe_core.claims.ledger import HOWS, Found, Settled, corrected, counts
+from moe_core.claims.ledger import HOWS, Exhibit, Settled, corrected, counts
 from moe_core.claims.verdict import OUTCOMES
 
 AGREED = {True: "agrees", False: "does not agree", None: "open"}
@@ -23,7 +23,7 @@ def filters(every: Sequence[Settled]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def against(found: Found) -> str:
+def against(found: Exhibit) -> str:
     """What a piece of evidence is held against; nothing where it is only shown."""
     if found.statement is None or found.evidence.role == "beside":
         return ""
@@ -57,7 +57,7 @@ def values(one: Settled) -> dict[str, Any]:
     return {**row(one), "evidence": [_piece(found) for found in one.evidence]}
 
 
-def _piece(found: Found) -> dict[str, Any]:
+def _piece(found: Exhibit) -> dict[str, Any]:
     computed = found.computed
     return {
         "measures": found.evidence.measures,
@@ -79,18 +79,16 @@ def _piece(found: Found) -> dict[str, Any]:
     }
 
 
-def ledger(shown: Sequence[Settled]) -> dict[str, Any]:
-    """Claims with their counts, corrections with their numbers, and the documents' titles."""
-    whole = spec.ledger()
-    flagged = {one.claim.correction for one in shown}
-    rows = {one.claim.id for one in shown}
-    complete = rows >= {one.id for one in whole.claim if one.correction is not None}
-    said = [one for one in whole.correction if one.number in flagged and complete]
+def ledger(shown: Sequence[Settled], every: Sequence[Settled]) -> dict[str, Any]:
+    """Claims with their counts, the corrections that they belong to, and the documents' titles."""
+    whole, flagged = spec.ledger(), {one.claim.correction for one in shown}
     return {
         "documents": dict(whole.document),
-        "counts": counts(tuple(shown)),
+        "counts": counts(shown),
         "corrections": [
-            {"number": one.number, "title": one.title, "says": corrected(one, tuple(shown))} for one in said
+            {"number": one.number, "title": one.title, "says": corrected(one, every)}
+            for one in whole.correction
+            if one.number in flagged
         ],
         "claims": [values(one) for one in shown],
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from moe_core import registry
@@ -34,7 +34,7 @@ HOWS = {"formula": "computed now", "run": "an experiment", "published": "a publi
 _NUMBER = re.compile(r"\{([AB]\d+)\.(\d+)\}")
 
 
-class Link(NamedTuple):
+class Recipe(NamedTuple):
     """Where a reader makes a number again: a page with its parameters, a command, or the text to read."""
 
     page: str = ""
@@ -43,7 +43,7 @@ class Link(NamedTuple):
     text: str = ""
 
 
-class Found(NamedTuple):
+class Exhibit(NamedTuple):
     """One piece of evidence. computed: None where there is no number, and `missing` says why."""
 
     evidence: Evidence
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     unit: str
     agrees: bool | None
     source: Source
-    link: Link
+    link: Recipe
     missing: str = ""
 
     @property
@@ -69,14 +69,14 @@ class Settled(NamedTuple):
     """A claim with its evidence. The outcome is computed of both when it is asked for."""
 
     claim: Claim
-    evidence: tuple[Found, ...]
+    evidence: tuple[Exhibit, ...]
 
     @property
     def outcome(self) -> Outcome:
         return verdict(self.claim.testable, self.claim.condition, [one.compared for one in self.evidence])
 
     @property
-    def main(self) -> Found | None:
+    def main(self) -> Exhibit | None:
         """The piece that speaks for the row: the first that decides the outcome, else the first tested."""
         tests = [one for one in self.evidence if one.evidence.role == "test"]
         wanted = {"does not hold": False, "undecided": None}.get(self.outcome, True)
@@ -123,7 +123,7 @@ def settle(claim: Claim, findings: Findings) -> Settled:
         raise ConfigError(f"claim {claim.id}: {error}") from error
 
 
-def by_id(settled: tuple[Settled, ...], name: str) -> Settled:
+def by_id(settled: Sequence[Settled], name: str) -> Settled:
     """One row. Raises ConfigError for a row that there is not."""
     wanted = name.strip().upper()
     for one in settled:
@@ -133,7 +133,7 @@ def by_id(settled: tuple[Settled, ...], name: str) -> Settled:
     raise ConfigError(f"claim ({name[:40]}): must be one of A1 to A{last['A']}, B1 to B{last['B']}")
 
 
-def corrected(correction: Correction, settled: tuple[Settled, ...]) -> str:
+def corrected(correction: Correction, settled: Sequence[Settled]) -> str:
     """What is right, with the numbers that were found. Raises ConfigError for a number that there is not."""
     rows = {one.claim.id: one for one in settled}
 
@@ -147,7 +147,7 @@ def corrected(correction: Correction, settled: tuple[Settled, ...]) -> str:
     return _NUMBER.sub(number, correction.says)
 
 
-def counts(settled: tuple[Settled, ...]) -> dict[Outcome, int]:
+def counts(settled: Sequence[Settled]) -> dict[Outcome, int]:
     """Claims by outcome, every outcome named."""
     return {outcome: sum(one.outcome == outcome for one in settled) for outcome in OUTCOMES}
 
@@ -155,12 +155,12 @@ def counts(settled: tuple[Settled, ...]) -> dict[Outcome, int]:
 # -- evidence --------------------------------------------------------------------------------------
 
 
-def _found(claim: Claim, one: Evidence, findings: Findings) -> Found:
+def _found(claim: Claim, one: Evidence, findings: Findings) -> Exhibit:
     statement = None if one.role == "beside" and one.statement is None else one.statement or claim.statement
     unit = "" if (stated := one.statement or claim.statement) is None else stated.unit
     if isinstance(one, ByFormula):
         computed = formulas.compute(one.formula, one.using)
-        return Found(one, statement, computed, unit, _agrees(statement, computed), *_formula(claim, one))
+        return Exhibit(one, statement, computed, unit, _agrees(statement, computed), *_formula(claim, one))
     if isinstance(one, ByPublication):
         return _published(one, statement, unit)
     return _run(one, statement, unit, findings.get(one.lab, {}))
@@ -170,7 +170,7 @@ def _agrees(statement: Statement | None, computed: Computed) -> bool | None:
     return None if statement is None else agrees(statement, computed)
 
 
-def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Link]:
+def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Recipe]:
     formula = formulas.FORMULAS[one.formula]
     values = ", ".join(f"{name} {value}" for name, value in one.using.items())
     source = Source(
@@ -184,34 +184,34 @@ def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Link]:
     return source, _page(formula, one.using)._replace(command=command)
 
 
-def _page(formula: formulas.Formula, using: Mapping[str, Any]) -> Link:
+def _page(formula: formulas.Formula, using: Mapping[str, Any]) -> Recipe:
     """The page that shows the number; a dense model is no scenario's mixture, so it is looked up instead."""
     page, query = formula.page, formula.query
     if "architecture" in query and registry.get(str(using.get("model"))).kind == "dense":
         page, query = "architectures", {"subject": "model"}
-    return Link(page, {name: str(using[value]) for name, value in query.items() if value in using})
+    return Recipe(page, {name: str(using[value]) for name, value in query.items() if value in using})
 
 
-def _published(one: ByPublication, statement: Statement | None, unit: str) -> Found:
+def _published(one: ByPublication, statement: Statement | None, unit: str) -> Exhibit:
     value = one.value if one.over is None else one.value / one.over
     value = value if one.minus is None else value - one.minus
     source = Source("published", f"{one.source} ({spec.GRADES[one.grade]}). {one.note}".strip())
-    link = Link(text=one.source)
+    link = Recipe(text=one.source)
     if one.grade == "R":
-        return Found(one, statement, None, unit, None, source, link, spec.GRADES["R"])
+        return Exhibit(one, statement, None, unit, None, source, link, spec.GRADES["R"])
     computed = Computed(value)
-    return Found(one, statement, computed, unit, _agrees(statement, computed), source, link)
+    return Exhibit(one, statement, computed, unit, _agrees(statement, computed), source, link)
 
 
-def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str, RunFinding]) -> Found:
+def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str, RunFinding]) -> Exhibit:
     names = [name for name in (one.finding, one.over, one.minus) if name is not None]
-    link = Link("experiments", {"lab": one.lab}, f"{COMMAND} lab run {one.lab}")
+    link = Recipe("experiments", {"lab": one.lab}, f"{COMMAND} lab run {one.lab}")
     missing = [name for name in names if name not in known]
     said = f"no run of {one.lab} has found {', '.join(missing)}" if missing else ""
     if one.over is not None and not missing and known[one.over].value == 0:
         said = f"{one.over} of {one.lab} is zero, so nothing can be divided by it"
     if said:
-        return Found(one, statement, None, unit, None, Source("measured here", said), link, said)
+        return Exhibit(one, statement, None, unit, None, Source("measured here", said), link, said)
     found = [known[name] for name in names]
     computed, seeds = _combined(one, found), min(each.seeds for each in found)
     enough = seeds == 0 or seeds >= one.seeds  # 0: nothing in it is left to chance
@@ -220,7 +220,9 @@ def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str,
     few = "" if enough else f"; fewer than {one.seeds} settle nothing"
     detail = f"{one.lab}, {', '.join(names)}: run {runs}, {found[0].where}, seeds: {seeds}{few}. {one.note}"
     agreed = _agrees(statement, computed) if enough else None
-    return Found(one, statement, computed, unit, agreed, Source(kind, detail.strip(), found[0].run_id), link)
+    return Exhibit(
+        one, statement, computed, unit, agreed, Source(kind, detail.strip(), found[0].run_id), link
+    )
 
 
 def _combined(one: ByRun, found: list[RunFinding]) -> Computed:

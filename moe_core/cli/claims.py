@@ -10,6 +10,7 @@ from moe_core.cli.output import Json, answer, table
 from moe_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from moe_core.claims.findings import Findings
     from moe_core.claims.ledger import Settled
 
 NARROW = 70  # characters of a claim in the list
@@ -32,16 +33,22 @@ def claims(
         return answer(export.values(one), as_json, _one(one))
     wanted = {"verdict": verdict, "document": document, "topic": topic}
     shown = [one for one in every if _kept(one, wanted, every)]
-    answer(export.ledger(shown), as_json, _list(shown))
+    answer(export.ledger(shown, every), as_json, _list(shown))
 
 
 def settled() -> tuple[Settled, ...]:
     """The ledger with what the runs here and the shipped ones found."""
     from moe_core.claims.ledger import ledger
+
+    return ledger(found())
+
+
+def found() -> Findings:
+    """What the complete runs of experiments found, made here and shipped."""
     from moe_core.runs.findings import findings
     from moe_core.settings import REFERENCE, Settings
 
-    return ledger(findings(Settings.load().runs_dir, REFERENCE))
+    return findings(Settings.load().runs_dir, REFERENCE)
 
 
 def _kept(one: Settled, wanted: dict[str, str | None], every: tuple[Settled, ...]) -> bool:
@@ -60,7 +67,7 @@ def _list(shown: list[Settled]) -> list[str]:
     from moe_core.claims.ledger import counts
 
     rows = [[one.claim.id, one.outcome, _cut(one.claim.claim), one.claimed, _cut(one.found)] for one in shown]
-    many = ", ".join(f"{number} {outcome}" for outcome, number in counts(tuple(shown)).items() if number)
+    many = ", ".join(f"{number} {outcome}" for outcome, number in counts(shown).items() if number)
     head = ["claim", "verdict", "what is claimed", "number claimed", "number found"]
     return [*table([head, *rows]), f"{len(shown)} claims: {many}" if shown else "no claim is like that"]
 
