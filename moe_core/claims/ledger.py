@@ -34,7 +34,7 @@ HOWS = {"formula": "computed now", "run": "an experiment", "published": "a publi
 _NUMBER = re.compile(r"\{([AB]\d+)\.(\d+)\}")
 
 
-class Recipe(NamedTuple):
+class Pointer(NamedTuple):
     """Where a reader makes a number again: a page with its parameters, a command, or the text to read."""
 
     page: str = ""
@@ -52,7 +52,7 @@ class Exhibit(NamedTuple):
     unit: str
     agrees: bool | None
     source: Source
-    link: Recipe
+    link: Pointer
     missing: str = ""
 
     @property
@@ -170,7 +170,7 @@ def _agrees(statement: Statement | None, computed: Computed) -> bool | None:
     return None if statement is None else agrees(statement, computed)
 
 
-def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Recipe]:
+def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Pointer]:
     formula = formulas.FORMULAS[one.formula]
     values = ", ".join(f"{name} {value}" for name, value in one.using.items())
     source = Source(
@@ -184,28 +184,26 @@ def _formula(claim: Claim, one: ByFormula) -> tuple[Source, Recipe]:
     return source, _page(formula, one.using)._replace(command=command)
 
 
-def _page(formula: formulas.Formula, using: Mapping[str, Any]) -> Recipe:
+def _page(formula: formulas.Formula, using: Mapping[str, Any]) -> Pointer:
     """The page that shows the number; a dense model is no scenario's mixture, so it is looked up instead."""
     page, query = formula.page, formula.query
     if "architecture" in query and registry.get(str(using.get("model"))).kind == "dense":
         page, query = "architectures", {"subject": "model"}
-    return Recipe(page, {name: str(using[value]) for name, value in query.items() if value in using})
+    return Pointer(page, {name: str(using[value]) for name, value in query.items() if value in using})
 
 
 def _published(one: ByPublication, statement: Statement | None, unit: str) -> Exhibit:
     value = one.value if one.over is None else one.value / one.over
     value = value if one.minus is None else value - one.minus
     source = Source("published", f"{one.source} ({spec.GRADES[one.grade]}). {one.note}".strip())
-    link = Recipe(text=one.source)
-    if one.grade == "R":
-        return Exhibit(one, statement, None, unit, None, source, link, spec.GRADES["R"])
+    link = Pointer(text=one.source)
     computed = Computed(value)
     return Exhibit(one, statement, computed, unit, _agrees(statement, computed), source, link)
 
 
 def _run(one: ByRun, statement: Statement | None, unit: str, known: Mapping[str, RunFinding]) -> Exhibit:
     names = [name for name in (one.finding, one.over, one.minus) if name is not None]
-    link = Recipe("experiments", {"lab": one.lab}, f"{COMMAND} lab run {one.lab}")
+    link = Pointer("experiments", {"lab": one.lab}, f"{COMMAND} lab run {one.lab}")
     missing = [name for name in names if name not in known]
     said = f"no run of {one.lab} has found {', '.join(missing)}" if missing else ""
     if one.over is not None and not missing and known[one.over].value == 0:

@@ -20,7 +20,7 @@ from moe_core.specs import Experiment, Spec
 DATA = Path(__file__).parent.parent.parent / "data" / "claims.toml"
 Says = Literal["equals", "at most", "at least", "between", "zero"]
 Role = Literal["test", "beyond", "beside"]
-Grade = Literal["P", "S", "R"]
+Grade = Literal["P", "S"]
 Document = Literal["A", "B"]
 Topic = Literal[
     "parameters",
@@ -40,7 +40,6 @@ Type = Literal["arithmetic", "architecture", "behaviour", "systems", "literature
 GRADES: dict[Grade, str] = {
     "P": "primary text read",
     "S": "quoted second-hand",
-    "R": "recalled, not read: no evidence",
 }
 Text = Annotated[str, Field(min_length=1, max_length=600)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -109,10 +108,7 @@ class ByRun(_Piece):
 
 
 class ByPublication(_Piece):
-    """A number that somebody published, over another or less another of the same source.
-
-    Grade R, recalled and not read, is never a fact: such a piece has no number.
-    """
+    """A number that somebody published and that was read, over another or less another of the same source."""
 
     by: Literal["published"]
     value: float
