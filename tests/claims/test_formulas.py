@@ -11,6 +11,7 @@ from moe_core.claims.formulas import FORMULAS, check, compute
 from moe_core.errors import ConfigError
 from moe_core.settings import ROOT
 
+PAGES = {path.stem for path in (ROOT / "pages").glob("*.py")}
 LOGITS = [2.0, 1.0, 0.5, 0.1, -0.3, -1.0, -1.2, -2.0]
 
 

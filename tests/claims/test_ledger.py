@@ -18,8 +18,6 @@ from tests import synthetic
 from tests.claims.found import finding, of, summary
 from tests.claims.found import spec as question
 
-NOTHING: tuple[str, ...] = ()
-
 
 @pytest.fixture(scope="module")
 def bare() -> tuple[Settled, ...]:

@@ -101,7 +101,7 @@ def test_runs_are_cited_by_names_that_experiments_find() -> None:
     ],
 )
 def test_what_is_wrong_with_a_row_is_one_sentence_that_names_it(old: str, new: str, said: str) -> None:
-    with pytest.raises(ConfigError, match="^claim A1: ") as error:
+    with pytest.raises(ConfigError, match=r"^claim A1: ") as error:
         parsed(old, new)
     assert said in str(error.value)
 
@@ -117,7 +117,10 @@ def test_a_row_is_read() -> None:
         ("[[claim", "must be TOML"),
         ("correction = []\n" + ROW + ROW[ROW.index("[[claim]]") :], "claim (A1) must stand once"),
         ("correction = []\nmore = 1\n" + ROW, "more"),
-        ('[[correction]]\nnumber = 1\ntitle = "x"\nsays = "y"\n' + ROW, "must be those that claims name"),
+        (
+            '[[correction]]\nnumber = 1\ntitle = "x"\nsays = "y"\n' + ROW,
+            "must be those that claims are flagged with",
+        ),
     ],
 )
 def test_the_file_as_a_whole_is_checked(text: str, said: str) -> None:

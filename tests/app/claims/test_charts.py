@@ -26,7 +26,8 @@ def test_it_says_where_most_fails_and_where_most_waits() -> None:
     rows = [("memory", "holds", 9), ("memory", "does not hold", 3), ("speed", "does not hold", 1)]
     figure = charts.verdicts(counted(*rows, ("balance", "no evidence", 8)), "topic")
     assert figure.title == (
-        "Most that fails is of topic memory (3 claims); most that waits for a run is of topic balance (8 claims)"
+        "Most that fails is of topic memory (3 claims); "
+        "most that waits for a run is of topic balance (8 claims)"
     )
     assert figure.title in figure.alt
     assert len(figure.data) == 4
