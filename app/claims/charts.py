@@ -37,7 +37,7 @@ def verdicts(counted: pd.DataFrame, by: str) -> Figure:
     tip = [alt.Tooltip("group:N", title=by), alt.Tooltip("verdict:N"), alt.Tooltip("claims:Q")]
     bars = (
         alt.Chart()
-        .mark_bar(opacity=0.85)
+        .mark_bar(opacity=0.45)
         .encode(x=x, y=y, color=_legend(data), order=alt.Order("place:Q"), tooltip=tip)
     )
     words = alt.Chart().mark_text(fontSize=11).encode(x=alt.X("middle:Q"), y=y, text="claims:Q")

@@ -117,6 +117,7 @@ def rows() -> None:
         column_config={
             "id": st.column_config.TextColumn("row", pinned=True, width=50),
             "claim": st.column_config.TextColumn("what is claimed, in our words", width="large"),
+            "verdict": st.column_config.TextColumn("verdict", width="medium"),
             "claimed": "number claimed",
             "found": "number found",
             "again": st.column_config.TextColumn("how to check it", width="medium"),
@@ -157,7 +158,7 @@ def one() -> None:
     claim = row.claim
     st.markdown(f"{badge(row)} **{claim.id}** {escape(claim.claim)}")
     document = spec.ledger().document[claim.document]
-    st.caption(escape(f"Document {claim.document}: {document}. {claim.topic}, {claim.type}."))
+    st.caption(escape(f"Document {claim.document}: {document}. Topic: {claim.topic}; {claim.type}."))
     st.caption(escape(f"{row.outcome[:1].upper()}{row.outcome[1:]}: {OUTCOMES[row.outcome]}."))
     if claim.condition:
         st.markdown(f"**Where it holds:** {escape(claim.condition)}")

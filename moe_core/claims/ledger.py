@@ -102,12 +102,12 @@ class Settled(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """`A91 holds under its condition: 2 devices found, at least 2 claimed (where ...)`."""
+        """`A91 holds under its condition (where ...): H100 that it needs; found 2, claimed at least 2`."""
         said = f"{self.claim.id} {self.outcome}"
         if self.main is None or self.main.computed is None:
             return f"{said}: {self.found}"
-        under = f", {self.claim.condition}" if self.outcome == "holds under its condition" else ""
-        return f"{said}{under}: {self.main.evidence.measures} {self.found}, claimed {self.claimed}"
+        under = f" ({self.claim.condition})" if self.outcome == "holds under its condition" else ""
+        return f"{said}{under}: {self.main.evidence.measures}; found {self.found}, claimed {self.claimed}"
 
 
 def ledger(findings: Findings, of: Ledger | None = None) -> tuple[Settled, ...]:
