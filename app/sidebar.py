@@ -378,6 +378,9 @@ def weight_key(preset: str, name: str) -> str:
 # -- what runs here ----------------------------------------------------------------------------------
 
 
+_TEST_MODELS = {"carved": "Carved", "grid": "Trained", "trained": "Trained, larger"}
+
+
 def _test_model(values: dict[str, Any]) -> dict[str, Any]:
     """The small model that is run for real: which one, on which text."""
     with st.expander("What runs here", icon=":material/memory:"):
@@ -388,8 +391,11 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
             required=True,
             key="model",
             bind="query-params",
-            help="Carved: our trained dense model, cut into the mixture without training. "
-            "Trained: a mixture trained from scratch on the same bytes; it brings its own experts.",
+            format_func=lambda name: _TEST_MODELS.get(name, name),
+            help="Carved: a trained dense model, cut into the mixture without training: any shape, at a "
+            "loss. Trained: the nearest of a set of mixtures that were trained from scratch and alike, each "
+            "with dense models of equal active and of equal total size. Trained, larger: one mixture that "
+            "has its own experts.",
         )
         model = model if model in WORDS["model"] else DEFAULTS["model"]
         st.caption(escape(link.tested(Scenario(**values, model=model))))

@@ -318,6 +318,10 @@ class Strategy(Spec):
             raise ValueError("router (hash) must come without losses: it learns nothing that they could move")
         if self.router != "softmax" and self.rule is not None:
             raise ValueError(f"rule ({self.rule}) must be for router softmax: {self.router} has no bias")
+        moves = self.rule in ("sign", "proportional")
+        if moves != (self.rate > 0):
+            must = "above 0" if moves else "0"
+            raise ValueError(f"rate ({self.rate:g}) must be {must} with rule {self.rule or 'none'}")
         return self
 
 
@@ -343,7 +347,7 @@ class RunSpec(Spec):
     """
 
     lab: Lab | Experiment = "bench"
-    model: Literal["carved", "trained"] = "carved"
+    model: Literal["carved", "grid", "trained"] = "carved"
     experts: Annotated[int, Field(ge=1, le=128)] = 16
     top_k: Annotated[int, Field(ge=1, le=128)] = 4
     shared: Annotated[int, Field(ge=0, le=8)] = 1

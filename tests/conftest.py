@@ -39,7 +39,7 @@ SLOW = (
     *("pages", "jobs/test_worker.py", "jobs/test_supervisor.py", "test_cli.py", "cli/test_calibrate.py"),
     *("runs/test_execute.py", "runs/test_admission.py", "gpu/test_bench.py", "gpu/test_benchmark.py"),
     *("store/test_routing.py", "store/test_db.py", "store/test_reviews.py"),
-    "silicon/workshop/test_served.py",
+    *("silicon/workshop/test_served.py", "dist/", "labs/training/test_all_to_all.py"),
     *("report/test_story.py", "report/test_decided.py", "report/test_formats.py", "report/test_compare.py"),
 )
 

@@ -22,6 +22,10 @@ FORBIDDEN = {
     "pages": {"moe_core", "duckdb", "altair", "plotly", "pandas", *HEAVY},
     "app": {"duckdb", *HEAVY, "moe_core.nn", "moe_core.device", "moe_core.labs"},
     "moe_core/nn": {"moe_core.perf", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb"},
+    "moe_core/dist": {
+        *("moe_core.perf", "moe_core.silicon", "moe_core.store", "moe_core.jobs", "moe_core.runs"),
+        *("moe_core.labs", "duckdb"),
+    },
     "moe_core/perf": {
         *("moe_core.nn", "moe_core.store", "moe_core.jobs", "moe_core.runs", "moe_core.silicon", "duckdb"),
         *HEAVY,

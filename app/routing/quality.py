@@ -12,13 +12,15 @@ from app.figure import Figure, draw, largest, log2_axis, paint, percent, roles, 
 
 SERIES = {
     "dense": "dense",
+    "dense_active": "dense, equal active size",
     "moe": "mixture (fitted router)",
     "oracle": "mixture (oracle router)",
     "random": "mixture (random router)",
 }
-_ROLE = {"dense": "dense", "moe": "mixture", "oracle": "mixture", "random": "limit"}
+_ROLE = {"dense": "dense", "dense_active": "dense", "moe": "mixture", "oracle": "mixture", "random": "limit"}
 _DASHES = {
     "dense": [1, 0],
+    "dense, equal active size": [4, 2],
     "mixture (fitted router)": [1, 0],
     "mixture (oracle router)": [6, 3],
     "mixture (random router)": [2, 3],
@@ -128,7 +130,7 @@ def summary(bits: dict[str, float]) -> Figure:
             "bits_per_byte": bits[name],
             "text": f"{bits[name]:.3f}",
         }
-        for name in ("dense", "oracle", "moe", "random")
+        for name in ("dense", "oracle", "moe", "dense_active", "random")
         if bits.get(name) is not None
     ]
     data = pd.DataFrame(rows)

@@ -50,6 +50,17 @@ def router_z_loss(routing: Routing) -> Tensor:
     return routing.logits_TE.logsumexp(-1).square().sum() / max(routing.tokens, 1)
 
 
+def mutual_information_loss(routing: Routing) -> Tensor:
+    """-H(e) + mean over tokens of H(e|x), in nats (DS-MoE, arXiv 2404.05567): minus what a token tells of e.
+
+    From 0 down to -ln E, where every token is sure of one expert and all experts are used alike.
+    """
+    share_TE = routing.probabilities_TE()
+    mean_E = share_TE.sum(0) / max(routing.tokens, 1)
+    sure = torch.special.entr(share_TE).sum() / max(routing.tokens, 1)
+    return sure - torch.special.entr(mean_E).sum()
+
+
 @dataclass(frozen=True)
 class BiasUpdate:
     """Balancing without a loss: b_i += gamma * sign(mean load - load_i) (arXiv 2408.15664, algorithm 1).

@@ -4,10 +4,11 @@ The feed-forward neurons of a layer are grouped into equal experts, the most act
 shared expert, and the router is the sum of its neurons' linear predictors. Grouping neurons is
 MoEfication (arXiv 2110.01786); the always-active shared expert and the balanced assignment are CMoE's
 (arXiv 2502.04416); splitting into equal parts is LLaMA-MoE's (arXiv 2406.16554). Ours is that
-neurons are grouped by what the router can predict.
+neurons are grouped by what the router can predict. What the experts of a token then lack of the dense layer's
+output is made up for, as far as it goes, by fitting the down projections again (ridge regression).
 
 Every routed weight is 1, so top-k = experts adds up all neurons again: the dense model, to rounding.
-Legend: T tokens, D model, F ffn, W expert width, E experts, K top-k, X = D + 1.
+Legend: T tokens, D model, F ffn, W expert width, E experts, K top-k, X = D + 1, N neurons of all experts.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_core.errors import ConfigError
 from moe_core.nn.calibration import LayerCalibration
 from moe_core.nn.cluster import balanced
-from moe_core.nn.layers import FFN
+from moe_core.nn.layers import FFN, activate
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.router import LinearRouter
 from moe_core.specs import Architecture, Experts, Router
+
+HELD = 0.3  # of the mean energy of a neuron: how firmly down projections are held to what they were
 
 
 class Grouping(NamedTuple):
@@ -65,6 +69,8 @@ def carve(
         assert isinstance(moe, MoE)
         _fill_experts(moe, ffn, groups)
         _fill_router(moe.router, layer, groups.routed_EW)
+        if top_k < experts:
+            _fit_down(moe, ffn, layer.inputs_TD.float())
     return mixture
 
 
@@ -101,6 +107,42 @@ def _fill_router(router: nn.Module, layer: LayerCalibration, routed_EW: Tensor) 
     predictor_EX = padded_FX[routed_EW].sum(1)
     router.weight_ED = nn.Parameter(predictor_EX[:, :-1].contiguous())
     router.bias_E = nn.Parameter(predictor_EX[:, -1].contiguous())
+
+
+def _fit_down(moe: MoE, ffn: FFN, x_TD: Tensor) -> None:
+    """Down projections that bring what this routing gives nearest to the dense layer's own output.
+
+    Least squares of what is missing, over tokens of the calibration, held to the old weights by a ridge.
+    """
+    hidden_TN = _hidden(moe, x_TD)
+    routed_ND = moe.down_EDF.transpose(1, 2).flatten(0, 1)
+    shared = [] if moe.shared is None else [moe.shared.down_DF.T]
+    missing_TD = ffn(x_TD) - hidden_TN @ torch.cat([routed_ND, *shared])
+    gram_NN = hidden_TN.T @ hidden_TN
+    gram_NN.diagonal().add_(HELD * gram_NN.diagonal().mean())
+    change_ND = torch.cholesky_solve(hidden_TN.T @ missing_TD, torch.linalg.cholesky(gram_NN))
+    routed = len(routed_ND)
+    moe.down_EDF.add_(change_ND[:routed].view(len(moe.down_EDF), -1, x_TD.shape[1]).transpose(1, 2))
+    if moe.shared is not None:
+        moe.shared.down_DF.add_(change_ND[routed:].T)
+
+
+def _hidden(moe: MoE, x_TD: Tensor) -> Tensor:
+    """What every neuron of every expert fires with, zero in experts that a token does not visit."""
+    routing = moe.router(x_TD)
+    visited_TE = x_TD.new_zeros(len(x_TD), moe.spec.count)
+    visited_TE[routing.token_ids_N, routing.expert_ids_N] = 1.0
+    rows_GD = moe.gate_up_EGD.transpose(
+        0, 1
+    )  # gate and up halves stay whole, so that one product computes all
+    both_TGE = F.linear(x_TD, rows_GD.flatten(0, 1)).view(len(x_TD), -1, moe.spec.count)
+    fired_TWE = activate(both_TGE.transpose(1, 2), moe.gated)
+    hidden_TN = (fired_TWE * visited_TE[..., None]).flatten(1)
+    return (
+        hidden_TN
+        if moe.shared is None
+        else torch.cat([hidden_TN, moe.shared.hidden_activations(x_TD)], dim=1)
+    )
 
 
 def sharing(model: Decoder, arch: Architecture) -> Decoder:

@@ -63,10 +63,11 @@ class MoE(nn.Module):
         y_TD = KERNELS[self.kernel](x_TD, routing, self.weights, observer)
         if self.shared is not None:
             with observer.span("shared"):
-                y_TD = y_TD + self._shared(x_TD)
+                y_TD = y_TD + self.shared_output(x_TD)
         return y_TD.reshape(x.shape)
 
-    def _shared(self, x_TD: Tensor) -> Tensor:
+    def shared_output(self, x_TD: Tensor) -> Tensor:
+        """[T, D] of the shared experts, with their gate; there must be some."""
         assert self.shared is not None
         y_TD: Tensor = self.shared(x_TD)
         if self.shared_gate_1D is None:

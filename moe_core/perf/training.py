@@ -1,4 +1,4 @@
-"""Training memory: weights, gradients, optimizer state, saved activations.
+"""Training: memory for weights, gradients, optimizer state and saved activations; FLOPs of a step.
 
 Bytes per parameter beside the weights themselves (ZeRO, arXiv 1910.02054, section 3.1, for mixed
 precision): gradients in the weights' format or fp32; AdamW keeps an fp32 copy and two fp32 moments.
@@ -12,7 +12,8 @@ from typing import Literal
 
 from moe_core.formats import Format, size
 from moe_core.perf.memory import Footprint, Model, Workload, footprint
-from moe_core.specs import Precision
+from moe_core.perf.step_time import Step, ops
+from moe_core.specs import Architecture, Precision
 
 Optimizer = Literal["adamw", "adamw_8bit", "muon", "sgd"]
 
@@ -51,3 +52,15 @@ def saved(subject: Model, workload: Workload, recompute: bool = True) -> int:
     layers = subject.layers
     kept = layers * tokens * shape.stream + inside if recompute else layers * inside
     return size(kept, "bf16") + size(tokens * shape.logits, "fp32")
+
+
+def step_flops(arch: Architecture, batch: int, context: int) -> int:
+    """FLOPs of one training step over `batch` sequences of `context` tokens, logits at every token.
+
+    Forward, and twice as much backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1): a gradient of
+    the inputs and one of the weights for every product. Norms, softmax, the optimizer and any recomputing
+    are left out.
+    """
+    found = ops(arch, Step(batch=batch, new=context))
+    forward = sum(op.flops * (context if op.component == "head" else 1) for op in found)
+    return 3 * forward

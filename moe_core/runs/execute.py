@@ -38,7 +38,7 @@ def warm() -> None:
     device = pick("auto")
     dtype = questions.dtype_for(RunSpec(), device, tuning.known(device))
     models.shipped(models.DENSE, torch.device("cpu"), torch.float32)  # what carving starts from
-    models.calibrated()
+    models.calibrated()  # the first time it is computed
     text.load("heldout")
     for path in (models.DENSE, models.TRAINED):
         model = models.shipped(path, device, dtype)
@@ -95,7 +95,8 @@ def prepare(question: Question, context: RunContext) -> ModelPair:
     """Both models, ready to run. The same question gets the same weights."""
     torch.manual_seed(question.spec.seed)
     context.step("load", 0.01)
-    dense = models.shipped(models.DENSE, question.device, question.dtype)
+    path = models.dense_paths(question.spec)["dense"]
+    dense = models.shipped(path, question.device, question.dtype)
     context.step("carve", 0.02)
     moe = models.mixture(question.spec, question.device, question.dtype)
     synchronise(question.device)
@@ -150,7 +151,7 @@ def _judge(
     question: Question, pair: ModelPair, bits_B: np.ndarray, context: RunContext
 ) -> dict[str, np.ndarray]:
     """Bits of every sequence by model. `bits_B`: the mixture's, which are known."""
-    judged = {"dense": pair.dense} | models.routed(pair.moe, question.spec)
+    judged = {"dense": pair.dense} | _others(question) | models.routed(pair.moe, question.spec)
     found = {}
     for number, (name, model) in enumerate(judged.items()):
         if name in REFERENCES and context.left_s(QUALITY_ENDS) < 0:
@@ -159,6 +160,16 @@ def _judge(
         step()
         found[name] = bits_B if name == "moe" else quality.sequence_bits(model, question.sample, after=step)
     return found
+
+
+def _others(question: Question) -> dict[str, Decoder]:
+    """Further dense models that are judged, but not timed."""
+    paths = models.dense_paths(question.spec)
+    return {
+        name: models.shipped(path, question.device, question.dtype)
+        for name, path in paths.items()
+        if name != "dense"
+    }
 
 
 def _weigh(

@@ -82,7 +82,7 @@ def resolve(spec: RunSpec) -> Question:
     kernels = (
         models.kernel_for(spec, moe, device, dtype, spec.batch * length, known) for length in (spec.seq, 1)
     )
-    dense = models.architecture(models.DENSE)
+    dense = models.architecture(models.dense_paths(spec)["dense"])
     teams = (tuning.threads(known, dtype_name(dtype), dense, spec.batch * length) for length in (spec.seq, 1))
     return Question(
         spec=spec,
@@ -106,7 +106,8 @@ def dtype_for(spec: RunSpec, device: torch.device, known: Tuning) -> torch.dtype
     """
     if spec.dtype != "auto" or device.type != "cpu":
         return resolve_dtype(spec.dtype, device)
-    models_here = (models.architecture(models.DENSE), models.mixture_architecture(spec))
+    dense = models.architecture(models.dense_paths(spec)["dense"])
+    models_here = (dense, models.mixture_architecture(spec))
     seconds = {name: tuning.seconds(known, name, spec, models_here) for name in DTYPES}
     plain, half = seconds["fp32"], seconds["bf16"]
     return torch.bfloat16 if plain is not None and half is not None and half < plain else torch.float32

@@ -27,6 +27,7 @@ from moe_core.scenario.spec import (
     Scenario,
     brings,
     describe,
+    grid_bank,
     nearest_bank,
     number,
 )
@@ -180,8 +181,8 @@ def tested(scenario: Scenario) -> str:
     bank = scenario.bank
     if scenario.model == "trained" or bank is None:
         return "Runs its own mixture."
-    run = nearest_bank(bank)
-    words = describe(*run)
+    run = grid_bank(bank) if scenario.model == "grid" else nearest_bank(bank)
+    words = describe(*run) + (", trained from scratch" if scenario.model == "grid" else "")
     return f"Runs {words}." if run == bank else f"Runs {words}: the nearest it can do."
 
 

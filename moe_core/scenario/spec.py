@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from safetensors import safe_open
 
-from moe_core import inputs, registry
+from moe_core import grid, inputs, registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError, short
 from moe_core.settings import MODELS
 from moe_core.specs import LEAST, Architecture, RunSpec
 
 FORMATS = ("auto", "bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4", "q4_k", "q8_0", "fp32")
-Model = Literal["carved", "trained"]
+Model = Literal["carved", "grid", "trained"]
 Training = Literal["none", "fine-tune", "from scratch"]
 Skill = Literal["none", "some", "expert"]
 
@@ -200,6 +200,8 @@ def nearest_run(
 ) -> RunSpec:
     """What the test model is asked for such a bank (experts, top-k, shared). Raises ConfigError."""
     experts, top_k, shared = nearest_bank(bank or trained_bank())
+    if model == "grid":
+        experts, top_k, shared = grid_bank(bank or trained_bank())
     if model == "trained":  # it has experts of its own; top-k may vary
         (experts, _, shared), most = trained_bank(), trained_bank()[0]
         top_k = min(top_k, most)
@@ -219,6 +221,14 @@ def trained_bank() -> tuple[int, int, int]:
         bank = Architecture.parse_json(file.metadata()["architecture"]).experts
     assert bank is not None, "a mixture has experts"
     return bank.count, bank.top_k, bank.shared
+
+
+def grid_bank(bank: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The nearest mixture that was trained from scratch. Raises ConfigError when none is shipped."""
+    member = grid.nearest(bank)
+    if member is None:
+        raise ConfigError("model (grid): none of its mixtures is there; python data/models/train_grid.py")
+    return member.experts, member.top_k, member.shared
 
 
 def nearest_bank(bank: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from moe_core.nn.balance import BiasUpdate, load_statistics, router_z_loss, sequence_loss, switch_loss
+from moe_core.nn.balance import (
+    BiasUpdate,
+    load_statistics,
+    mutual_information_loss,
+    router_z_loss,
+    sequence_loss,
+    switch_loss,
+)
 from moe_core.nn.router import TokenChoice, build, from_choice
 from moe_core.nn.routing import Routing
 from moe_core.specs import Experts
@@ -174,3 +181,47 @@ def test_load_statistics_without_pairs_are_undefined_and_all_dead() -> None:
     s = load_statistics(torch.zeros(3, dtype=torch.int64))
     assert s.dead == 1.0
     assert all(math.isnan(v) for v in (s.cv, s.max_over_mean, s.entropy, s.effective))
+
+
+# -- mutual information (DS-MoE) -------------------------------------------------------------------
+
+
+def mutual_information_by_hand(p_TE: np.ndarray) -> float:
+    """-H(e) + 1/|X| sum_x H(e|x), p(e) = 1/|X| sum_x p(e|x) (arXiv 2404.05567), term by term."""
+    tokens, experts = p_TE.shape
+    total = 0.0
+    for token in range(tokens):
+        total -= sum(p * math.log(p) for p in p_TE[token] if p > 0) / tokens
+    for expert in range(experts):
+        p = p_TE[:, expert].mean()
+        total += p * math.log(p) if p > 0 else 0.0
+    return total
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(0, 999))
+def test_mutual_information_by_hand(tokens: int, experts: int, seed: int) -> None:
+    logits_TE = torch.randn(
+        tokens, experts, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).requires_grad_()
+    loss = mutual_information_loss(top_k((3 * logits_TE).softmax(-1), 1))
+    by_hand = mutual_information_by_hand((3 * logits_TE).softmax(-1).detach().numpy())
+    assert loss.item() == pytest.approx(by_hand, abs=1e-12)
+    assert -math.log(experts) - 1e-12 <= loss.item() <= 1e-12
+
+
+def test_the_gradient_of_mutual_information_is_that_of_finite_differences() -> None:
+    logits_TE = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(logits_TE: Tensor) -> Tensor:
+        return mutual_information_loss(top_k(logits_TE.softmax(-1), 2))
+
+    assert torch.autograd.gradcheck(loss, logits_TE.requires_grad_())
+
+
+def test_mutual_information_is_best_where_tokens_are_sure_and_experts_used_alike() -> None:
+    sure = torch.eye(4, dtype=torch.float64)
+    assert mutual_information_loss(top_k(sure, 1)).item() == pytest.approx(-math.log(4))
+    assert mutual_information_loss(top_k(sure[[1, 1, 1]], 1)).item() == pytest.approx(0.0, abs=1e-12)
+    undecided = torch.full((8, 4), 0.25, dtype=torch.float64)
+    assert mutual_information_loss(top_k(undecided, 1)).item() == pytest.approx(0.0, abs=1e-12)

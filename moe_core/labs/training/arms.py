@@ -14,12 +14,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from moe_core.labs.training import corpus
-from moe_core.labs.training.balancing import NOTHING, Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.corpus import TextWindow
 from moe_core.labs.training.loop import Recipe, TrainStep, train
-from moe_core.labs.training.measures import LoadWindow, sampling_floor
+from moe_core.labs.training.measures import LoadSummary, LoadWindow, sampling_floor
+from moe_core.labs.training.strategies import NOTHING, ROUTERS, Balancing, biases
 from moe_core.nn.model import Decoder, initialise
+from moe_core.nn.moe import MoE
+from moe_core.nn.observe import RoutingLog
 from moe_core.nn.routing import Routing
 from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec, Training
 
@@ -77,7 +79,7 @@ def mixture(
     return Architecture(name=name, experts=spec, **_common(size))  # type: ignore[arg-type]
 
 
-ROUTER = Router(kind="softmax", renormalise=False, selection_bias=True)  # raw: at k = 1 it has a gradient too
+ROUTER = ROUTERS["softmax"]
 
 
 def _common(size: TrainSize) -> dict[str, object]:
@@ -95,12 +97,13 @@ def _common(size: TrainSize) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is trained. `peak` None: the learning rate of every arm of the experiment."""
+    """One thing that is trained. `by_domain`: a step's sequences are sorted, so that parts are alike."""
 
     name: str
     arch: Architecture
     balancing: Balancing = field(default=NOTHING)
     micro: int = 1
+    by_domain: bool = False
     extra: Callable[[list[Routing]], Tensor] | None = None
 
 
@@ -135,15 +138,26 @@ def run(
 
 
 def one(
-    board: Board, arm: Arm, seed: int, size: TrainSize, model: Decoder | None = None
+    board: Board,
+    arm: Arm,
+    seed: int,
+    size: TrainSize,
+    model: Decoder | None = None,
+    text: Iterator[TextWindow] | None = None,
+    recipe: Recipe | None = None,
 ) -> Iterator[tuple[float, Trained | None]]:
-    """Train one arm, fresh weights unless `model` is given; yields the share done, at last the result."""
+    """Train one arm, fresh weights unless `model` is given; yields the share done, at last the result.
+
+    text: what is read instead of the whole corpus by seed; recipe: how, instead of the arm's own way.
+    """
     if model is None:
         model = Decoder(arm.arch)
         initialise(model, seed)
-    recipe = Recipe(steps=size.steps, peak=PEAK, micro=arm.micro, balancing=arm.balancing)
-    told = _Watch(board, arm, seed, size)
-    source = told.listening(corpus.windows(size.batch, size.seq, seed))
+    if recipe is None:
+        recipe = Recipe(steps=size.steps, peak=PEAK, micro=arm.micro, balancing=arm.balancing)
+    told = _Watch(board, arm, seed, size, model)
+    source = text or corpus.windows(size.batch, size.seq, seed)
+    source = told.listening(map(corpus.by_domain, source) if arm.by_domain else source)
     for step in train(model, recipe, source, arm.extra):
         told.see(step)
         yield (step.number + 1) / size.steps, None
@@ -157,11 +171,22 @@ def evaluate(model: Decoder, size: TrainSize) -> float:
     return corpus.bits_per_byte(model, corpus.heldout(size.heldout, size.seq)) * corpus.NATS
 
 
-class _Watch:
-    """Writes down losses of every step, and loads of every window of steps."""
+def heldout_load(model: Decoder, size: TrainSize) -> LoadSummary:
+    """How the experts of a trained mixture are used on held-out text, of which every domain has as much."""
+    window, log = corpus.shuffled(corpus.heldout(size.heldout, size.seq)), RoutingLog()
+    corpus.bits_per_byte(model, window, log)
+    layers, seen = sum(isinstance(ffn, MoE) for ffn in model.feed_forwards), LoadWindow(len(corpus.domains()))
+    for number, domains_B in enumerate(window.domains_B.split(corpus.SEPARATE)):
+        seen.add([routing for _, routing in log.seen[number * layers : (number + 1) * layers]], domains_B)
+    return seen.sum_up()
 
-    def __init__(self, board: Board, arm: Arm, seed: int, size: TrainSize) -> None:
+
+class _Watch:
+    """Writes down losses of every step, loads of every window of steps, biases that a rule moves."""
+
+    def __init__(self, board: Board, arm: Arm, seed: int, size: TrainSize, model: Decoder) -> None:
         self._board, self._name, self._seed, self._size = board, arm.name, seed, size
+        self._biases = biases(model)[:1] if arm.balancing.rule else []  # of the first mixture layer
         self._every = max(1, size.steps // size.windows)
         self._loads = LoadWindow(len(corpus.domains()))
         self._domains_B: Tensor | None = None
@@ -195,6 +220,9 @@ class _Watch:
         self._put("dead", at, found.dead)
         self._put("mutual_information", at, found.information)
         self._board.load(self._name, self._seed, at, found.loads_LE)
+        for bias_E in self._biases:
+            for expert, bias in enumerate(bias_E.tolist()):
+                self._put(f"bias.{expert}", at, bias)
 
     def _put(self, metric: str, at: int, value: float) -> None:
         self._board.put(self._name, self._seed, metric, at, value)

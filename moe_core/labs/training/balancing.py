@@ -1,73 +1,92 @@
-"""Balancing: the strategies that keep experts evenly used, one row each. Losses, bias rules, both or neither.
+"""Balancing: the strategies that somebody picks, on the mixture that somebody picks.
 
-Equations: auxiliary loss, Switch (arXiv 2101.03961, eq 4); sequence-wise loss, DeepSeek-V3 (2412.19437,
-eq 17-20); z-loss, ST-MoE (2202.08906, eq 5); sign rule (2408.15664, algorithm 1); proportional rule (the
-same with the violation itself, in units of the mean load); quantile rule (Su 2026, kexue.fm 11619): the bias
-that would have balanced the batch just seen. Rules act on the selection bias alone, a buffer: it has no
-gradient.
-Legend: T tokens, E experts, K top-k.
+Nothing is expected. Every strategy trains the same mixture (`experts`, `top_k`, `shared` of the question)
+from the same weights on the same bytes, except that expert choice and hash have a router of their own. An
+expert is as wide as what a token may use together, divided by the experts that it uses, so that every mixture
+does the same work. Fixed before the run: loads are those of the last quarter of the steps; differences of
+loss are to the first strategy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import torch
-from torch import Tensor
+from moe_core.errors import ConfigError
+from moe_core.labs.training import arms
+from moe_core.labs.training.arms import Arm, TrainSize
+from moe_core.labs.training.board import Board
+from moe_core.labs.training.statistics import Finding, over_seeds, paired
+from moe_core.labs.training.strategies import ROUTERS, balancing
+from moe_core.runs.context import RunContext
+from moe_core.specs import RunSpec
 
-from moe_core.nn import balance
-from moe_core.nn.routing import Routing
-
-Rule = Callable[[Tensor, Routing, float], Tensor]  # (bias_E, routing of the step, rate) -> the new bias_E
-
-
-def sign(bias_E: Tensor, routing: Routing, rate: float) -> Tensor:
-    """b += rate * sign(mean load - load)."""
-    load_E = routing.load_E().float()
-    return bias_E + rate * (load_E.mean() - load_E).sign()
-
-
-def proportional(bias_E: Tensor, routing: Routing, rate: float) -> Tensor:
-    """b += rate * (mean load - load) / mean load."""
-    load_E = routing.load_E().float()
-    return bias_E + rate * (load_E.mean() - load_E) / load_E.mean().clamp_min(1e-9)
+SIZES = {
+    "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=64, steps=200, seeds=1, heldout=2048),
+    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=500, seeds=3, heldout=8192),
+}
+NARROWEST = 4  # neurons of an expert
+MOST = {"quick": (32, 4), "full": (64, 6)}  # experts, and strategies times seeds of the setting
 
 
-RULES: Mapping[str, Rule] = {"sign": sign, "proportional": proportional}
+def check(spec: RunSpec) -> TrainSize:
+    """The size at which `spec` is run. Raises ConfigError for what its setting cannot pay."""
+    training = arms.settings(spec)
+    size, (experts, strategies) = SIZES[training.setting], MOST[training.setting]
+    if not training.strategies:
+        raise ConfigError("strategies (0): must be at least 1 for lab balancing")
+    trained, most = len(training.strategies) * (training.seeds or size.seeds), strategies * size.seeds
+    if trained > most:
+        raise ConfigError(
+            f"strategies times seeds ({trained}): must be at most {most} in setting {training.setting}"
+        )
+    if spec.experts > experts:
+        raise ConfigError(
+            f"experts ({spec.experts}): must be at most {experts} in setting {training.setting}"
+        )
+    used = spec.top_k + spec.shared
+    if used * NARROWEST > size.width:
+        most = size.width // NARROWEST
+        raise ConfigError(f"top_k and shared ({used}): must be at most {most} in setting {training.setting}")
+    return size
 
 
-@dataclass(frozen=True)
-class Balancing:
-    """Coefficients of the losses, and the rule of the bias with its rate. All zero: no balancing."""
-
-    auxiliary: float = 0.0
-    sequence: float = 0.0
-    z: float = 0.0
-    rule: str | None = None
-    rate: float = 0.0
-
-    def loss(self, routings: Sequence[Routing], sequences: int) -> Tensor:
-        """The sum over the layers, with the coefficients; zero without a mixture layer."""
-        total = torch.zeros(())
-        for routing in routings:
-            if self.auxiliary:
-                total = total + self.auxiliary * balance.switch_loss(routing)
-            if self.sequence:
-                total = total + self.sequence * balance.sequence_loss(routing, sequences)
-            if self.z:
-                total = total + self.z * balance.router_z_loss(routing)
-        return total
-
-    @torch.no_grad()
-    def after_step(self, routers: Sequence[Any], routings: Sequence[Routing]) -> None:
-        """Move the bias of every router by the load of the whole step."""
-        if self.rule is None:
-            return
-        for router, routing in zip(routers, routings, strict=True):
-            assert router.selection_bias_E is not None, "the router was built without selection_bias"
-            router.selection_bias_E.copy_(RULES[self.rule](router.selection_bias_E, routing, self.rate))
+def compared(spec: RunSpec, size: TrainSize) -> list[Arm]:
+    """One arm a strategy, named by its number from 1 on."""
+    width = size.width // (spec.top_k + spec.shared)
+    return [
+        Arm(
+            str(number),
+            arms.mixture(size, spec.experts, spec.top_k, width, spec.shared, ROUTERS[strategy.router]),
+            balancing(strategy),
+        )
+        for number, strategy in enumerate(arms.settings(spec).strategies, 1)
+    ]
 
 
-NOTHING = Balancing()
+def execute(spec: RunSpec, context: RunContext) -> Path:
+    """The published bundle. Raises ConfigError, CancelledError, StoreError."""
+    size = check(spec)
+    every = compared(spec, size)
+    strategies = {
+        arm.name: strategy.model_dump(mode="json")
+        for arm, strategy in zip(every, arms.settings(spec).strategies, strict=True)
+    }
+    board = Board(spec, context, {"strategies": strategies, "window": arms.QUARTER, "size": size._asdict()})
+    floor = arms.floor(board, "uniform", size, spec.experts, spec.top_k)
+    arms.run(board, every, size)
+    found = {"floor_step": Finding(floor, seeds=0), **_findings(board, [arm.name for arm in every])}
+    return board.publish(found, {"moe": every[0].arch})
+
+
+def _findings(board: Board, names: list[str]) -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
+    first = board.last(names[0], "heldout")
+    for name in names:
+        for metric in ("maxvio_step", "maxvio_window", "effective", "dead"):
+            found[f"{metric}.{name}"] = over_seeds(arms.late(board, name, metric))
+        found[f"mutual_information.{name}"] = over_seeds(arms.late(board, name, "mutual_information"), "nats")
+        loss = board.last(name, "heldout")
+        found[f"loss.{name}"] = over_seeds(loss, "nats")
+        if name != names[0]:
+            found[f"loss_difference.{name}"] = paired(loss, first, "nats")
+    return found

@@ -29,6 +29,9 @@ SHOW_S = 0.4  # between two live pictures
 SHOWN = 160  # points of a series in a live picture: thinned evenly
 
 
+HOST = torch.device("cpu")
+
+
 class Points(NamedTuple):
     """One series: x and value, in the order they were measured."""
 
@@ -39,11 +42,13 @@ class Points(NamedTuple):
 class Board:
     """`put` points and `load`s, `step` between two pieces of work, `publish` at the end.
 
-    rules: what was fixed before the run, written into its provenance as it stands.
+    rules: what was fixed before the run, written into its provenance as it stands; `device`: what computes.
     """
 
-    def __init__(self, spec: RunSpec, context: RunContext, rules: Mapping[str, Any]) -> None:
-        self.spec, self.context, self.rules = spec, context, rules
+    def __init__(
+        self, spec: RunSpec, context: RunContext, rules: Mapping[str, Any], device: torch.device = HOST
+    ) -> None:
+        self.spec, self.context, self.rules, self.device = spec, context, rules, device
         self.asked = datetime.now(UTC)
         self._curves: dict[tuple[str, int, str, str], Points] = {}
         self._loads: list[tuple[str, int, int, int, list[int]]] = []
@@ -100,7 +105,7 @@ class Board:
     def publish(self, findings: Mapping[str, Finding], architectures: Mapping[str, Architecture]) -> Path:
         """The published bundle. `architectures`: name -> what was trained; "moe" is the mixture, if any."""
         self.context.step("write", 0.98)
-        info, identity = describe(torch.device("cpu")), question_id(self.spec)
+        info, identity = describe(self.device), question_id(self.spec)
         manifest = BundleManifest(
             run_id=run_id(identity, info.key),
             question_id=identity,
@@ -148,14 +153,14 @@ class Board:
         }
 
     def _provenance(self) -> dict[str, Any]:
-        info = describe(torch.device("cpu"))
+        info = describe(self.device)
         return {
             "device": info.name,
             "device_kind": info.kind,
             "device_key": info.key,
             "threads": torch.get_num_threads(),
             "memory_bytes": info.memory_bytes,
-            "dtype": "fp32",
+            "dtype": self.rules.get("dtype", "fp32"),
             "kernel": "auto",
             "torch": torch.__version__,
             "python": platform.python_version(),

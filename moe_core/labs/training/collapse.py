@@ -12,9 +12,9 @@ from pathlib import Path
 
 from moe_core.labs.training import arms
 from moe_core.labs.training.arms import SIZES, Arm, TrainSize
-from moe_core.labs.training.balancing import Balancing
 from moe_core.labs.training.board import Board
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
+from moe_core.labs.training.strategies import Balancing
 from moe_core.runs.context import RunContext
 from moe_core.specs import RunSpec
 

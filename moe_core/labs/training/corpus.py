@@ -72,6 +72,18 @@ def _draw(batch: int, seq: int, generator: torch.Generator, only: str | None) ->
     return TextWindow(ids_BS, domain_B)
 
 
+def by_domain(window: TextWindow) -> TextWindow:
+    """The same sequences, those of one domain side by side."""
+    order_B = window.domains_B.argsort(stable=True)
+    return TextWindow(window.ids_BS[order_B], window.domains_B[order_B])
+
+
+def shuffled(window: TextWindow) -> TextWindow:
+    """The same sequences in an order that is always the same and tells nothing of their domains."""
+    order_B = torch.randperm(len(window.domains_B), generator=torch.Generator().manual_seed(0))
+    return TextWindow(window.ids_BS[order_B], window.domains_B[order_B])
+
+
 @cache
 def heldout(each: int, seq: int, only: str | None = None) -> TextWindow:
     """The first `each` bytes of every domain's held-out text (of `only` one), as cold windows of `seq`."""

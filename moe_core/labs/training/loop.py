@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_core.labs.training.balancing import NOTHING, Balancing
 from moe_core.labs.training.corpus import TextWindow
+from moe_core.labs.training.strategies import NOTHING, Balancing
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
 from moe_core.nn.observe import NULL, RoutingLog
@@ -57,6 +57,9 @@ class TrainStep(NamedTuple):
     routings: list[Routing]
 
 
+TextLoss = Callable[[Decoder, Tensor, RoutingLog | None], Tensor]  # (model, ids_BS, log) -> mean nats
+
+
 def optimiser(model: Decoder, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over what may be trained: matrices decay, vectors do not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -72,10 +75,12 @@ def train(
     recipe: Recipe,
     source: Iterator[TextWindow],
     extra: Callable[[list[Routing]], Tensor] | None = None,
+    nats: TextLoss | None = None,
 ) -> Iterator[TrainStep]:
     """Train `model` in place, a step each time the caller asks for the next.
 
     extra: one more loss of the routings, with its coefficient (mutual information, E5).
+    nats: the loss of the text; None is `cross_entropy`, of every byte.
     """
     optimise = optimiser(model, recipe)
     layers = [ffn for ffn in model.feed_forwards if isinstance(ffn, MoE)]
@@ -86,14 +91,14 @@ def train(
         loss, balance, routings = 0.0, 0.0, list[list[Routing]]()
         for part in split(window, recipe.micro):
             log = RoutingLog() if layers else None
-            nats = cross_entropy(model, part.ids_BS, log)
+            text_loss = (nats or cross_entropy)(model, part.ids_BS, log)
             seen = [routing for _, routing in log.seen] if log else []
             extra_loss = recipe.balancing.loss(seen, len(part.ids_BS))
             if extra is not None:
                 extra_loss = extra_loss + extra(seen)
-            total = (nats + extra_loss) / recipe.micro
+            total = (text_loss + extra_loss) / recipe.micro
             total.backward()
-            loss += nats.item() / recipe.micro
+            loss += text_loss.item() / recipe.micro
             balance += extra_loss.item() / recipe.micro
             routings.append([detached(routing) for routing in seen])
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)

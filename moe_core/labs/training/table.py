@@ -51,7 +51,7 @@ TABLE: Mapping[Experiment, ExperimentRow] = {
         "E4",
         "Balancing by a bias",
         "Which rule balances best without touching the gradient?",
-        "A bias balances as well as a loss; hash and expert choice are even by construction.",
+        "A bias balances as well as a loss; expert choice is even by construction, hash as even as bytes.",
         "balancing",
     ),
     "dense_training": ExperimentRow(
