@@ -32,6 +32,7 @@ PROMISED = {
     },
     "dense_training": {
         *("loss_ratio.active30", "loss_difference.with_without_mi", "loss_difference.against_sparse"),
+        *("loss_difference.against_dense", "loss_difference.against_dense_active30"),
     },
     "upcycling": {
         *(f"error.{name}" for name in ("copy", "copy_raw_softmax", "shards", "virtual_groups")),
@@ -42,7 +43,7 @@ PROMISED = {
         *(f"{metric}.{arm}" for metric in ("forgetting", "new_loss") for arm in ARMS),
     },
     "memory_reasoning": {
-        *("facts_gain", "reasoning_gain"),
+        *("facts_gain", "reasoning_gain", "facts_against_dense_total", "reasoning_against_dense_total"),
         *(f"{kind}.{arm}" for kind in ("facts", "reasoning") for arm in ("dense_total", "most_experts")),
     },
     "expert_count": {

@@ -80,7 +80,7 @@ def test_runs_are_cited_by_names_that_experiments_find() -> None:
     names = {(one.lab, name) for one in cited for name in (one.finding, one.over, one.minus) if name}
     unknown = [(lab, name) for lab, name in names if name not in PROMISED[lab]]
     assert not unknown
-    assert {lab for lab, _ in names} >= set(PROMISED) - {"distinct_experts"}
+    assert {lab for lab, _ in names} >= set(PROMISED)
 
 
 @pytest.mark.parametrize(
