@@ -23,11 +23,13 @@ PAGES = {
     "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
     "economics": ("Economics", ":material/payments:", "What does a token cost?"),
     "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
+    "claims": ("Claims", ":material/fact_check:", "What do the documents say, and is it so?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
 }
-FIRST = {"overview": "Answer", "routing": "Why", "accuracy": "Evidence"}  # of each group of the navigation
+# The first page of each group of the navigation.
+FIRST = {"overview": "Answer", "routing": "Why", "claims": "Learn", "accuracy": "Evidence"}
 
 
 def page_table() -> None:

@@ -6,7 +6,7 @@ Experts have taste: each domain prefers some of them, so that heatmaps, lift and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from moe_core.pressure import Busy
 from moe_core.runs import bundle
 from moe_core.runs.layout import MANIFEST, TABLES, BundleManifest, checksum
-from moe_core.specs import GQA, Architecture, Experts, Router, RunSpec
+from moe_core.specs import EXPERIMENTS, GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
 from tests import synthetic_layers
 
@@ -57,16 +57,18 @@ def write_bundle(
     created: datetime | None = None,
     others: float = 0.0,
     complete: bool = True,
+    findings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Publish one synthetic run under `runs_dir`; its directory is named by its run id.
 
     others: cores that other programs used meanwhile. complete: False leaves only the routing.
+    findings: of an experiment, as its summary holds them.
     """
     spec = spec or RunSpec()
     generator = np.random.default_rng(seed)
     tables = TABLES_OF.get(spec.lab, partial(_bench, layers=layers, generator=generator))(spec)
     decisions = len(tables["decisions"]["layer"]) if "decisions" in tables else 0
-    if not complete:
+    if not complete and spec.training is None:
         tables = {name: tables[name] for name in ("decisions", "tokens", "probabilities")}
     question = question_id(spec)
     busy = Busy(others=others, waited=None, wall_s=1.0, processor_s=1.0, cores=2)
@@ -80,7 +82,7 @@ def write_bundle(
         stages={"load": 0.5, "carve": 0.7, "route": 0.3, "time": 1.0},
         provenance=_provenance(spec, device_key) | {"busy": busy.model_dump(mode="json")},
         architectures=_architectures(spec, layers),
-        summary=_summary(spec, decisions)
+        summary=(_summary(spec, decisions) | ({} if findings is None else {"findings": dict(findings)}))
         if complete
         else {"tokens": spec.batch * spec.seq, "decisions": decisions},
     )
@@ -100,6 +102,7 @@ TABLES_OF: dict[str, Callable[[RunSpec], dict[str, Any]]] = {
     "layer_sweep": synthetic_layers.layers,
     "real_layers": synthetic_layers.layers,
     "calibrate": lambda spec: {},
+    **{lab: lambda spec: _experiment(spec) for lab in EXPERIMENTS},
 }
 
 
@@ -208,6 +211,13 @@ def _quality(spec: RunSpec, domains: list[str], top_ks: tuple[int, ...]) -> dict
     return _columns(("model", "top_k", "domain", "bits_per_byte", "bytes"), rows)
 
 
+def _experiment(spec: RunSpec) -> dict[str, Any]:
+    rows = [
+        ("none", seed, "loss", "step", float(step), 5.0 / (1 + step)) for seed in (0, 1) for step in (0, 9)
+    ]
+    return {"series": _columns(("arm", "seed", "metric", "axis", "x", "value"), rows)}
+
+
 def _sweep(spec: RunSpec) -> dict[str, Any]:
     top_ks = tuple(k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= spec.experts)
     return {"quality": _quality(spec, sorted(SAMPLES), top_ks)}
@@ -258,6 +268,8 @@ def _summary(spec: RunSpec, decisions: int) -> dict[str, Any]:
     bits = {"dense": 1.9, "moe": 2.4, "random": 3.5, "oracle": 2.2}
     if spec.lab in ("layer_sweep", "real_layers", "calibrate"):
         return synthetic_layers.summary(spec)
+    if spec.training is not None:
+        return {"tokens": 0, "decisions": 0}
     if spec.lab == "topk_sweep":
         return {"tokens": spec.batch * spec.seq, "decisions": 0, "bits_per_byte": bits}
     return {
