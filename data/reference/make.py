@@ -3,7 +3,7 @@
     python data/reference/make.py cpu [--device cpu]
     python data/reference/make.py h100 --device cuda
     python data/reference/make.py cpu --labs calibrate layer_sweep real_layers
-    python data/reference/make.py cpu --labs collapse auxiliary bias    # experiments, in full: half an hour each
+    python data/reference/make.py cpu --labs collapse auxiliary  # experiments, in full: half an hour each
 
 Writes data/reference/<name>-<lab> for every lab, replacing what was there.
 """
@@ -65,7 +65,7 @@ def main() -> None:
     labs = [str(question["lab"]) for question in QUESTIONS]
     known = [*labs, *(str(question["lab"]) for question in FULL)]
     parser.add_argument(
-        "--labs", nargs="+", default=labs, choices=known, help="those of the bench by default"
+        "--labs", nargs="+", default=labs, choices=known, help="of the bench by default"
     )
     options = parser.parse_args()
     if (commit() or "-dirty").endswith("-dirty"):
