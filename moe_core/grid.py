@@ -110,7 +110,7 @@ def twins(member: Member) -> tuple[Member, Member]:
     return _rung(member.total), _rung(member.active)
 
 
-class HeldOut(NamedTuple):
+class ShippedBits(NamedTuple):
     """Bits per byte of held-out text, over cold windows of 256 (`short`) and of 1024 bytes (`long`)."""
 
     short: float
@@ -118,7 +118,7 @@ class HeldOut(NamedTuple):
 
 
 @cache
-def scores() -> dict[Member, HeldOut]:
+def scores() -> dict[Member, ShippedBits]:
     """The score of every shipped model, dense ones among them, from the log of its training.
 
     `python data/models/train_grid.py --score` reproduces them within 0.002.
@@ -126,10 +126,10 @@ def scores() -> dict[Member, HeldOut]:
     return {one: _score(one) for one in (*ladder(), *mixtures()) if one.path.exists()}
 
 
-def _score(member: Member) -> HeldOut:
+def _score(member: Member) -> ShippedBits:
     lines = member.path.with_suffix(".log").read_text(encoding="utf-8").splitlines()
     found = next(event for event in map(json.loads, reversed(lines)) if event["event"] == "heldout")
-    return HeldOut(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
+    return ShippedBits(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
 
 
 def dense_equivalent(member: Member) -> float | None:

@@ -64,9 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     labs = [str(question["lab"]) for question in QUESTIONS]
     known = [*labs, *(str(question["lab"]) for question in FULL)]
-    parser.add_argument(
-        "--labs", nargs="+", default=labs, choices=known, help="of the bench by default"
-    )
+    parser.add_argument("--labs", nargs="+", default=labs, choices=known, help="of the bench by default")
     options = parser.parse_args()
     if (commit() or "-dirty").endswith("-dirty"):
         print("warning: files differ from the commit that these runs will name", file=sys.stderr)
