@@ -19,6 +19,7 @@ import streamlit as st
 
 from app.figure import Figure
 from app.words import measured_here
+from moe_core.claims.findings import Findings
 from moe_core.decide.case import Recorded
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
@@ -40,6 +41,7 @@ from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
 from moe_core.store import copies, experiments, ingest, queries, routing, text
 from moe_core.store.db import Store
+from moe_core.store.findings import findings as stored_findings
 from moe_core.store.queries import Run
 from moe_core.version import question_id
 
@@ -357,6 +359,25 @@ def resolved(scenario: Scenario) -> Resolved:
     """The scenario in full with the load that is heard, as reviews, links and files keep it."""
     found = hears(scenario.run_spec())
     return resolve(scenario, recorded(found) if found else None)
+
+
+# -- what experiments found ------------------------------------------------------------------------
+
+
+def state() -> str:
+    """Another word after every write to the store: what was made of its rows still holds while it is one."""
+    return door().store.state
+
+
+def findings() -> Findings:
+    """What the complete runs of experiments found, by lab and name."""
+    return _findings(state())
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _findings(state: str) -> Findings:
+    """Asked once until somebody writes."""
+    return stored_findings(door().store)
 
 
 # -- full size -------------------------------------------------------------------------------------

@@ -34,16 +34,13 @@ PAGES = {
         "What becomes of a dense model that is made a mixture?",
     ),
     "experiments": ("Experiments", ":material/science:", "What can be trained here, and what came of it?"),
+    "claims": ("Claims", ":material/fact_check:", "What do the documents say, and is it so?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
 }
-FIRST = {
-    "overview": "Answer",
-    "routing": "Why",
-    "balancing": "Learn",
-    "accuracy": "Evidence",
-}  # of each group of the navigation
+# The first page of each group of the navigation.
+FIRST = {"overview": "Answer", "routing": "Why", "balancing": "Learn", "accuracy": "Evidence"}
 
 
 def page_table() -> None:

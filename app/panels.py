@@ -273,9 +273,11 @@ def aside(title: str) -> DeltaGenerator:
     return card
 
 
-def link(page: str, label: str) -> None:
-    """A link to another page of the dashboard; the scenario goes along."""
-    st.page_link(str(PAGES / f"{page}.py"), label=label, icon=":material/arrow_forward:")
+def link(page: str, label: str, query: Mapping[str, str] | None = None) -> None:
+    """A link to another page of the dashboard; the scenario goes along, `query` in place of its own."""
+    st.page_link(
+        str(PAGES / f"{page}.py"), label=label, icon=":material/arrow_forward:", query_params=query or None
+    )
 
 
 def pair() -> tuple[DeltaGenerator, DeltaGenerator]:

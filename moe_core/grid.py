@@ -28,7 +28,7 @@ FIRST = (  # of what is trained: what the published mixtures of the registry are
     *((16, 4, 1), (64, 4, 0), (8, 2, 0), (64, 2, 1), (16, 4, 0), (64, 8, 0), (16, 2, 0), (64, 2, 0)),
     *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (16, 8, 0), (64, 4, 1)),
 )
-FIRST_DENSE = (64, 1024, 32, 256, 128, 512, 16)
+FIRST_DENSE = (64, 256, 32, 128, 1024, 512, 16)
 
 
 class Member(NamedTuple):
@@ -110,7 +110,7 @@ def twins(member: Member) -> tuple[Member, Member]:
     return _rung(member.total), _rung(member.active)
 
 
-class Score(NamedTuple):
+class ShippedBits(NamedTuple):
     """Bits per byte of held-out text, over cold windows of 256 (`short`) and of 1024 bytes (`long`)."""
 
     short: float
@@ -118,7 +118,7 @@ class Score(NamedTuple):
 
 
 @cache
-def scores() -> dict[Member, Score]:
+def scores() -> dict[Member, ShippedBits]:
     """The score of every shipped model, dense ones among them, from the log of its training.
 
     `python data/models/train_grid.py --score` reproduces them within 0.002.
@@ -126,10 +126,10 @@ def scores() -> dict[Member, Score]:
     return {one: _score(one) for one in (*ladder(), *mixtures()) if one.path.exists()}
 
 
-def _score(member: Member) -> Score:
+def _score(member: Member) -> ShippedBits:
     lines = member.path.with_suffix(".log").read_text(encoding="utf-8").splitlines()
     found = next(event for event in map(json.loads, reversed(lines)) if event["event"] == "heldout")
-    return Score(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
+    return ShippedBits(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
 
 
 def dense_equivalent(member: Member) -> float | None:

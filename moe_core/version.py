@@ -34,7 +34,7 @@ def _inputs() -> Iterator[Path]:
     for room in ("nn", "perf", "runs", "labs"):
         yield from sorted((core / room).rglob("*.py"))
     yield from (path for path in (core / "device.py", core / "specs.py") if path.exists())
-    yield from sorted(MODELS.glob("*.safetensors"))
+    yield from sorted(MODELS.rglob("*.safetensors"))
     yield from sorted(CORPUS.glob("*.parquet"))
 
 

@@ -6,7 +6,7 @@ Experts have taste: each domain prefers some of them, so that heatmaps, lift and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -57,16 +57,18 @@ def write_bundle(
     created: datetime | None = None,
     others: float = 0.0,
     complete: bool = True,
+    findings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Publish one synthetic run under `runs_dir`; its directory is named by its run id.
 
     others: cores that other programs used meanwhile. complete: False leaves only the routing.
+    findings: of an experiment, as its summary holds them; None: those of its synthetic series.
     """
     spec = spec or RunSpec()
     generator = np.random.default_rng(seed)
     tables = TABLES_OF.get(spec.lab, partial(_bench, layers=layers, generator=generator))(spec)
     decisions = len(tables["decisions"]["layer"]) if "decisions" in tables else 0
-    if not complete:
+    if not complete and spec.training is None:
         tables = {name: tables[name] for name in ("decisions", "tokens", "probabilities")}
     question = question_id(spec)
     busy = Busy(others=others, waited=None, wall_s=1.0, processor_s=1.0, cores=2)
@@ -80,7 +82,7 @@ def write_bundle(
         stages={"load": 0.5, "carve": 0.7, "route": 0.3, "time": 1.0},
         provenance=_provenance(spec, device_key) | {"busy": busy.model_dump(mode="json")},
         architectures=_architectures(spec, layers),
-        summary=_summary(spec, decisions)
+        summary=(_summary(spec, decisions) | ({} if findings is None else {"findings": dict(findings)}))
         if complete
         else {"tokens": spec.batch * spec.seq, "decisions": decisions},
     )

@@ -34,6 +34,10 @@ FORBIDDEN = {
     "moe_core/store": {"moe_core.nn", "moe_core.perf", "moe_core.jobs", *HEAVY},
     "moe_core/report": {"moe_core.nn", "moe_core.jobs", *HEAVY},
     "moe_core/review.py": {"moe_core.perf", "moe_core.store", *HEAVY},
+    "moe_core/claims": {
+        *("moe_core.nn", "moe_core.labs", "moe_core.store", "moe_core.jobs", "moe_core.runs", "duckdb"),
+        *("moe_core.scenario", "moe_core.decide", *HEAVY),
+    },
     "moe_core/decide": {"moe_core.nn", "moe_core.store", *HEAVY},
     "moe_core/specs.py": {"moe_core.nn", "moe_core.perf", "moe_core.store", *HEAVY},
 }

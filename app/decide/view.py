@@ -8,6 +8,8 @@ from functools import partial
 import streamlit as st
 
 from app import data, panels
+from app.claims import frames as claims_frames
+from app.claims import view as claims
 from app.decide import frames
 from app.decide.frames import Ruling
 from app.figure import times
@@ -199,7 +201,8 @@ def _flip_lines(found: Sequence[Flip]) -> None:
 
 
 def evidence(of: Ruling) -> None:
-    """Each factor's question, numbers, provenance, and what the documents said of it."""
+    """Each factor's question, numbers, provenance, what the documents said of it, and what became of that."""
+    known = claims_frames.by_id()
     for one in sorted(of.verdict.factors, key=lambda one: -abs(one.pull)):
         with st.container(border=True, gap="xsmall"):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -209,10 +212,13 @@ def evidence(of: Ruling) -> None:
                 panels.badge(Source(one.provenance, one.detail))
             st.markdown(escape(one.evidence[:1].upper() + one.evidence[1:]))
             if one.documents:
-                st.caption(escape(f"The documents: {one.documents}. Checked: {one.audit}."))
+                st.caption(escape(f"The documents: {one.documents}."))
+            for row in (known[name] for name in one.claims):
+                st.caption(f"{claims.badge(row)} {escape(row.sentence)}.")
             for fact in one.facts:
                 against = f" Against: {fact.against}." if fact.against else ""
                 st.caption(escape(f"{fact.says}. Holds: {fact.holds}.{against} ({fact.source})"))
+    panels.link("claims", "All claims of the documents")
 
 
 def weight_sliders(of: Ruling, preset: str) -> None:

@@ -1,16 +1,17 @@
 """Train the grid of shipped mixtures and its dense ladder: whatever is missing, in order of use.
 
     python data/models/train_grid.py              # all that is missing; stop it and start it at will
-    python data/models/train_grid.py --share 1/2  # every second of them, for two processes side by side
     python data/models/train_grid.py --score      # bits per byte of every file again, beside its log
 
-About 20 minutes a model on one CPU core. One thread, so that a seed says everything. Beside every model lies
-its log. A model that was begun is begun again: nothing half-trained is ever kept.
+About 20 minutes a model on one CPU core, with one thread, so that a seed says everything; run it once a core:
+processes side by side never take the same one. Beside every model lies its log. A model that was begun is
+begun again: nothing half-trained is ever kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -79,7 +80,12 @@ def learn(member: Member, log: Callable[..., None]) -> Decoder:
 def keep(member: Member, folder: Path) -> None:
     """Train one member and ship it: log, int8 file, and what the rounding cost."""
     path = folder / member.path.name
-    with path.with_suffix(".tmp").open("w") as file:
+    with path.with_suffix(".tmp").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another process trains it
+        file.truncate(0)
 
         def log(**fields: object) -> None:
             line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **_short(fields)})
@@ -121,15 +127,13 @@ def scored(folder: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--share", default="1/1", help="which of how many processes this is")
     parser.add_argument("--score", action="store_true", help="score what is there instead")
     parser.add_argument("--folder", type=Path, default=grid.FOLDER)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.score:
         sys.exit(scored(args.folder) > 0)
-    which, of = map(int, args.share.split("/"))
-    for member in grid.in_order_of_use()[which - 1 :: of]:
+    for member in grid.in_order_of_use():
         if not (args.folder / member.path.name).exists():
             keep(member, args.folder)
 

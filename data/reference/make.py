@@ -3,6 +3,7 @@
     python data/reference/make.py cpu [--device cpu]
     python data/reference/make.py h100 --device cuda
     python data/reference/make.py cpu --labs calibrate layer_sweep real_layers
+    python data/reference/make.py cpu --labs collapse auxiliary  # experiments, in full: half an hour each
 
 Writes data/reference/<name>-<lab> for every lab, replacing what was there.
 """
@@ -23,7 +24,7 @@ from moe_core.cli.ask import ask, finished  # noqa: E402
 from moe_core.runs import bundle  # noqa: E402
 from moe_core.scenario.spec import Scenario  # noqa: E402
 from moe_core.settings import REFERENCE, Settings  # noqa: E402
-from moe_core.specs import RunSpec  # noqa: E402
+from moe_core.specs import EXPERIMENTS, RunSpec, Training  # noqa: E402
 from moe_core.version import commit  # noqa: E402
 
 FIRST = Scenario().run_spec().model_dump(mode="json")  # what a first visitor asks, so that it answers at once
@@ -34,6 +35,11 @@ QUESTIONS = (
     {"lab": "calibrate", "time_limit_s": 600.0},
     SWEEP,
     {"lab": "real_layers", "time_limit_s": 240.0},
+)
+FULL = tuple(
+    {"lab": lab, "training": Training(setting="full"), "time_limit_s": 20_000.0}
+    for lab in EXPERIMENTS
+    if lab != "balancing"  # which has no arms of its own
 )
 
 
@@ -57,11 +63,12 @@ def main() -> None:
     parser.add_argument("name", help="of the device, short: cpu, h100")
     parser.add_argument("--device", default="auto")
     labs = [str(question["lab"]) for question in QUESTIONS]
-    parser.add_argument("--labs", nargs="+", default=labs, choices=labs, help="all by default")
+    known = [*labs, *(str(question["lab"]) for question in FULL)]
+    parser.add_argument("--labs", nargs="+", default=labs, choices=known, help="of the bench by default")
     options = parser.parse_args()
     if (commit() or "-dirty").endswith("-dirty"):
         print("warning: files differ from the commit that these runs will name", file=sys.stderr)
-    for question in (question for question in QUESTIONS if question["lab"] in options.labs):
+    for question in (question for question in (*QUESTIONS, *FULL) if question["lab"] in options.labs):
         target = make(options.name, question, options.device)
         manifest = bundle.read(target).manifest
         size = sum(path.stat().st_size for path in target.iterdir())

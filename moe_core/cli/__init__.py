@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from moe_core.cli.ask import run
 from moe_core.cli.calibrate import calibrate
+from moe_core.cli.claims import claims
 from moe_core.cli.compare import compare
 from moe_core.cli.decide import decide
 from moe_core.cli.export import export
@@ -35,7 +36,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
     *(predict, layer, accuracy),
-    *(lab,),
+    *(lab, claims),
     *(decide, compare),
     *(export, reproduce),
 )

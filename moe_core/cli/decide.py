@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,9 @@ from moe_core.cli.model import Config, described
 from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
 from moe_core.specs import Architecture
+
+if TYPE_CHECKING:
+    from moe_core.claims.ledger import Settled
 
 
 def decide(
@@ -149,9 +153,7 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
             "source": pair.source,
             "caveat": pair.rule.caveat,
         },
-        "factors": [
-            {**one._asdict(), "facts": [fact.model_dump() for fact in one.facts]} for one in found.factors
-        ],
+        "factors": [_factor(one) for one in found.factors],
         "flips": [
             {
                 **{"knob": one.knob.id, "unit": one.knob.unit, "at": one.at, "low": one.low},
@@ -163,6 +165,22 @@ def _values(found: Any, turns: Any) -> dict[str, Any]:
         "counter_arguments": [one._asdict() for one in counters(found)],
         "spec": found.spec.model_dump(mode="json"),
     }
+
+
+def _factor(one: Any) -> dict[str, Any]:
+    """A factor, what it cites, and what became of the claims that check what the documents say of it."""
+    facts = [fact.model_dump() for fact in one.facts]
+    return {**one._asdict(), "facts": facts, "checked": [row.sentence for row in _checked(one.claims)]}
+
+
+def _checked(names: Sequence[str]) -> list[Settled]:
+    """Claims settled with what the runs here and the shipped ones found."""
+    from moe_core.claims.ledger import settle
+    from moe_core.claims.spec import claims
+    from moe_core.cli.claims import found
+
+    known, findings = claims(), found()
+    return [settle(known[name], findings) for name in names]
 
 
 def _starts(found: Any) -> dict[str, Any]:
@@ -193,4 +211,7 @@ def _lines(found: Any, turns: Any) -> list[str]:
         if one.weight:
             side = one.winner or "even"
             lines.append(f"{one.title:<22} {side:<8} {one.score:+.2f} x {one.weight:g}  {one.evidence}")
+        if one.weight and one.claims:
+            said = ", ".join(f"{row.claim.id} {row.outcome}" for row in _checked(one.claims))
+            lines.append(f"{'':<22} checked: {said}")
     return [*lines, *(f"flips     {one.sentence}" for one in turns)]

@@ -26,7 +26,8 @@ class Factor(NamedTuple):
     """One factor of a verdict. `score` and `pull` are from the mixture's side: above zero speaks for it.
 
     pull: its share of the margin. weight: 0 where it is not in play. detail: the conditions of what is
-    cited, or the error of what is predicted.
+    cited, or the error of what is predicted. claims: ids of data/claims.toml; what became of them is asked
+    of `claims.ledger`, with the findings there are by then.
     """
 
     id: str
@@ -41,7 +42,7 @@ class Factor(NamedTuple):
     provenance: Provenance
     detail: str
     documents: str
-    audit: str
+    claims: tuple[str, ...]
     facts: tuple[Fact, ...]
 
 
@@ -65,7 +66,7 @@ def _factor(case: Case, name: str, pull: float) -> Factor:
         provenance=provenance,
         detail=detail,
         documents=rule.documents,
-        audit=rule.audit,
+        claims=rule.claims,
         facts=tuple(rules.facts()[fact] for fact in rule.facts),
     )
 

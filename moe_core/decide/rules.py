@@ -31,7 +31,7 @@ Weight = Annotated[float, Field(ge=0, le=10, strict=False)]
 
 
 class FactorRule(Spec):
-    """One question of the framework, what the documents say of it, and what the audit found."""
+    """One question of the framework, what the documents say of it, and the claims that check that."""
 
     id: str
     title: str
@@ -39,7 +39,7 @@ class FactorRule(Spec):
     basis: Basis
     weight: Weight
     documents: str
-    audit: str
+    claims: tuple[str, ...]
     facts: tuple[str, ...]
 
 

@@ -95,6 +95,7 @@ PAGE_KEYS = (
     *("timing", "real"),  # Speed
     *("cost", "framework", "beside", "unit"),  # Economics
     *("error", "table", "kind"),  # Accuracy
+    *("ledger", "by", "document", "verdict", "how", "topic", "search", "claim"),  # Claims
     *("review", "review_version"),  # Reviews
     *("argue", "knob"),  # Decide
     *("a", "b", "c", "d"),  # Compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moe_core import registry
+from moe_core.claims.spec import claims
 from moe_core.decide import rules
 from moe_core.decide.factors import EVIDENCE
 from moe_core.decide.scores import RELEVANCE, SCORES
@@ -23,6 +24,13 @@ def test_every_citation_exists_and_is_used() -> None:
     assert cited == set(rules.facts())
     assert all(fact.source and fact.holds for fact in rules.facts().values())
     assert all(factor.facts for factor in rules.factors().values() if factor.basis == "cited")
+
+
+def test_claims_that_factors_cite_are_in_the_ledger() -> None:
+    cited = {name for factor in rules.factors().values() for name in factor.claims}
+    assert cited <= set(claims())
+    assert len(cited) > 20
+    assert all(factor.claims for factor in rules.factors().values() if factor.documents)
 
 
 def test_presets_name_tasks_and_factors_that_exist() -> None:

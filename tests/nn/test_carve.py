@@ -12,9 +12,11 @@ from scipy.optimize import linear_sum_assignment
 
 from moe_core.errors import ConfigError, StoreError
 from moe_core.nn import calibration, checkpoint, cluster
+from moe_core.nn import carve as carving
 from moe_core.nn.carve import architecture, carve, group
 from moe_core.nn.observe import RoutingLog
 from moe_core.nn.reference_routers import with_oracle_router, with_random_router, with_top_k
+from moe_core.runs.models import calibrated
 from moe_core.settings import CORPUS, MODELS
 from tests.nn.small import decoder
 
@@ -90,11 +92,6 @@ def test_a_calibration_survives_its_file(tmp_path):
     calibration.save(CALIBRATION, path, {"tokens": "192"})
     loaded = calibration.load(path)
     for before, after in zip(CALIBRATION, loaded, strict=True):
-        assert torch.equal(before.moment_XX, after.moment_XX)
-        assert torch.equal(before.mean_F, after.mean_F)
-        assert torch.equal(before.predictor_FX.half().float(), after.predictor_FX)
-    calibration.save(loaded, path, {"tokens": "192"})  # and nothing more is lost
-    for before, after in zip(loaded, calibration.load(path), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     path.write_bytes(b"nonsense")
     with pytest.raises(StoreError, match=r"c\.safetensors cannot be read"):
@@ -121,7 +118,7 @@ def bits_per_byte(model, ids):
 @pytest.mark.slow
 def test_the_shipped_model_carves_with_little_work_and_well(monkeypatch):
     dense = checkpoint.load(MODELS / "scale-dense.safetensors")
-    layers = calibration.load(MODELS / "scale-dense.calibration.safetensors")
+    layers = calibrated()
     solved = []
 
     def solve(gain_NN, **options):
@@ -140,4 +137,25 @@ def test_the_shipped_model_carves_with_little_work_and_well(monkeypatch):
         bits_per_byte(with_oracle_router(carved), ids),
     )
     assert best < oracle < here < worst
-    assert (worst - here) / (worst - best) >= 0.65
+    assert (worst - here) / (worst - best) >= 0.7
+
+
+def test_fitting_again_brings_a_layer_nearer_to_the_dense_one(monkeypatch):
+    fitted = carve(DENSE, CALIBRATION, 4, 2, 1)
+    monkeypatch.setattr(carving, "_fit_down", lambda *_: None)
+    plain = carve(DENSE, CALIBRATION, 4, 2, 1)
+    for ffn, before, after, layer in zip(
+        DENSE.feed_forwards, plain.feed_forwards, fitted.feed_forwards, CALIBRATION, strict=True
+    ):
+        x_TD = layer.inputs_TD.float()
+        missing = [(ffn(x_TD) - one(x_TD)).square().sum() for one in (before, after)]
+        assert missing[1] < 0.98 * missing[0]
+        assert torch.equal(before.router.weight_ED, after.router.weight_ED)
+        assert torch.equal(before.gate_up_EGD, after.gate_up_EGD)
+
+
+def test_what_neurons_fire_with_adds_up_to_what_the_layer_says():
+    for moe, layer in zip(carve(DENSE, CALIBRATION, 4, 2, 1).feed_forwards, CALIBRATION, strict=True):
+        x_TD = layer.inputs_TD.float()
+        down_ND = torch.cat([moe.down_EDF.transpose(1, 2).flatten(0, 1), moe.shared.down_DF.T])
+        assert torch.allclose(carving._hidden(moe, x_TD) @ down_ND, moe(x_TD), atol=1e-5)

@@ -22,6 +22,8 @@ BAD = (
     ("architectures", "look", "nope", "This model is used"),
     ("architectures", "convention", "nope", "is used"),
     ("architectures", "rumours", "perhaps", "must be one of true, false; false is used"),
+    ("claims", "by", "nope", "must be one of Topic, Type, Document"),
+    ("claims", "ledger", "nope", "must be one of Corrections, All claims, One claim"),
     ("architectures", "changes", "zz:9", "must be a field, a colon and a number; it is ignored"),
 )
 

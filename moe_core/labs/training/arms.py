@@ -50,7 +50,7 @@ class TrainSize(NamedTuple):
 
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=128, steps=150, seeds=1, heldout=2048),
-    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=1200, seeds=3, heldout=8192),
+    "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=600, seeds=3, heldout=8192),
 }
 
 
