@@ -32,7 +32,7 @@ def test_a_quick_run_is_seen_live_and_stays(tmp_path: Path, visit: Callable[...,
         )
         expect(page.locator(".st-key-live_collapse_live_load")).to_be_visible()
         kept = page.locator(".st-key-figure_collapse_curves")  # over the shipped curves, where there are any
-        kept.get_by_text("measured here").wait_for()
+        kept.get_by_text("measured here").first.wait_for()
         settle(page)
         expect(page.get_by_role("progressbar")).to_have_count(0)
         expect(page.get_by_role("heading", level=1)).to_contain_text("the busiest expert does")
