@@ -85,12 +85,16 @@ def every() -> None:
             st.markdown(f"{name}  \n:small[:gray[Expected: {escape(row.expected)}]]")
             with st.container(horizontal=True, gap="small", vertical_alignment="center"):
                 st.markdown(" ".join(_status(results, job)), width="stretch")
-                live.button("Quick", question(lab), f"quick_{lab}", busy=busy)
-                live.button("Full", question(lab, "full"), f"full_{lab}", busy=busy)
-                st.button(
-                    "Open", key=f"open_{lab}", on_click=open_one, args=(lab,), icon=":material/open_in_full:"
-                )
+                with st.container(horizontal=True, gap="small", width="content", wrap=False):
+                    live.button("Quick", question(lab), f"quick_{lab}", busy=busy)
+                    live.button("Full", question(lab, "full"), f"full_{lab}", busy=busy)
+                    _opener(lab)
     panels.link("balancing", "Your own strategies, side by side")
+
+
+def _opener(lab: Experiment) -> None:
+    icon = ":material/open_in_full:"
+    st.button("Open", key=f"open_{lab}", on_click=open_one, args=(lab,), icon=icon)
 
 
 def open_one(lab: Experiment) -> None:
