@@ -23,6 +23,7 @@ from moe_core.claims.findings import Findings
 from moe_core.decide.case import Recorded
 from moe_core.errors import ConfigError, MoEScopeError
 from moe_core.jobs import heartbeat
+from moe_core.jobs import live as live_file
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
@@ -38,7 +39,7 @@ from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import Full, Room
 from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
-from moe_core.store import copies, ingest, queries, routing, text
+from moe_core.store import copies, experiments, ingest, queries, routing, text
 from moe_core.store.db import Store
 from moe_core.store.findings import findings as stored_findings
 from moe_core.store.queries import Run
@@ -61,6 +62,9 @@ _TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "layers": queries.layers,
     "memory": queries.memory,
     "quality": queries.quality,
+    "series": experiments.series,
+    "loads": experiments.loads,
+    "findings": experiments.findings,
 }
 
 
@@ -139,6 +143,21 @@ def history(lab: str | None = None) -> pd.DataFrame:
     return queries.history(door().store, lab)
 
 
+def experiments_run() -> pd.DataFrame:
+    """The newest complete run of each experiment and setting, made here and shipped; shared."""
+    return _experiments_run(door().store.state)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _experiments_run(state: str) -> pd.DataFrame:
+    return experiments.newest(door().store)
+
+
+def live(job_id: str) -> dict[str, Any] | None:
+    """What an experiment that goes on has measured so far; None when there is nothing yet."""
+    return live_file.read(door().settings.data_dir, job_id)
+
+
 def calibration_of(device_key: str) -> Run | None:
     """The newest calibration of a device, one made here before a shipped one; None if there is none."""
     found = [run(run_id) for run_id in history("calibrate")["run_id"]]
@@ -147,8 +166,10 @@ def calibration_of(device_key: str) -> Run | None:
 
 
 def diff(run_id_a: str, run_id_b: str) -> pd.DataFrame:
-    """Two runs side by side, measurement by measurement."""
-    return queries.diff(door().store, run_id_a, run_id_b)
+    """Two runs side by side: measurement by measurement, or finding by finding where both are experiments."""
+    both = (run_id_a, run_id_b)
+    findings = all("findings" in run(run_id).summary for run_id in both)
+    return (experiments.diff if findings else queries.diff)(door().store, *both)
 
 
 def delete(run_id: str) -> None:

@@ -23,13 +23,24 @@ PAGES = {
     "memory": ("Memory", ":material/memory:", "Does it fit, and what fills it?"),
     "economics": ("Economics", ":material/payments:", "What does a token cost?"),
     "speed": ("Speed", ":material/speed:", "How fast on this device: is it the architecture or the code?"),
+    "balancing": (
+        "Balancing",
+        ":material/equalizer:",
+        "What keeps the experts evenly used, and what is it worth?",
+    ),
+    "conversion": (
+        "Conversion",
+        ":material/transform:",
+        "What becomes of a dense model that is made a mixture?",
+    ),
+    "experiments": ("Experiments", ":material/science:", "What can be trained here, and what came of it?"),
     "claims": ("Claims", ":material/fact_check:", "What do the documents say, and is it so?"),
     "accuracy": ("Accuracy", ":material/target:", "Why believe the model?"),
     "architectures": ("Architectures", ":material/grain:", "What exists, exactly?"),
     "runs": ("Runs", ":material/history:", "What was run, and how do two runs differ?"),
 }
 # The first page of each group of the navigation.
-FIRST = {"overview": "Answer", "routing": "Why", "claims": "Learn", "accuracy": "Evidence"}
+FIRST = {"overview": "Answer", "routing": "Why", "balancing": "Learn", "accuracy": "Evidence"}
 
 
 def page_table() -> None:

@@ -32,7 +32,7 @@ _BADGE: dict[Provenance, tuple[Any, str]] = {
 }
 
 
-Drawn = tuple[Figure, Source, Mapping[str, Resolved] | None]
+Drawn = tuple[Figure, Sequence[Source], Mapping[str, Resolved] | None]
 
 
 class Number(NamedTuple):
@@ -105,8 +105,7 @@ def numbers(items: Sequence[Number]) -> None:
 def show(
     figure: Figure,
     key: str,
-    source: Source,
-    *,
+    *sources: Source,
     caveat: str = "",
     on_select: Callable[[], None] | None = None,
     height: int | None = None,
@@ -115,30 +114,35 @@ def show(
 ) -> None:
     """A figure with its finding above, its provenance, a view of its data, and export.
 
-    `cases`: the scenarios it shows, where that is not the one in the sidebar. `slim`: the badge stands
-    beside the finding, for what is one line high.
+    `sources`: one, or one for each way in which its series came about. `cases`: the scenarios it shows, where
+    that is not the one in the sidebar. `slim`: the badge stands beside the finding, which is one line high.
     """
-    _page()[2][key] = (figure, source, cases)
+    _page()[2][key] = (figure, sources, cases)
     with st.container(border=True, key=f"figure_{key}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             st.header(escape(figure.title), anchor=False)
             if slim:
-                badge(source)
+                _badges(sources)
             with st.container(width="content"):
-                _more(figure, key, source, cases)
+                _more(figure, key, sources, cases)
         extra: dict[str, Any] = {"on_select": on_select} if on_select else {}
         extra |= {"height": height} if height else {}
         st.vega_lite_chart(figure.spec, key=f"chart_{key}", alt=figure.alt, width="stretch", **extra)
         if slim:
             return
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            badge(source)
+            _badges(sources)
             if caveat:
                 st.caption(escape(caveat), width="stretch")
 
 
+def _badges(sources: Sequence[Source]) -> None:
+    for source in sources:
+        badge(source)
+
+
 @st.fragment
-def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved] | None) -> None:
+def _more(figure: Figure, key: str, sources: Sequence[Source], cases: Mapping[str, Resolved] | None) -> None:
     """The rows behind a figure and its files, made when asked for."""
     opened = st.popover(
         "Data", icon=":material/table_view:", key=f"data_{key}", on_change="rerun", type="tertiary"
@@ -149,7 +153,7 @@ def _more(figure: Figure, key: str, source: Source, cases: Mapping[str, Resolved
         st.caption("A link to this figure, with the whole scenario:")
         st.code(permalink.address(key), language=None, wrap_lines=True)
         st.dataframe(figure.data, hide_index=True, height=220, alt=f"The rows behind: {figure.title}")
-        context = _context([source], cases)
+        context = _context(sources, cases)
         with st.container(horizontal=True, gap="small"):
             for ending, (label, mime, _) in FORMATS.items():
                 st.download_button(
@@ -174,7 +178,7 @@ def page_files(title: str) -> None:
     )
     if not opened.open:
         return
-    sources = list(dict.fromkeys(source for _, source, _ in figures.values()))
+    sources = list(dict.fromkeys(source for _, own, _ in figures.values() for source in own))
     shown = [own for *_, own in figures.values() if own is not None]
     cases = {name: case for own in shown for name, case in own.items()} if shown else None
     rows = tuple((card.label, card.value, card.note, card.source.kind) for card in cards)

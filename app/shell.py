@@ -18,7 +18,7 @@ STATIC = Path(__file__).parent / "static"
 def run(pages: Mapping[str, Sequence[Any]]) -> None:
     """Draw the frame and run the page the user chose."""
     st.logo(str(STATIC / "logo.svg"), size="large")
-    page = st.navigation({group: list(some) for group, some in pages.items()})
+    page = st.navigation({group: list(some) for group, some in pages.items()}, expanded=True)
     title = f"{page.title} - MoEScope"
     st.set_page_config(page_title=title, page_icon=STATIC / "favicon.png", layout="wide")
     try:

@@ -55,5 +55,10 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def figure(value: float, digits: int = 3) -> str:
+    """`significant`; what is small beyond reading, as a power of ten: `2.1e-07`."""
+    return f"{value:.{digits - 1}e}" if 0 < abs(value) < 1e-4 else significant(value, digits)
+
+
 def _exponent(value: float) -> int:
     return int(f"{value:e}".split("e")[1])

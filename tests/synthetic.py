@@ -19,7 +19,7 @@ from moe_core.runs import bundle
 from moe_core.runs.layout import MANIFEST, TABLES, BundleManifest, checksum
 from moe_core.specs import EXPERIMENTS, GQA, Architecture, Experts, Router, RunSpec
 from moe_core.version import __version__, code_version, question_id, run_id
-from tests import synthetic_layers
+from tests import synthetic_layers, synthetic_training
 
 SAMPLES = {
     "english": "The cat sat on the mat, and 42 people said: how nice! ",
@@ -31,7 +31,7 @@ SAMPLES = {
     "mathematics": "$\\int_0^1 x^2 dx = 1/3$, so f(3) = 9. ",
     "markup": '<div class="note"><a href="#">link</a></div>\n',
 }
-BENCH_TABLES = tuple(name for name in TABLES if name != "layers")
+BENCH_TABLES = tuple(name for name in TABLES if name not in ("layers", "series", "loads"))
 COMPONENTS = (
     "attention",
     "router",
@@ -62,7 +62,7 @@ def write_bundle(
     """Publish one synthetic run under `runs_dir`; its directory is named by its run id.
 
     others: cores that other programs used meanwhile. complete: False leaves only the routing.
-    findings: of an experiment, as its summary holds them.
+    findings: of an experiment, as its summary holds them; None: those of its synthetic series.
     """
     spec = spec or RunSpec()
     generator = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ TABLES_OF: dict[str, Callable[[RunSpec], dict[str, Any]]] = {
     "layer_sweep": synthetic_layers.layers,
     "real_layers": synthetic_layers.layers,
     "calibrate": lambda spec: {},
-    **{lab: lambda spec: _experiment(spec) for lab in EXPERIMENTS},
+    **dict.fromkeys(EXPERIMENTS, synthetic_training.tables),
 }
 
 
@@ -211,13 +211,6 @@ def _quality(spec: RunSpec, domains: list[str], top_ks: tuple[int, ...]) -> dict
     return _columns(("model", "top_k", "domain", "bits_per_byte", "bytes"), rows)
 
 
-def _experiment(spec: RunSpec) -> dict[str, Any]:
-    rows = [
-        ("none", seed, "loss", "step", float(step), 5.0 / (1 + step)) for seed in (0, 1) for step in (0, 9)
-    ]
-    return {"series": _columns(("arm", "seed", "metric", "axis", "x", "value"), rows)}
-
-
 def _sweep(spec: RunSpec) -> dict[str, Any]:
     top_ks = tuple(k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= spec.experts)
     return {"quality": _quality(spec, sorted(SAMPLES), top_ks)}
@@ -266,10 +259,10 @@ def _architectures(spec: RunSpec, layers: int) -> dict[str, Any]:
 
 def _summary(spec: RunSpec, decisions: int) -> dict[str, Any]:
     bits = {"dense": 1.9, "moe": 2.4, "random": 3.5, "oracle": 2.2}
+    if spec.lab in EXPERIMENTS:
+        return synthetic_training.summary(spec)
     if spec.lab in ("layer_sweep", "real_layers", "calibrate"):
         return synthetic_layers.summary(spec)
-    if spec.training is not None:
-        return {"tokens": 0, "decisions": 0}
     if spec.lab == "topk_sweep":
         return {"tokens": spec.batch * spec.seq, "decisions": 0, "bits_per_byte": bits}
     return {

@@ -27,7 +27,7 @@ from moe_core.errors import InfeasibleError
 from moe_core.jobs.worker import Worker
 from moe_core.runs.context import RunContext
 from moe_core.settings import ROOT, Settings
-from moe_core.specs import Lab, RunSpec
+from moe_core.specs import EXPERIMENTS, Lab, RunSpec
 from tests import synthetic
 from tests.hostile import make
 from tests.jobs.fake import labs
@@ -46,6 +46,7 @@ USUAL: dict[str, str] = {
     "memory": "--model Mixtral-8x7B --hardware H100",
     "predict": "--model Mixtral-8x7B --hardware H100",
     "layer": LAYER,
+    "lab": "run collapse",
     "compare": "--scenario architecture=Mixtral-8x7B&hardware=H100&batch=8",
     "export": "memory --model Mixtral-8x7B --out made.json",
     "reproduce": "made.json",
@@ -93,9 +94,10 @@ COMMANDS: dict[str, list[Option]] = {name: list(one.params) for name, one in PRO
 @pytest.fixture(autouse=True)
 def nothing_is_started(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty installation; labs are fakes, the server and the worker end at once."""
-    every = {name: no if name == "calibrate" else made for name in get_args(Lab)}
+    every = {name: no if name == "calibrate" else made for name in (*get_args(Lab), *EXPERIMENTS)}
     for place in ("ask", "service"):
-        monkeypatch.setattr(f"moe_core.cli.{place}.load_labs", lambda: labs()._replace(table=every))
+        for load in ("load_labs", "load_experiments"):
+            monkeypatch.setattr(f"moe_core.cli.{place}.{load}", lambda: labs()._replace(table=every))
     monkeypatch.setattr(typer.main, "get_command", lambda _: PROGRAM)
     monkeypatch.setattr(Worker, "serve", lambda self: 0)
     monkeypatch.setattr(os, "execv", lambda *_: os.chdir(tmp_path))

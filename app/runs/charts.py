@@ -18,12 +18,14 @@ KEPT = {
 }
 
 
-_ORDER = {"timings": 0, "quality": 1, "memory": 2, "balance": 3}
+_ORDER = {"timings": 0, "quality": 1, "memory": 2, "balance": 3, "findings": 4}
+MOST = 16  # rows that are drawn, those that differ most
 
 
 def ratios(rows: pd.DataFrame) -> Figure:
     """Second run over first: left of 1 is less, right is more. The table behind has every measurement."""
     data = label_models(rows).dropna(subset=["ratio"])
+    data = data[data["ratio"] > 0]  # differences of either sign have no ratio: they stand in the table below
     data = data.sort_values("section", key=lambda names: names.map(_ORDER), kind="stable")
     data = data.assign(
         what=data["section"] + ": " + data["item"].str.replace("kv_cache", "KV cache"),
@@ -34,6 +36,8 @@ def ratios(rows: pd.DataFrame) -> Figure:
     )
     drawn = data[[_keep(row) for row in data.to_dict("records")]]
     drawn = drawn if len(drawn) else data
+    if len(drawn) > MOST:
+        drawn = drawn[np.abs(np.log(drawn["ratio"])).rank(ascending=False, method="first") <= MOST]
     top = float(np.exp(np.abs(np.log(drawn["ratio"].clip(lower=1e-6))).max() * 1.15)) if len(drawn) else 2.0
     top = max(top, 1.2)
     y = alt.Y("what:N", title=None, sort=drawn["what"].tolist(), axis=alt.Axis(labelLimit=260))
@@ -63,7 +67,7 @@ def _keep(row: dict[object, object]) -> bool:
     section, item = str(row["section"]), str(row["item"])
     if section == "quality":
         return item.startswith("all,") and row["model"] in ("dense", "mixture")
-    return section == "balance" or item in KEPT.get(section, ())
+    return section in ("balance", "findings") or item in KEPT.get(section, ())
 
 
 def _value(value: float, unit: str) -> str:

@@ -12,23 +12,28 @@ import pandas as pd
 import streamlit as st
 
 from app import data, panels
+from app.experiments import view as experiments
 from app.runs import charts
 from app.words import ago, escape, measured_here, seconds
 from moe_core.errors import MoEScopeError
 from moe_core.jobs.heartbeat import Vital
 from moe_core.jobs.job import Job
+from moe_core.labs.training.picks import words as strategy_words
+from moe_core.labs.training.table import TABLE
 from moe_core.report.text import many
 from moe_core.scenario.spec import CHOICES, describe
+from moe_core.specs import Strategy
 from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 SHOWN_JOBS = 6
-QUESTIONS = {
+QUESTIONS: dict[str, str] = {
     "bench": "dense beside mixture",
     "topk_sweep": "quality against k",
     "layer_sweep": "one layer over tokens",
     "real_layers": "layers of real size",
     "calibrate": "calibration",
+    **{name: f"{row.code} {row.title}".strip() for name, row in TABLE.items()},
 }
 
 
@@ -81,6 +86,8 @@ def _job(job: Job) -> None:
     spec = job.spec
     mixture = describe(spec.experts, spec.top_k, spec.shared)
     name = f"{QUESTIONS[spec.lab]}: {mixture}, batch {spec.batch} × {spec.seq}"
+    if spec.training is not None:
+        name = f"{QUESTIONS[spec.lab]}: {spec.training.setting}"
     if job.active:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             eta = f", about {quantity(max(job.eta_s, 0.1), 's', 2)} left" if job.eta_s is not None else ""
@@ -118,7 +125,7 @@ def table(runs: pd.DataFrame) -> list[str]:
             "when (UTC)": runs["created"],
             "question": runs["lab"].map(lambda lab: QUESTIONS.get(lab, lab)),
             "mixture": [_mixture(row) for row in runs.to_dict("records")],
-            "work": [f"{b} × {s}" for b, s in zip(runs["batch"], runs["seq"], strict=True)],
+            "work": [_work(row) for row in runs.to_dict("records")],
             "text": runs["own_text"].map({True: "yours", False: "corpus"}),
             "decode, dense": runs["decode_dense_s"].map(_time),
             "decode, mixture": runs["decode_moe_s"].map(_time),
@@ -152,7 +159,14 @@ def table(runs: pd.DataFrame) -> list[str]:
     return [str(runs["run_id"].iloc[row]) for row in rows[:2]]
 
 
+def _work(row: dict[Any, Any]) -> str:
+    """What was computed: bytes of a bench run, the setting of an experiment."""
+    return f"{row['batch']} × {row['seq']}" if pd.isna(row["setting"]) else f"training, {row['setting']}"
+
+
 def _mixture(row: dict[Any, Any]) -> str:
+    if row["lab"] in TABLE and row["lab"] != "balancing":  # it brings mixtures of its own
+        return ""
     words = describe(int(row["experts"]), int(row["top_k"]), int(row["shared"]))
     return f"trained, {many(int(row['experts']), 'experts')}" if row["model"] == "trained" else words
 
@@ -172,13 +186,7 @@ def one(run_id: str) -> None:
         stages = ", ".join(f"{name} {seconds(spent)}" for name, spent in run.stages.items())
         st.markdown(f"Stages: {escape(stages)}")
         with st.container(horizontal=True, gap="small"):
-            st.button(
-                "Open its scenario",
-                icon=":material/open_in_new:",
-                on_click=_open,
-                args=(run,),
-                key="runs_open",
-            )
+            _way_back(run)
             st.download_button(
                 "Export bundle",
                 lambda: archive(run_id),
@@ -197,6 +205,18 @@ def one(run_id: str) -> None:
                 json.dumps({**run.spec, "text": "yours" if run.spec.get("text") else None}, indent=1),
                 language="json",
             )
+
+
+def _way_back(run: Run) -> None:
+    """The button that leads to where such a run is shown."""
+    lab, icon = run.spec["lab"], ":material/open_in_new:"
+    if lab not in TABLE:
+        st.button("Open its scenario", icon=icon, on_click=_open, args=(run,), key="runs_open")
+    elif st.button("Open its experiment", icon=icon, key="runs_open"):
+        page = "balancing" if lab == "balancing" else "experiments"
+        if page == "experiments":
+            experiments.open_one(lab)
+        st.switch_page(str(panels.PAGES / f"{page}.py"))
 
 
 def _open(run: Run) -> None:
@@ -253,12 +273,24 @@ def two(run_id_a: str, run_id_b: str) -> None:
     panels.show(
         charts.ratios(rows), "diff", source, caveat="second run over first; measured on each run's device"
     )
+    if "findings" in a.summary and "findings" in b.summary:
+        experiments.beside(a, b)
 
 
 def asked_differently(a: Run, b: Run) -> list[tuple[str, str, str]]:
     """Fields of the question, the device and the code in which two runs differ."""
-    left = {**a.spec, "device": a.provenance["device"], "code": a.provenance["code_version"][:8]}
-    right = {**b.spec, "device": b.provenance["device"], "code": b.provenance["code_version"][:8]}
-    names = [name for name in left if left[name] != right.get(name) and name != "text"]
-    changed = [(name, str(left[name]), str(right.get(name))) for name in names]
+    left, right = (
+        {**_flat(run.spec), "device": run.provenance["device"], "code": run.provenance["code_version"][:8]}
+        for run in (a, b)
+    )
+    names = [name for name in {**left, **right} if left.get(name) != right.get(name) and name != "text"]
+    changed = [(name, str(left.get(name)), str(right.get(name))) for name in names]
     return changed + ([("text", "other", "text")] if a.spec.get("text") != b.spec.get("text") else [])
+
+
+def _flat(spec: dict[str, Any]) -> dict[str, Any]:
+    """A question without parts: what an experiment's training asks stands beside the rest."""
+    training = spec.get("training") or {}
+    plain = {name: value for name, value in spec.items() if name != "training"}
+    arms = "; ".join(strategy_words(Strategy.parse(one)) for one in training.get("strategies", ()))
+    return {**plain, **training, **({"strategies": arms} if training else {})}

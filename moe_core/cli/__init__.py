@@ -23,6 +23,7 @@ from moe_core.cli.export import export
 from moe_core.cli.facts import hardware, memory, models, params
 from moe_core.cli.health import doctor
 from moe_core.cli.history import ingest, runs
+from moe_core.cli.lab import lab
 from moe_core.cli.layer import layer
 from moe_core.cli.output import EXIT_CODES, explain
 from moe_core.cli.predict import accuracy, predict
@@ -35,7 +36,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, runs, calibrate, ingest, serve, worker, doctor),
     *(params, memory, models, hardware),
     *(predict, layer, accuracy),
-    *(decide, compare, claims),
+    *(lab, claims),
+    *(decide, compare),
     *(export, reproduce),
 )
 

@@ -6,7 +6,7 @@ experts of the full size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -98,6 +98,24 @@ def imbalance(of: Study) -> pd.DataFrame:
                 {"load": words, "tokens": tokens, "seconds": found.seconds, "ratio": found.seconds / even}
                 | {"distinct": found.distinct, "source": found.source}
             )
+    return pd.DataFrame(rows)
+
+
+def hottest(of: Study, violations: Mapping[str, float], steps: Sequence[int]) -> pd.DataFrame:
+    """load, tokens, factor, pairs, seconds, lower, upper: the busiest expert of a layer, alone on its device.
+
+    violations: name -> MaxVio of a step (busiest over mean, less 1) of a small model, taken over as it is; a
+    token reaches an expert once. steps: tokens of a step, all devices together. Ignored: what exchanging
+    tokens takes, and experts that share a device.
+    """
+    mixture, rows = layer_of(of.mixture.architecture), []
+    for name, violation in violations.items():
+        for tokens in steps:
+            pairs = min(tokens * mixture.top_k / mixture.experts * (1 + violation), float(tokens))
+            case = LayerCase(max(round(pairs), 1), mixture.hidden, mixture.width, 1, 1, gated=mixture.gated)
+            found = layer.estimate(of.hardware, form(of), case, framework=of.framework)
+            times = {"seconds": found.seconds, "lower": found.lower, "upper": found.upper}
+            rows.append({"load": name, "tokens": tokens, "factor": 1 + violation, "pairs": pairs} | times)
     return pd.DataFrame(rows)
 
 

@@ -18,7 +18,7 @@ from moe_core import grid, inputs, registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError, short
 from moe_core.settings import MODELS
-from moe_core.specs import LEAST, Architecture, RunSpec
+from moe_core.specs import EXPERIMENTS, LEAST, Architecture, RunSpec
 
 FORMATS = ("auto", "bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4", "q4_k", "q8_0", "fp32")
 Model = Literal["carved", "grid", "trained"]
@@ -99,6 +99,9 @@ PAGE_KEYS = (
     *("review", "review_version"),  # Reviews
     *("argue", "knob"),  # Decide
     *("a", "b", "c", "d"),  # Compare
+    *("experiment", "balance", "convert", "measure", "top"),  # Balancing, Conversion, Experiments
+    *(f"{name}_{lab}" for name in ("measure", "axis", "part", "pick") for lab in EXPERIMENTS),
+    *(f"{name}_{arm}" for name in ("arm", "strength") for arm in range(1, 5)),
     SHOW,
     *("embed", "embed_options"),
 )

@@ -73,6 +73,7 @@ def history(store: Store, lab: str | None = None, limit: int = 1_000) -> pd.Data
             duration_s, complete, device, device_kind, code_version,
             provenance->>'$.dtype' AS dtype, provenance->>'$.kernel' AS kernel,
             (spec->>'$.text') IS NOT NULL AS own_text,
+            spec->>'$.training.setting' AS setting,
             (summary->>'$.tokens')::BIGINT AS tokens, (summary->>'$.decisions')::BIGINT AS decisions,
             (summary->>'$.bits_per_byte.dense')::DOUBLE AS bits_dense,
             (summary->>'$.bits_per_byte.moe')::DOUBLE AS bits_moe,

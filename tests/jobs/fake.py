@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from moe_core.errors import InfeasibleError, StoreError
+from moe_core.jobs.heartbeat import WORKER
+from moe_core.jobs.job import LANES
 from moe_core.jobs.worker import Labs, Worker
 from moe_core.runs.context import RunContext
 from moe_core.settings import Settings
@@ -48,6 +50,7 @@ def lab(spec: RunSpec, context: RunContext) -> Path:
         time.sleep(plan.get("each", 0.02))
         if plan.get("then") == "suicide" and step == steps // 2:
             os.kill(os.getpid(), signal.SIGKILL)
+    context.show({"lab": spec.lab, "series": [], "loads": []})
     while plan.get("held") and not _gate(Settings.load()).exists():
         context.step("measure", 0.5)
         time.sleep(0.01)
@@ -68,7 +71,7 @@ def _gate(settings: Settings) -> Path:
 
 def labs() -> Labs:
     """Nothing to load."""
-    return Labs({"bench": lab, "topk_sweep": lab}, "Fake CPU", "cpu-fake")
+    return Labs({"bench": lab, "topk_sweep": lab, "collapse": lab}, "Fake CPU", "cpu-fake")
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
@@ -82,7 +85,16 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0)
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     grace = float(os.environ.get("FAKE_GRACE_S", "30"))
+    said = dict(zip(sys.argv, sys.argv[1:], strict=False))
+    supervised = "--supervised" in sys.argv
+    lanes = ("training",) if said.get("--lane") == "training" else ("bench",) if supervised else LANES
     performed = Worker(
-        Settings.load(), supervised="--supervised" in sys.argv, grace_s=grace, load=labs
+        Settings.load(),
+        name=said.get("--name", WORKER),
+        supervised=supervised,
+        grace_s=grace,
+        load=labs,
+        lanes=lanes,
+        idle_s=float(os.environ.get("FAKE_IDLE_S", said.get("--idle-s", "inf"))),
     ).serve()
     print(f"performed {performed}", flush=True)

@@ -14,7 +14,7 @@ from moe_core.jobs import heartbeat, records, transport
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue, Ticket
 from moe_core.settings import Settings
-from moe_core.specs import RunSpec
+from moe_core.specs import RunSpec, Training
 from moe_core.version import question_id
 
 BENCH, OTHER = RunSpec(), RunSpec(experts=8)
@@ -446,3 +446,43 @@ def test_an_immediate_queue_performs_inside_submit(settings: Settings):
     queue = JobQueue(settings, perform)
     assert queue.submit(BENCH).run_id == "a" * 16
     assert not settings.queue_file.exists()
+
+
+# -- lanes -----------------------------------------------------------------------------------------
+
+TRAINING = RunSpec(lab="collapse", training=Training())
+
+
+def test_an_experiment_does_not_hold_up_the_bench(queue: JobQueue):
+    queue.submit(TRAINING)
+    assert queue.take(("bench",)) is None
+    queue.submit(BENCH)
+    found = queue.take(("bench",))
+    assert found is not None
+    assert found.job_id == question_id(BENCH)
+    assert queue.messages("training") == 1
+    assert queue.messages("bench") == 0
+
+
+def test_who_names_no_lane_takes_both_the_bench_first(queue: JobQueue):
+    for spec in (TRAINING, BENCH):
+        queue.submit(spec)
+    tickets = [queue.take(), queue.take(), queue.take()]
+    assert [ticket.job_id for ticket in tickets if ticket] == [question_id(BENCH), question_id(TRAINING)]
+
+
+def test_an_experiment_nobody_looks_at_goes_on(queue: JobQueue, monkeypatch: pytest.MonkeyPatch):
+    queue.submit(TRAINING)
+    late(monkeypatch)
+    assert status(queue, TRAINING) == "queued"
+    ticket = queue.take(("training",))
+    assert ticket is not None
+    assert queue.claim(ticket.job_id, "worker-training", "cpu") is not None
+
+
+def test_a_lost_message_is_sent_again_in_its_own_lane(queue: JobQueue):
+    queue.submit(TRAINING)
+    assert queue.take(("training",)) is not None  # and its worker dies before the claim
+    queue.recover("worker-training")
+    assert queue.messages("training") == 1
+    assert queue.messages("bench") == 0

@@ -13,10 +13,11 @@ import pytest
 
 from moe_core.errors import StoreError
 from moe_core.jobs import heartbeat, supervisor
-from moe_core.jobs.heartbeat import Vital
+from moe_core.jobs.heartbeat import TRAINING, Vital
 from moe_core.jobs.queue import JobQueue
 from moe_core.jobs.supervisor import Supervisor, cap, supervise
 from moe_core.settings import Settings
+from moe_core.specs import RunSpec, Training
 from moe_core.version import code_version
 from tests.jobs.fake import question, release
 
@@ -220,6 +221,59 @@ def test_a_full_disk_does_not_end_the_watch(settings: Settings, monkeypatch: pyt
     async def body() -> None:
         async with supervise(settings, FAKE):
             await until(lambda: len(ticks) > 3, "four looks")
+
+    run(body)
+
+
+# -- the worker for experiments --------------------------------------------------------------------
+
+
+def training(**plan: object) -> RunSpec:
+    """An experiment that the fake worker performs."""
+    text = question(**plan).text  # type: ignore[arg-type]
+    return RunSpec(lab="collapse", training=Training(), text=text)
+
+
+def test_a_worker_for_experiments_is_there_only_when_one_waits(settings: Settings, looks: list[None]):
+    async def body() -> None:
+        queue = JobQueue(settings)
+        async with supervise(settings, FAKE):
+            await idle_worker(settings)
+            bench = queue.submit(question())
+            await until(
+                lambda: getattr(queue.get(bench.job_id), "status", "") == "done", "the bench's answer"
+            )
+            await more(looks)
+            assert heartbeat.read(settings.data_dir, TRAINING) is None
+            job = queue.submit(training(held=True))
+            await until(lambda: getattr(queue.get(job.job_id), "stage", "") == "measure", "the training")
+            running = queue.get(job.job_id)
+            assert running is not None
+            assert running.worker == TRAINING
+            other = queue.submit(question(steps=2))  # the bench's worker is not held up
+            await until(lambda: getattr(queue.get(other.job_id), "status", "") == "done", "another answer")
+            release(settings)
+            await until(lambda: getattr(queue.get(job.job_id), "status", "") == "done", "the experiment")
+        assert not heartbeat.held(settings.data_dir, TRAINING)
+        queue.close()
+
+    run(body)
+
+
+def test_a_worker_for_experiments_ends_when_it_is_idle_for_long(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FAKE_IDLE_S", "0.3")
+
+    async def body() -> None:
+        queue = JobQueue(settings)
+        command = (*FAKE, "--lane", "training", "--name", TRAINING)
+        job = queue.submit(training())
+        own = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        with heartbeat.hold(settings.data_dir, "web", "v1"):
+            assert await own.wait() == 0
+        assert getattr(queue.get(job.job_id), "status", "") == "done"
+        queue.close()
 
     run(body)
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from moe_core.errors import StoreError
-from moe_core.jobs import heartbeat
+from moe_core.jobs import heartbeat, live
 from moe_core.jobs.job import Job
 from moe_core.jobs.queue import JobQueue
 from moe_core.jobs.worker import CALM_S, Worker
@@ -235,6 +235,18 @@ def test_cancel_reaches_a_running_job_and_the_worker_goes_on(queue: JobQueue, st
     queue.cancel(job.job_id)
     assert reach(queue, job, status="cancelled").error == "cancelled on request"
     reach(queue, queue.submit(question()), status="done")
+
+
+def test_what_is_shown_of_a_run_is_there_while_it_goes_on_and_no_longer(
+    settings: Settings, queue: JobQueue, start: Start
+):
+    start()
+    job = queue.submit(question(held=True))
+    reach(queue, job, stage="measure")
+    wait_for(lambda: live.read(settings.data_dir, job.job_id), "a live picture")
+    release(settings)
+    reach(queue, job, status="done")
+    assert live.read(settings.data_dir, job.job_id) is None
 
 
 def test_asked_to_end_it_gives_its_run_back_uncounted(settings: Settings, queue: JobQueue, start: Start):

@@ -24,6 +24,7 @@ SCHEMA = """
 decisions: run INTEGER, layer SMALLINT, token INTEGER, slot SMALLINT, expert SMALLINT, weight FLOAT
 layers: run INTEGER, subject VARCHAR, series VARCHAR, tokens INTEGER, width INTEGER, hit DOUBLE?,
  repeat INTEGER, seconds DOUBLE
+loads: run INTEGER, arm VARCHAR, seed INTEGER, step INTEGER, layer SMALLINT, expert SMALLINT, load BIGINT
 memory: run INTEGER, model VARCHAR, component VARCHAR, predicted_bytes BIGINT, measured_bytes BIGINT?
 migrations: number INTEGER, name VARCHAR
 probabilities: run INTEGER, layer SMALLINT, domain VARCHAR, expert SMALLINT, probability DOUBLE
@@ -36,6 +37,7 @@ runs: run INTEGER, run_id VARCHAR, question_id VARCHAR, reference VARCHAR?, mani
  spec JSON, created TIMESTAMP, duration_s DOUBLE, device VARCHAR, device_kind VARCHAR, device_key VARCHAR,
  code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON, complete BOOLEAN?
 scenarios: scenario_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, content JSON
+series: run INTEGER, arm VARCHAR, seed INTEGER, metric VARCHAR, axis VARCHAR, x DOUBLE, value DOUBLE
 timings: run INTEGER, model VARCHAR, phase VARCHAR, component VARCHAR, repeat INTEGER, seconds DOUBLE
 tokens: run INTEGER, token INTEGER, sequence INTEGER, position INTEGER, byte UTINYINT, domain VARCHAR
 """

@@ -27,7 +27,7 @@ def test_store_and_bundles_say_the_same(store: Store, settings: Settings, nothin
     later = NOW + timedelta(hours=1)
     found = {K1: summary(9, seeds=1), "ratio_step.k1": summary(3, seeds=1)}
     synthetic.write_bundle(runs, spec("collapse", setting="quick"), findings=found, created=later)
-    synthetic.write_bundle(runs, spec("gates"), created=NOW)  # without findings
+    synthetic.write_bundle(runs, spec("gates"), findings={}, created=NOW)
     part = {"bias_gradient": summary(0)}
     synthetic.write_bundle(runs, spec("bias"), findings=part, complete=False)
     synthetic.write_bundle(runs)

@@ -15,6 +15,7 @@ from moe_core.errors import ConfigError
 from moe_core.labs.training import arms
 from moe_core.labs.training.arms import Arm, TrainSize
 from moe_core.labs.training.board import Board
+from moe_core.labs.training.picks import MOST_EXPERTS
 from moe_core.labs.training.statistics import Finding, over_seeds, paired
 from moe_core.labs.training.strategies import ROUTERS, balancing
 from moe_core.runs.context import RunContext
@@ -25,7 +26,8 @@ SIZES = {
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=500, seeds=3, heldout=8192),
 }
 NARROWEST = 4  # neurons of an expert
-MOST = {"quick": (32, 4), "full": (64, 6)}  # experts, and strategies times seeds of the setting
+STRATEGIES = {"quick": 4, "full": 6}  # times seeds of the setting
+MOST = {name: (MOST_EXPERTS[name], most) for name, most in STRATEGIES.items()}  # experts, and strategies
 
 
 def check(spec: RunSpec) -> TrainSize:

@@ -6,13 +6,14 @@ has the experiment's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from moe_core.errors import ConfigError
 from moe_core.runs.context import RunContext
-from moe_core.specs import Experiment, RunSpec
+from moe_core.specs import Experiment, RunSpec, Strategy, Training
 
 
 class ExperimentRow(NamedTuple):
@@ -127,6 +128,35 @@ TABLE: Mapping[Experiment, ExperimentRow] = {
         "balancing",
     ),
 }
+
+
+Setting = Literal["quick", "full"]
+LIMIT_S: Mapping[Setting, float] = {
+    "quick": 900.0,
+    "full": 18_000.0,
+}  # a minute, 25 of them: on a busy machine
+
+
+def question(
+    lab: Experiment,
+    setting: Setting = "quick",
+    *,
+    seed: int = 0,
+    seeds: int | None = None,
+    strategies: Sequence[Strategy] = (),
+    bank: tuple[int, int, int] | None = None,
+) -> RunSpec:
+    """An experiment as pages and commands ask it, so that both find the same answer. Raises ConfigError.
+
+    strategies, bank (experts, top-k, shared): of "balancing" only, which has none of its own.
+    """
+    if (lab == "balancing") != bool(strategies):
+        rule = "at least one for balancing" if lab == "balancing" else f"none: {lab} has its own"
+        raise ConfigError(f"strategies ({len(strategies)}): must be {rule}")
+    mixture = {} if bank is None else dict(zip(("experts", "top_k", "shared"), bank, strict=True))
+    training = Training.parse({"setting": setting, "seeds": seeds, "strategies": tuple(strategies)})
+    values = {"lab": lab, "training": training, "seed": seed, "time_limit_s": LIMIT_S[setting]}
+    return RunSpec.parse({**values, **mixture})
 
 
 def perform(spec: RunSpec, context: RunContext) -> Path:
