@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_core.runs import models
 from moe_core.settings import ROOT
 
 pytestmark = [pytest.mark.slow]
@@ -40,6 +41,9 @@ def copy(tmp_path: Path) -> Path:
     for file in ("README.md", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
         shutil.copy(ROOT / file, tmp_path / file)
     (tmp_path / "data").mkdir()
+    models.calibrated()  # once for this checkout: a copy would compute it again
+    if models.CACHE.exists():
+        shutil.copytree(models.CACHE, tmp_path / models.CACHE.relative_to(ROOT))
     for item in (ROOT / "data").iterdir():
         if item.name in LENT:
             (tmp_path / "data" / item.name).symlink_to(item)
