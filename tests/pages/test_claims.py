@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.claims import frames
 from moe_core.claims.ledger import counts, ledger
-from moe_core.settings import Settings
+from moe_core.runs.findings import findings
+from moe_core.settings import REFERENCE, Settings
 from moe_core.store import ingest
 from moe_core.store.db import Store
 from tests import synthetic
@@ -40,7 +41,7 @@ def title(app: AppTest) -> str:
 
 def test_it_answers_first(filled: AppTest) -> None:
     opened(filled)
-    number = counts(ledger({}))
+    number = counts(ledger(findings(Path("none"), REFERENCE)))
     assert title(filled).startswith(f"Of 165 claims {number['holds']} hold, ")
     assert f"{number['does not hold']} do not; {number['no evidence']} wait for runs" in title(filled)
     assert [one.value for one in filled.metric] == [
