@@ -8,7 +8,7 @@ from app.experiments import view
 panels.lead(view.sentence())
 view.overview()
 
-every, one = asked.tabs(view.TABS, view.ALL, view.ONE)
+every, one, alike = asked.tabs(view.TABS, view.ALL, view.ONE, view.GRID)
 if every.open:
     with every:
         view.every()
@@ -18,3 +18,6 @@ if one.open:
         st.caption(
             "Findings are numbers; what they mean for a claim is decided on the Claims page, each time anew."
         )
+if alike.open:
+    with alike:
+        view.trained_alike()

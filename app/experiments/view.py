@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import asked, data, panels
-from app.experiments import charts, frames, live, series
+from app.experiments import charts, frames, grid, live, series
 from app.experiments.frames import Results
 from app.panels import Source
 from app.words import ago, escape
@@ -23,7 +23,7 @@ from moe_core.units import figure as figure_of
 
 TIMED = ("decode_over_batch", "all_to_all")  # whose result depends on what else the machine did
 TABS = "top"
-ALL, ONE = "All experiments", "One experiment"
+ALL, ONE, GRID = "All experiments", "One experiment", "Trained alike"
 FRAME_S = 0.6  # between two steps of a replay
 
 
@@ -329,3 +329,37 @@ def _advance(steps: list[int], key: str) -> None:
     st.session_state[f"step_{key}"] = steps[at]
     if at == len(steps) - 1:
         st.session_state[f"play_{key}"] = False
+
+
+# -- the grid --------------------------------------------------------------------------------------
+
+
+def trained_alike() -> None:
+    """The mixtures that ship against their dense twins: the answer, the chart, every one of them."""
+    table = grid.rows()
+    if table.empty:
+        st.info("No model of the grid is in this version.", icon=":material/science:")
+        return
+    st.markdown(f"**{escape(grid.sentence(table))}.**")
+    shown = {"what a token computes": "work", "what is stored": "bytes"}
+    unit = shown[asked.segments("Over", list(shown), "over")]
+    made = Source(
+        "measured elsewhere", "logs of their training, data/models/grid; held-out text, int8 weights"
+    )
+    panels.show(grid.chart(table, unit), "grid", made, caveat="test models, 256 bytes a sequence, one seed")  # type: ignore[arg-type]
+    mixtures = table[table["role"] == "mixture"]
+    st.dataframe(
+        mixtures[["name", "work", "bytes", "bits", "equal_work", "equal_bytes", "equivalent"]],
+        hide_index=True,
+        placeholder="–",
+        alt="Mixtures of the grid and their dense models",
+        column_config={
+            "name": "mixture",
+            "work": st.column_config.NumberColumn("neurons used", help="Of a layer, by one token."),
+            "bytes": st.column_config.NumberColumn("neurons stored", help="Of a layer."),
+            "bits": st.column_config.NumberColumn("bits per byte", format="%.3f"),
+            "equal_work": st.column_config.NumberColumn("dense, equal active size", format="%.3f"),
+            "equal_bytes": st.column_config.NumberColumn("dense, equal total size", format="%.3f"),
+            "equivalent": st.column_config.NumberColumn("as good as dense neurons", format="%.0f"),
+        },
+    )

@@ -99,7 +99,7 @@ PAGE_KEYS = (
     *("review", "review_version"),  # Reviews
     *("argue", "knob"),  # Decide
     *("a", "b", "c", "d"),  # Compare
-    *("experiment", "balance", "convert", "measure", "top"),  # Balancing, Conversion, Experiments
+    *("experiment", "balance", "convert", "measure", "top", "over"),  # Balancing, Conversion, Experiments
     *(f"{name}_{lab}" for name in ("measure", "axis", "part", "pick") for lab in EXPERIMENTS),
     *(f"{name}_{arm}" for name in ("arm", "strength") for arm in range(1, 5)),
     SHOW,

@@ -1,0 +1,99 @@
+"""Grid: the mixtures that ship, trained alike, against dense models of equal active and equal total size."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import altair as alt
+import pandas as pd
+
+from app.figure import Figure, draw, largest, layers, log2_axis, roles, shapes
+from moe_core import grid
+from moe_core.grid import Member
+from moe_core.report.text import many
+from moe_core.units import significant
+
+Unit = Literal["work", "bytes"]
+AXES: dict[Unit, str] = {
+    "work": "feed-forward neurons a token uses, a layer",
+    "bytes": "feed-forward neurons stored, a layer",
+}
+
+
+def rows() -> pd.DataFrame:
+    """name, role, experts, top_k, shared, work, bytes (neurons a layer), bits, and those of both dense twins.
+
+    `equal_work`, `equal_bytes`: bits of the dense model, NaN while it is not trained; `equivalent`: neurons
+    of the dense model that is as good, NaN without the whole ladder.
+    """
+    bits = {member: score.short for member, score in grid.scores().items()}
+    found = [_row(member, bits) for member in bits]
+    return pd.DataFrame(found).sort_values(["role", "experts", "top_k", "shared", "work"], ignore_index=True)
+
+
+def _row(member: Member, bits: dict[Member, float]) -> dict[str, object]:
+    total, active = grid.twins(member)
+    mixture = bool(member.experts)
+    return {
+        "name": _name(member),
+        "role": "mixture" if mixture else "dense",
+        **{"experts": member.experts, "top_k": member.top_k, "shared": member.shared},
+        **{"work": member.active, "bytes": member.total, "bits": bits[member]},
+        "equal_work": bits.get(active) if mixture else None,
+        "equal_bytes": bits.get(total) if mixture else None,
+        "equivalent": grid.dense_equivalent(member) if mixture else None,
+    }
+
+
+def _name(member: Member) -> str:
+    if not member.experts:
+        return f"dense, {member.width} neurons"
+    shared = f", {member.shared} shared" if member.shared else ""
+    return f"{member.experts} experts, top-{member.top_k}{shared}"
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """Which mixtures beat which dense model, as far as both are trained."""
+    mixtures = table[table["role"] == "mixture"]
+    if mixtures.empty:
+        return "No mixture of the grid is trained in this version"
+    said = []
+    for twin, words in (("equal_work", "equal active size"), ("equal_bytes", "equal total size")):
+        known = mixtures.dropna(subset=[twin])
+        if len(known):
+            better = int((known["bits"] < known[twin]).sum())
+            said.append(f"{better} of {len(known)} beat the dense model of {words}")
+    trained = f"{many(len(mixtures), 'mixtures')} trained alike, one seed each"
+    return f"{trained}: {' and '.join(said)}" if said else f"{trained}; their dense models are still missing"
+
+
+def chart(table: pd.DataFrame, unit: Unit) -> Figure:
+    """Bits per byte over work or bytes: the dense ladder a line, mixtures points."""
+    x = log2_axis(unit, AXES[unit], table[unit].tolist())
+    y = alt.Y("bits:Q", title="bits per byte, lower is better", scale=alt.Scale(zero=False))
+    tip = ["name:N", alt.Tooltip("bits:Q", format=".3f"), alt.Tooltip(f"{unit}:Q", title="neurons")]
+    dense = alt.Chart(table[table["role"] == "dense"])
+    line = dense.mark_line(strokeWidth=2).encode(x=x, y=y, color=roles("role"))
+    dots = alt.Chart(table).mark_point(filled=True, size=70, opacity=1)
+    points = dots.encode(x=x, y=y, color=roles("role"), shape=shapes("role"), tooltip=tip)
+    title = _title(table, unit)
+    words = (
+        f"Bits per byte of held-out text over {AXES[unit]}, dense models and mixtures trained alike. {title}."
+    )
+    return draw(title, words, layers(line, points, height=340), table)
+
+
+def _title(table: pd.DataFrame, unit: Unit) -> str:
+    mixtures = table[table["role"] == "mixture"]
+    best = largest(table.assign(good=-table["bits"]), "good")
+    if mixtures.empty:
+        return f"The dense ladder: {best['name']} reaches {significant(best['bits'], 4)} bits per byte"
+    twin, words = ("equal_work", "as much work") if unit == "work" else ("equal_bytes", "as many bytes")
+    known = mixtures.dropna(subset=[twin])
+    if known.empty:
+        return f"The best, {best['name']}, reaches {significant(best['bits'], 4)} bits per byte"
+    gain = known[twin] - known["bits"]
+    return (
+        f"Against a dense model with {words}, mixtures differ by {-gain.max():+.3f} to {-gain.min():+.3f} "
+        "bits per byte"
+    )

@@ -1,0 +1,62 @@
+"""The grid on a page: who beats which dense model, over work and over bytes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.experiments import grid as shown
+from moe_core import grid
+from moe_core.grid import LADDER, Member
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty grid."""
+    monkeypatch.setattr(grid, "FOLDER", tmp_path)
+    grid.scores.cache_clear()
+    yield
+    grid.scores.cache_clear()
+
+
+def ship(member: Member, bits: float) -> None:
+    member.path.touch()
+    event = {"event": "heldout", "int8": {"256": bits, "1024": bits}}
+    member.path.with_suffix(".log").write_text(json.dumps(event) + "\n")
+
+
+@pytest.mark.usefixtures("shelf")
+def test_each_mixture_stands_against_its_own_dense_models():
+    for step, width in enumerate(LADDER):  # 16 ... 1024 neurons: 3.0 ... 2.4 bits
+        ship(Member(0, 0, 0, width), 3.0 - 0.1 * step)
+    ship(Member(16, 4, 0), 2.7)  # equal work 2.8, equal bytes 2.6
+    ship(Member(8, 1, 0), 3.1)  # worse than both
+    table = shown.rows().set_index("name")
+    row = table.loc["16 experts, top-4"]
+    assert (row["equal_work"], row["equal_bytes"]) == (pytest.approx(2.8), pytest.approx(2.6))
+    assert row["equivalent"] == pytest.approx(128)
+    assert (row["work"], row["bytes"]) == (64, 256)
+    assert shown.sentence(shown.rows()) == (
+        "2 mixtures trained alike, one seed each: 1 of 2 beat the dense model of equal active size "
+        "and 0 of 2 beat the dense model of equal total size"
+    )
+    work = shown.chart(shown.rows(), "work")
+    assert (
+        work.title
+        == "Against a dense model with as much work, mixtures differ by -0.100 to +0.100 bits per byte"
+    )
+    assert "as many bytes" in shown.chart(shown.rows(), "bytes").title
+
+
+@pytest.mark.usefixtures("shelf")
+def test_what_is_not_trained_yet_is_left_open():
+    ship(Member(16, 4, 1), 2.7)
+    assert "still missing" in shown.sentence(shown.rows())
+    assert shown.chart(shown.rows(), "work").title.startswith("The best, 16 experts, top-4, 1 shared")
+
+
+def test_what_ships_is_drawn():
+    table = shown.rows()
+    assert len(table) == len(grid.scores()) > 0
+    assert shown.chart(table, "bytes").data is table
