@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_core.nn.reference_routers import with_top_k
 from moe_core.runs import admission, answer, models, quality
 from moe_core.runs import question as questions
 from moe_core.runs.context import RunContext
@@ -49,14 +48,16 @@ def _cut(spec: RunSpec) -> RunSpec:
 
 def _sweep(question: Question, context: RunContext) -> dict[tuple[str, int], np.ndarray]:
     """(model, k) -> bits of every sequence."""
-    dense, moe = prepare(question, context)
+    dense, _ = prepare(question, context)
     sample, rungs = question.sample, ladder(question.spec)
     context.step("quality", 0.2)
     dense_B = quality.sequence_bits(dense, sample)
     results: dict[tuple[str, int], np.ndarray] = {}
     for number, top_k in enumerate(rungs):
         results["dense", top_k] = dense_B
-        for name, model in models.routed(with_top_k(moe, top_k), question.spec).items():
+        spec = question.spec.model_copy(update={"top_k": top_k})  # what is carved is fitted to its k
+        moe = models.mixture(spec, question.device, question.dtype)
+        for name, model in models.routed(moe, spec).items():
             context.step("quality", 0.2 + 0.77 * number / len(rungs))
             results[name, top_k] = quality.sequence_bits(model, sample)
     return results

@@ -13,6 +13,7 @@ Legend: T tokens, D model, F ffn, W expert width, E experts, K top-k, X = D + 1,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -54,24 +55,38 @@ def architecture(dense: Architecture, experts: int, top_k: int, shared: int) -> 
 
 @torch.no_grad()
 def carve(
-    dense: Decoder, calibration: list[LayerCalibration], experts: int, top_k: int, shared: int, seed: int = 0
+    dense: Decoder,
+    calibration: list[LayerCalibration],
+    experts: int,
+    top_k: int,
+    shared: int,
+    seed: int = 0,
+    groups: Sequence[Grouping] | None = None,
 ) -> Decoder:
-    """The mixture; attention, norms and embeddings are the dense model's own tensors, shared with it."""
+    """The mixture; attention, norms and embeddings are the dense model's own tensors, shared with it.
+
+    groups: those of `grouped`, where they are known: they do not depend on top-k.
+    """
     arch = architecture(dense.arch, experts, top_k, shared)
     mixture = sharing(dense, arch)
     assert arch.experts is not None
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the assignment holds no interpreter lock
-        found = list(pool.map(partial(group, experts=arch.experts, seed=seed), calibration))
-    for ffn, moe, layer, groups in zip(
+    found = groups or grouped(calibration, arch.experts, seed)
+    for ffn, moe, layer, each in zip(
         dense.feed_forwards, mixture.feed_forwards, calibration, found, strict=True
     ):
         assert isinstance(ffn, FFN), "carving starts from a dense model"
         assert isinstance(moe, MoE)
-        _fill_experts(moe, ffn, groups)
-        _fill_router(moe.router, layer, groups.routed_EW)
+        _fill_experts(moe, ffn, each)
+        _fill_router(moe.router, layer, each.routed_EW)
         if top_k < experts:
             _fit_down(moe, ffn, layer.inputs_TD.float())
     return mixture
+
+
+def grouped(calibration: list[LayerCalibration], experts: Experts, seed: int = 0) -> list[Grouping]:
+    """Which neurons go where, of every layer."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the assignment holds no interpreter lock
+        return list(pool.map(partial(group, experts=experts, seed=seed), calibration))
 
 
 def group(layer: LayerCalibration, experts: Experts, seed: int = 0) -> Grouping:

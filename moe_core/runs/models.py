@@ -18,6 +18,7 @@ from moe_core.errors import ConfigError, StoreError
 from moe_core.grid import Member
 from moe_core.nn import calibration, carve, checkpoint
 from moe_core.nn.calibration import LayerCalibration
+from moe_core.nn.carve import Grouping
 from moe_core.nn.experts import KERNELS, ON_CPU_ONLY, choose
 from moe_core.nn.model import Decoder
 from moe_core.nn.moe import MoE
@@ -143,8 +144,17 @@ def _carved(
 ) -> Decoder:
     """Carved on the host in fp32: the same groups of neurons for every device, dtype and top-k."""
     dense = shipped(DENSE, torch.device("cpu"), torch.float32)
-    model = carve.carve(dense, calibrated(), experts, top_k, shared, seed)
+    groups = _grouped(experts, shared, seed)
+    model = carve.carve(dense, calibrated(), experts, top_k, shared, seed, groups)
     return cast(copy.deepcopy(model).to(device), dtype)  # a copy: carving shares tensors with the dense model
+
+
+@lru_cache(maxsize=KEPT)
+def _grouped(experts: int, shared: int, seed: int) -> list[Grouping]:
+    """Which neurons go where: the same for every top-k."""
+    bank = carve.architecture(architecture(DENSE), experts, 1, shared).experts
+    assert bank is not None
+    return carve.grouped(calibrated(), bank, seed)
 
 
 @cache

@@ -62,12 +62,14 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 120
         await asyncio.sleep(0.01)
 
 
-async def idle_worker(settings: Settings) -> Vital:
-    """The worker, once it is up and its signal handlers are."""
+async def idle_worker(settings: Settings, other_than: int = 0) -> Vital:
+    """The worker, once it is up and its signal handlers are. One that has just begun has not spoken yet: what
+    stands there is then still of the process `other_than`."""
 
     def up() -> bool:
         vital = heartbeat.read(settings.data_dir)
-        return vital is not None and vital.alive and vital.beat.phase == "idle"
+        new = vital is not None and vital.beat.pid != other_than
+        return vital is not None and new and vital.alive and vital.beat.phase == "idle"
 
     await until(up, "a worker")
     vital = heartbeat.read(settings.data_dir)
@@ -159,7 +161,7 @@ def test_a_stuck_worker_is_killed_and_replaced(settings: Settings):
             await until(lambda: process.status() == psutil.STATUS_STOPPED, "a stuck worker")
             os.utime(settings.data_dir / "worker.json", (0, 0))  # silent for long
             await until(lambda: not psutil.pid_exists(stuck.beat.pid), "the end of the stuck worker")
-            assert (await idle_worker(settings)).beat.pid != stuck.beat.pid
+            await idle_worker(settings, other_than=stuck.beat.pid)
 
     run(body)
 

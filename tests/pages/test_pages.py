@@ -82,7 +82,7 @@ def test_the_glossary_is_one_click_away(filled: AppTest) -> None:
     assert "| **Router** |" in words(filled)
     filled.button(key="concepts").click().run()
     assert not filled.exception
-    assert "Carving" in words(filled)
+    assert "Trained alike, and carved" in words(filled)
     assert "In plain words" not in words(filled)  # it makes room
 
 
