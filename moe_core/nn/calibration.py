@@ -22,7 +22,7 @@ from moe_core.nn.layers import FFN
 from moe_core.nn.model import Decoder
 
 RIDGE = 1e-4  # of inputs with unit mean square: enough to invert, too little to bias
-EVERY = 4  # tokens, of which the inputs of one are kept
+EVERY = 6  # tokens, of which the inputs of one are kept
 
 
 class LayerCalibration(NamedTuple):

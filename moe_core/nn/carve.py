@@ -79,7 +79,7 @@ def carve(
         _fill_experts(moe, ffn, each)
         _fill_router(moe.router, layer, each.routed_EW)
         if top_k < experts:
-            _fit_down(moe, ffn, layer.inputs_TD.float())
+            _fit_down(moe, layer.inputs_TD.float())
     return mixture
 
 
@@ -124,15 +124,16 @@ def _fill_router(router: nn.Module, layer: LayerCalibration, routed_EW: Tensor) 
     router.bias_E = nn.Parameter(predictor_EX[:, -1].contiguous())
 
 
-def _fit_down(moe: MoE, ffn: FFN, x_TD: Tensor) -> None:
-    """Down projections that bring what this routing gives nearest to the dense layer's own output.
+def _fit_down(moe: MoE, x_TD: Tensor) -> None:
+    """Down projections that bring what this routing gives nearest to what all experts together would.
 
     Least squares of what is missing, over tokens of the calibration, held to the old weights by a ridge.
     """
-    hidden_TN = _hidden(moe, x_TD)
+    all_TN, visited_TN = _hidden(moe, x_TD)
+    hidden_TN = all_TN * visited_TN
     routed_ND = moe.down_EDF.transpose(1, 2).flatten(0, 1)
     shared = [] if moe.shared is None else [moe.shared.down_DF.T]
-    missing_TD = ffn(x_TD) - hidden_TN @ torch.cat([routed_ND, *shared])
+    missing_TD = (all_TN - hidden_TN) @ torch.cat([routed_ND, *shared])
     gram_NN = hidden_TN.T @ hidden_TN
     gram_NN.diagonal().add_(HELD * gram_NN.diagonal().mean())
     change_ND = torch.cholesky_solve(hidden_TN.T @ missing_TD, torch.linalg.cholesky(gram_NN))
@@ -142,22 +143,18 @@ def _fit_down(moe: MoE, ffn: FFN, x_TD: Tensor) -> None:
         moe.shared.down_DF.add_(change_ND[routed:].T)
 
 
-def _hidden(moe: MoE, x_TD: Tensor) -> Tensor:
-    """What every neuron of every expert fires with, zero in experts that a token does not visit."""
+def _hidden(moe: MoE, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """What every neuron of every expert would fire with, and 1 where the token visits its expert, else 0."""
     routing = moe.router(x_TD)
     visited_TE = x_TD.new_zeros(len(x_TD), moe.spec.count)
     visited_TE[routing.token_ids_N, routing.expert_ids_N] = 1.0
-    rows_GD = moe.gate_up_EGD.transpose(
-        0, 1
-    )  # gate and up halves stay whole, so that one product computes all
-    both_TGE = F.linear(x_TD, rows_GD.flatten(0, 1)).view(len(x_TD), -1, moe.spec.count)
-    fired_TWE = activate(both_TGE.transpose(1, 2), moe.gated)
-    hidden_TN = (fired_TWE * visited_TE[..., None]).flatten(1)
-    return (
-        hidden_TN
-        if moe.shared is None
-        else torch.cat([hidden_TN, moe.shared.hidden_activations(x_TD)], dim=1)
-    )
+    both_TEG = F.linear(x_TD, moe.gate_up_EGD.flatten(0, 1)).view(len(x_TD), moe.spec.count, -1)
+    all_TN = activate(both_TEG, moe.gated).flatten(1)
+    visited_TN = visited_TE.repeat_interleave(moe.spec.width, dim=1)
+    if moe.shared is None:
+        return all_TN, visited_TN
+    shared_TV = moe.shared.hidden_activations(x_TD)
+    return torch.cat([all_TN, shared_TV], dim=1), torch.cat([visited_TN, torch.ones_like(shared_TV)], dim=1)
 
 
 def sharing(model: Decoder, arch: Architecture) -> Decoder:

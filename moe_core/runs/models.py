@@ -164,7 +164,8 @@ def calibrated() -> list[LayerCalibration]:
     Some ten seconds on two cores. Kept beside the program where it may write there, so that every data
     directory shares it, else in the data directory.
     """
-    name = f"calibration-{hashlib.sha256(DENSE.read_bytes()).hexdigest()[:12]}.safetensors"
+    of = DENSE.read_bytes() + repr((CALIBRATING, calibration.EVERY, calibration.RIDGE)).encode()
+    name = f"calibration-{hashlib.sha256(of).hexdigest()[:12]}.safetensors"
     for folder in (CACHE, Settings.load().data_dir / "cache"):
         with suppress(StoreError):
             return calibration.load(folder / name)
