@@ -391,7 +391,7 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
             required=True,
             key="model",
             bind="query-params",
-            format_func=lambda name: _TEST_MODELS.get(name, name),
+            format_func=_WORDS["model"],
             help="Carved: a trained dense model, cut into the mixture without training: any shape, at a "
             "loss. Trained: the nearest of a set of mixtures that were trained from scratch and alike, each "
             "with dense models of equal active and of equal total size. Trained, larger: one mixture that "
@@ -495,4 +495,5 @@ _WORDS: dict[str, Callable[[str], str]] = {
     "many": _many_words,
     "task": _task_words,
     "skill": _SKILLS.__getitem__,
+    "model": _TEST_MODELS.__getitem__,
 }

@@ -24,6 +24,7 @@ WIDTH = 16  # of an expert
 COUNTS, TOP_K, SHARED = (4, 8, 16, 32, 64), (1, 2, 4, 8), (0, 1)
 LADDER = tuple(WIDTH * 2**n for n in range(7))  # 16 ... 1024
 LONGEST = 1024  # bytes of a sequence
+ALIKE = 1.07  # widths as near as that are told as equal where there is nothing to go between
 FIRST = (  # of what is trained: what the published mixtures of the registry are nearest to, and around them
     *((16, 4, 1), (64, 4, 0), (8, 2, 0), (64, 2, 1), (16, 4, 0), (64, 8, 0), (16, 2, 0), (64, 2, 0)),
     *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (16, 8, 0), (64, 4, 1)),
@@ -132,14 +133,33 @@ def _score(member: Member) -> ShippedBits:
     return ShippedBits(*(float(found["int8"][str(length)]) for length in (256, LONGEST)))
 
 
+def dense_bits(neurons: int) -> float | None:
+    """Bits per byte of a dense model of so many feed-forward neurons a layer, between two rungs.
+
+    Linear in the logarithm of the width. None where no rung is trained on either side, nor one as wide to
+    within `ALIKE`.
+    """
+    rungs = _rungs()
+    for (narrow, worse), (wide, better) in pairwise(rungs):
+        if narrow <= log2(neurons) <= wide:
+            return worse + (better - worse) * (log2(neurons) - narrow) / (wide - narrow)
+    alike = (bits for width, bits in rungs if abs(width - log2(neurons)) <= log2(ALIKE))
+    return next(alike, None)
+
+
+def _rungs() -> list[tuple[float, float]]:
+    """log2 of the width and bits per byte of every rung that is trained, narrowest first."""
+    known = scores()
+    return [(log2(one.width), known[one].short) for one in ladder() if one in known]
+
+
 def dense_equivalent(member: Member) -> float | None:
     """Feed-forward neurons a layer of a dense model that is exactly as good, between two rungs of the ladder.
 
     Linear in the logarithm of the width. None when the ladder is not all there. What is better than the
     widest counts as the widest, what is worse than the narrowest as the narrowest.
     """
-    known = scores()
-    rungs = [(log2(one.width), known[one].short) for one in ladder() if one in known]
+    known, rungs = scores(), _rungs()
     if len(rungs) < len(LADDER) or member not in known:
         return None
     bits = known[member].short

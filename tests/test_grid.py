@@ -87,6 +87,17 @@ def test_the_nearest_keeps_the_share_of_active_experts():
 
 
 @pytest.mark.usefixtures("shelf")
+def test_a_dense_model_as_wide_lies_between_its_rungs_or_is_not_known():
+    for width, bits in ((64, 2.4), (256, 2.0)):
+        put(Member(0, 0, 0, width), bits)
+    assert grid.dense_bits(64) == 2.4
+    assert grid.dense_bits(128) == pytest.approx(2.2)  # half way in doublings
+    assert grid.dense_bits(264) == 2.0  # beyond, and nearly as wide
+    assert grid.dense_bits(512) is None
+    assert grid.dense_bits(32) is None
+
+
+@pytest.mark.usefixtures("shelf")
 def test_the_dense_equivalent_lies_between_its_rungs():
     for step, width in enumerate(LADDER):
         put(Member(0, 0, 0, width), 3.0 - 0.1 * step)

@@ -59,7 +59,7 @@ def nothing_there() -> None:
 
 def nothing() -> None:
     """No result at all: what can be done about it."""
-    st.title("Nothing has been trained here yet, and this version ships no reference run", anchor=False)
+    st.title("Collapse has not been trained here yet, and no reference run of it ships", anchor=False)
     st.caption(
         "A quick run of the collapse experiment takes about a minute: its load, loss and heatmap appear live."
     )

@@ -21,10 +21,10 @@ AXES: dict[Unit, str] = {
 
 
 def rows() -> pd.DataFrame:
-    """name, role, experts, top_k, shared, work, bytes (neurons a layer), bits, and those of both dense twins.
+    """name, role, experts, top_k, shared, work, bytes (neurons a layer), bits, and those of dense models.
 
-    `equal_work`, `equal_bytes`: bits of the dense model, NaN while it is not trained; `equivalent`: neurons
-    of the dense model that is as good, NaN without the whole ladder.
+    `equal_work`, `equal_bytes`: bits of a dense model as wide, between the rungs of the ladder, NaN while
+    they are not trained; `equivalent`: neurons of the dense model that is as good, NaN without all rungs.
     """
     bits = {member: score.short for member, score in grid.scores().items()}
     found = [_row(member, bits) for member in bits]
@@ -32,15 +32,14 @@ def rows() -> pd.DataFrame:
 
 
 def _row(member: Member, bits: dict[Member, float]) -> dict[str, object]:
-    total, active = grid.twins(member)
     mixture = bool(member.experts)
     return {
         "name": _name(member),
         "role": "mixture" if mixture else "dense",
         **{"experts": member.experts, "top_k": member.top_k, "shared": member.shared},
         **{"work": member.active, "bytes": member.total, "bits": bits[member]},
-        "equal_work": bits.get(active) if mixture else None,
-        "equal_bytes": bits.get(total) if mixture else None,
+        "equal_work": grid.dense_bits(member.active) if mixture else None,
+        "equal_bytes": grid.dense_bits(member.total) if mixture else None,
         "equivalent": grid.dense_equivalent(member) if mixture else None,
     }
 
@@ -93,7 +92,13 @@ def _title(table: pd.DataFrame, unit: Unit) -> str:
     if known.empty:
         return f"The best, {best['name']}, reaches {significant(best['bits'], 4)} bits per byte"
     gain = known[twin] - known["bits"]
-    return (
-        f"Against a dense model with {words}, mixtures differ by {-gain.max():+.3f} to {-gain.min():+.3f} "
-        "bits per byte"
-    )
+    return f"Mixtures are {_span(gain.min(), gain.max())} than a dense model with {words}"
+
+
+def _span(least: float, most: float) -> str:
+    """`0.122 to 0.296 bits per byte better`, or how much worse and better."""
+    if least >= 0 or most <= 0:
+        near, far = sorted(f"{abs(gain):.3f}" for gain in (least, most))
+        amount = near if near == far else f"{near} to {far}"
+        return f"{amount} bits per byte {'better' if least >= 0 else 'worse'}"
+    return f"between {-least:.3f} bits per byte worse and {most:.3f} better"

@@ -12,7 +12,7 @@ from app.figure import Figure, draw, largest, log2_axis, paint, percent, roles, 
 
 SERIES = {
     "dense": "dense",
-    "dense_active": "dense, equal active size",
+    "dense_active": "dense, nearest active size",
     "moe": "mixture (fitted router)",
     "oracle": "mixture (oracle router)",
     "random": "mixture (random router)",
@@ -20,7 +20,7 @@ SERIES = {
 _ROLE = {"dense": "dense", "dense_active": "dense", "moe": "mixture", "oracle": "mixture", "random": "limit"}
 _DASHES = {
     "dense": [1, 0],
-    "dense, equal active size": [4, 2],
+    "dense, nearest active size": [4, 2],
     "mixture (fitted router)": [1, 0],
     "mixture (oracle router)": [6, 3],
     "mixture (random router)": [2, 3],

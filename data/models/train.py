@@ -30,8 +30,9 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from moe_core.labs.training.loop import Recipe, optimiser  # noqa: E402
 from moe_core.nn import balance  # noqa: E402
-from moe_core.nn.checkpoint import save  # noqa: E402
+from moe_core.nn.checkpoint import save_int8  # noqa: E402
 from moe_core.nn.model import Decoder, initialise  # noqa: E402
 from moe_core.nn.moe import MoE  # noqa: E402
 from moe_core.nn.observe import RoutingLog  # noqa: E402
@@ -116,21 +117,6 @@ def add_dropout(model: Decoder, rate: float) -> None:
         block.ffn.register_forward_hook(drop)
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over 2 %, then cosine to a tenth."""
-    warm = max(1, steps // 50)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / (steps - warm))))
-
-
-def optimiser(model: Decoder, decay: float) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95))
-
-
 def train_step(model: Decoder, ids: Tensor, args: argparse.Namespace, collect: RoutingLog | None) -> Tensor:
     """Cross-entropy in nats, plus the balance loss when there are routers."""
     device = ids.device
@@ -149,7 +135,8 @@ def train(args: argparse.Namespace, log: Callable[..., None]) -> Decoder:
     initialise(model, args.seed)
     model.to(device)
     add_dropout(model, args.dropout)
-    optimise = optimiser(model, args.decay)
+    recipe = Recipe(steps=args.steps, peak=args.lr, decay=args.decay)
+    optimise = optimiser(model, recipe)
     source = batches(corpus, args.batch, args.seq, args.seed)
     routers = [block.ffn.router for block in model.blocks if isinstance(block.ffn, MoE)]
     update = balance.BiasUpdate(args.gamma)
@@ -168,7 +155,7 @@ def train(args: argparse.Namespace, log: Callable[..., None]) -> Decoder:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimise.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.lr)
+            group["lr"] = recipe.rate(step)
         optimise.step()
         for router, (_, routing) in zip(routers, collect.seen if collect else [], strict=True):
             update(router, routing.load_E())
@@ -237,7 +224,7 @@ def main() -> None:
 
         model = train(args, log)
         made = settings(args) | {"torch": torch.__version__, "date": datetime.now(UTC).date().isoformat()}
-        save(model.cpu(), args.out / f"{name}.safetensors", made)
+        save_int8(model.cpu(), args.out / f"{name}.safetensors", made)
 
 
 if __name__ == "__main__":

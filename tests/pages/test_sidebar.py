@@ -152,6 +152,8 @@ def test_the_address_bar_has_the_list_s_words_and_a_link_the_name(filled: AppTes
             {"answer": "256", "prompt": "7936", "view": "Text"},
         ),
         ({"experts": "64", "edit": "false"}, {}),
+        ({"model": "grid"}, {"model": "Trained"}),
+        ({"model": "trained"}, {"model": "Trained, larger"}),  # of a link from before there was a grid
     ],
 )
 def test_a_link_is_sent_to_the_address_of_the_widgets(

@@ -48,10 +48,16 @@ class TrainSize(NamedTuple):
         return self.batch * self.seq
 
 
+QUARTER = 0.25  # of the steps, the last ones: what is told of a load is its mean over them
 SIZES = {
     "quick": TrainSize(hidden=64, layers=2, width=64, batch=8, seq=128, steps=150, seeds=1, heldout=2048),
     "full": TrainSize(hidden=96, layers=3, width=96, batch=16, seq=128, steps=600, seeds=3, heldout=8192),
 }
+
+
+def rules(size: TrainSize, **fixed: object) -> dict[str, object]:
+    """What was fixed before a run whose loads are told over their last quarter."""
+    return {**fixed, "window": QUARTER, "size": size._asdict()}
 
 
 def settings(spec: RunSpec) -> Training:
@@ -235,9 +241,6 @@ def floor(board: Board, arm: str, size: TrainSize, experts: int, top_k: int) -> 
         board.put(arm, board.spec.seed, "maxvio_step", step, mean)
         board.put(arm, board.spec.seed, "maxvio_step_p95", step, high)
     return mean
-
-
-QUARTER = 0.25
 
 
 def late(board: Board, arm: str, metric: str) -> list[float]:

@@ -38,14 +38,7 @@ TOLD = ("heldout", "heldout_information", "maxvio_step")
 def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle. Raises CancelledError, StoreError."""
     size = SIZES[arms.settings(spec).setting]
-    rules = {
-        "experts": EXPERTS,
-        "top_k": TOP_K,
-        "alphas": ALPHAS,
-        "scoped": SCOPED,
-        "window": arms.QUARTER,
-        "size": size._asdict(),
-    }
+    rules = arms.rules(size, experts=EXPERTS, top_k=TOP_K, alphas=ALPHAS, scoped=SCOPED)
     board = Board(spec, context, rules)
     arms.floor(board, "uniform", size, EXPERTS, TOP_K)
     every = compared(size)

@@ -73,7 +73,7 @@ def execute(spec: RunSpec, context: RunContext) -> Path:
         arm.name: strategy.model_dump(mode="json")
         for arm, strategy in zip(every, arms.settings(spec).strategies, strict=True)
     }
-    board = Board(spec, context, {"strategies": strategies, "window": arms.QUARTER, "size": size._asdict()})
+    board = Board(spec, context, arms.rules(size, strategies=strategies))
     floor = arms.floor(board, "uniform", size, spec.experts, spec.top_k)
     arms.run(board, every, size)
     found = {"floor_step": Finding(floor, seeds=0), **_findings(board, [arm.name for arm in every])}

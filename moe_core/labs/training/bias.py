@@ -73,15 +73,7 @@ def compared(size: TrainSize) -> list[Arm]:
 def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle. Raises CancelledError, StoreError."""
     size = SIZES[arms.settings(spec).setting]
-    rules = {
-        "experts": EXPERTS,
-        "top_k": TOP_K,
-        "alpha": ALPHA,
-        "zeta": ZETA,
-        "rate": rate(size),
-        "window": arms.QUARTER,
-        "size": size._asdict(),
-    }
+    rules = arms.rules(size, experts=EXPERTS, top_k=TOP_K, alpha=ALPHA, zeta=ZETA, rate=rate(size))
     board = Board(spec, context, rules)
     arms.floor(board, "uniform", size, EXPERTS, TOP_K)
     every = compared(size)

@@ -6,7 +6,6 @@ own series by a rule of its file; what they mean for a claim is never decided he
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +17,12 @@ import torch
 
 from moe_core.device import describe
 from moe_core.labs.training.statistics import Finding
-from moe_core.runs import bundle
+from moe_core.runs import bundle, provenance
 from moe_core.runs.context import RunContext
 from moe_core.runs.layout import BundleManifest
 from moe_core.settings import Settings
 from moe_core.specs import Architecture, RunSpec
-from moe_core.version import __version__, code_version, commit, question_id, run_id
+from moe_core.version import question_id, run_id
 
 SHOW_S = 0.4  # between two live pictures
 SHOWN = 160  # points of a series in a live picture: thinned evenly
@@ -113,7 +112,15 @@ class Board:
             created=self.asked,
             duration_s=self.context.elapsed_s,
             stages=self.context.stages,
-            provenance=self._provenance(),
+            provenance=provenance.of_any(info, self.asked, self.spec.seed)
+            | {
+                "threads": torch.get_num_threads(),
+                "dtype": self.rules.get("dtype", "fp32"),
+                "kernel": "auto",
+                "busy": self.context.busy("prepare").model_dump(mode="json"),
+                "waiting": self.context.waiting,
+                "rules": dict(self.rules),
+            },
             architectures={name: arch.model_dump(mode="json") for name, arch in architectures.items()},
             summary={"findings": {name: found._asdict() for name, found in findings.items()}},
         )
@@ -150,29 +157,6 @@ class Board:
             "layer": np.repeat(np.array(layer, np.int16), sizes),
             "expert": np.concatenate([np.arange(size, dtype=np.int16) for size in sizes]),
             "load": np.concatenate([np.array(load, np.int64) for load in loads]),
-        }
-
-    def _provenance(self) -> dict[str, Any]:
-        info = describe(self.device)
-        return {
-            "device": info.name,
-            "device_kind": info.kind,
-            "device_key": info.key,
-            "threads": torch.get_num_threads(),
-            "memory_bytes": info.memory_bytes,
-            "dtype": self.rules.get("dtype", "fp32"),
-            "kernel": "auto",
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "moescope": __version__,
-            "code_version": code_version(),
-            "commit": commit(),
-            "platform": platform.platform(terse=True),
-            "date": self.asked.date().isoformat(),
-            "seed": self.spec.seed,
-            "busy": self.context.busy("prepare").model_dump(mode="json"),
-            "waiting": self.context.waiting,
-            "rules": dict(self.rules),
         }
 
 

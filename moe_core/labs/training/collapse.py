@@ -49,14 +49,7 @@ def compared(size: TrainSize) -> list[Arm]:
 def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle. Raises CancelledError, StoreError."""
     size = SIZES[arms.settings(spec).setting]
-    rules = {
-        "experts": EXPERTS,
-        "alpha": ALPHA,
-        "rate": rate(size),
-        "size": size._asdict(),
-        "window": arms.QUARTER,
-    }
-    board = Board(spec, context, rules)
+    board = Board(spec, context, arms.rules(size, experts=EXPERTS, alpha=ALPHA, rate=rate(size)))
     every = compared(size)
     floors = {k: arms.floor(board, f"uniform, k={k}", size, EXPERTS, k) for k in TOP_K}
     arms.run(board, every, size)

@@ -36,14 +36,8 @@ WITH, WITHOUT = "with", "without"
 def execute(spec: RunSpec, context: RunContext) -> Path:
     """The published bundle. Raises CancelledError, StoreError."""
     size = SIZES[arms.settings(spec).setting]
-    rules = {
-        "experts": EXPERTS,
-        "top_k": TOP_K,
-        "margin": MARGIN,
-        "rate": min(FASTEST, 3.0 / size.steps),
-        "window": arms.QUARTER,
-        "size": size._asdict(),
-    }
+    rate = min(FASTEST, 3.0 / size.steps)
+    rules = arms.rules(size, experts=EXPERTS, top_k=TOP_K, margin=MARGIN, rate=rate)
     board = Board(spec, context, rules)
     every = compared(size)
     arms.run(board, every, size)
