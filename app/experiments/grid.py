@@ -92,7 +92,8 @@ def _title(table: pd.DataFrame, unit: Unit) -> str:
     if known.empty:
         return f"The best, {best['name']}, reaches {significant(best['bits'], 4)} bits per byte"
     gain = known[twin] - known["bits"]
-    return f"Mixtures are {_span(gain.min(), gain.max())} than a dense model with {words}"
+    subject = "Mixtures are" if len(known) > 1 else f"{known['name'].iloc[0]}: this mixture is"
+    return f"{subject} {_span(gain.min(), gain.max())} than a dense model with {words}"
 
 
 def _span(least: float, most: float) -> str:

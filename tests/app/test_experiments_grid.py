@@ -54,6 +54,16 @@ def test_what_is_not_trained_yet_is_left_open():
     assert shown.chart(shown.rows(), "work").title.startswith("The best, 16 experts, top-4, 1 shared")
 
 
+@pytest.mark.usefixtures("shelf")
+def test_a_single_one_is_named():
+    for width, bits in ((64, 2.8), (256, 2.6)):
+        ship(Member(0, 0, 0, width), bits)
+    ship(Member(16, 4, 0), 2.7)
+    title = shown.chart(shown.rows(), "bytes").title
+    worse = "0.100 bits per byte worse than a dense model with as many bytes"
+    assert title == f"16 experts, top-4: this mixture is {worse}"
+
+
 def test_what_ships_is_drawn():
     table = shown.rows()
     assert len(table) == len(grid.scores()) > 0
