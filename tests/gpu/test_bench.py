@@ -21,7 +21,7 @@ from tests.gpu.fake_device import CAPABILITIES
 from tests.nn import small
 
 SPEC = RunSpec(device="cuda", experts=4, top_k=2, shared=1, batch=2, seq=16, decode_steps=1)
-CACHED = (models.architecture, models.shipped, models._carved, models.calibrated)
+CACHED = (models.architecture, models.shipped, models._carved, models._grouped, models.calibrated)
 
 
 @pytest.fixture
