@@ -178,13 +178,13 @@ def of_scenario(name: str, case: Resolved) -> list[Number]:
 
 
 def of_run(found: Bundle) -> list[Number]:
-    """Every number of one run: times, memory, quality."""
+    """Every number of one run: times, memory, quality, findings."""
     kind: Literal["measured here"] = "measured here"
     return [
         Number(
             name=" ".join((how.removeprefix("run."), *arguments.values())),
             value=number(value.value),
-            unit=FACTS[how].unit,
+            unit=value.unit or FACTS[how].unit,
             source=kind,
             how=how,
             of=found.manifest.run_id,

@@ -1,4 +1,4 @@
-"""Measured: the numbers of a run, read from its bundle. Times with their spread, memory, quality.
+"""Measured: the numbers of a run, read from its bundle. Times with their spread, memory, quality, findings.
 
 A run made again never measures the same time: `slack` is by how much another measurement may differ
 from the stored one, beside the spreads of both.
@@ -20,11 +20,12 @@ Every = Iterator[tuple[dict[str, str], "Measured"]]
 
 
 class Measured(NamedTuple):
-    """A value and the ends of its spread; None where it was measured once."""
+    """A value and the ends of its spread; None where it was measured once. `unit`: where the kind has none."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    unit: str = ""
 
 
 class Fact(NamedTuple):
@@ -78,11 +79,19 @@ def _load(found: Bundle) -> Every:
         yield {"layer": str(layer)}, Measured(int(pairs.max()))
 
 
+def _findings(found: Bundle) -> Every:
+    """What an experiment found, with its 95 % interval over paired seeds."""
+    for name, told in found.manifest.summary.get("findings", {}).items():
+        if told["value"] is not None:
+            yield {"finding": name}, Measured(told["value"], told["low"], told["high"], told["unit"])
+
+
 FACTS: dict[str, Fact] = {
     "run.time": Fact("s", _timings, 0.25),
     "run.memory": Fact("B", _memory, 0.05),
     "run.bits": Fact("bit/B", _quality, 0.01),
     "run.busiest": Fact("pairs", _load, 0.01),
+    "run.finding": Fact("", _findings, 0.25),
 }
 
 

@@ -127,7 +127,7 @@ def meets(number: Number, now: Measured) -> bool:
 def _interval(value: Measured, slack: float) -> tuple[float, float]:
     low = value.value if value.low is None else value.low
     high = value.value if value.high is None else value.high
-    return low * (1 - slack), high * (1 + slack)
+    return low - slack * abs(low), high + slack * abs(high)
 
 
 def _attempt(action: Callable[[], Any]) -> Any:

@@ -17,7 +17,7 @@ from moe_core.report.measured import FACTS, Measured, find
 from moe_core.report.reproduce import meets, reproduce, same
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
-from moe_core.settings import Settings
+from moe_core.settings import REFERENCE, Settings
 from moe_core.specs import RunSpec
 from tests import synthetic
 from tests.report.examples import case, manifest
@@ -102,10 +102,29 @@ def test_a_measured_number_is_read_from_its_bundle(found: Bundle, settings: Sett
     made = Manifest.parse_json(of_run(found).to_json())
     checks = reproduce(made, lambda run: find(run.run_id, settings.runs_dir, tmp_path))
     assert {check.outcome for check in checks} == {"equal"}
-    assert {number.how for number in made.numbers} == set(FACTS)
+    assert {number.how for number in made.numbers} == set(FACTS) - {"run.finding"}
     lost = reproduce(made, nowhere)
     assert {check.outcome for check in lost} == {"unknown"}
     assert "is no run of this installation" in lost[0].why
+
+
+def test_what_an_experiment_found_goes_along() -> None:
+    shipped = bundle.read(REFERENCE / "cpu-distinct_experts")
+    made = Manifest.parse_json(of_run(shipped).to_json())
+    findings = {number.arguments["finding"]: number for number in made.numbers}
+    assert findings.keys() == shipped.manifest.summary["findings"].keys()
+    told, number = shipped.manifest.summary["findings"]["popularity_error"], findings["popularity_error"]
+    assert (number.value, number.low, number.high) == (told["value"], told["low"], told["high"])
+    assert (number.unit, number.how, number.source) == ("share", "run.finding", "measured here")
+    assert {check.outcome for check in reproduce(made, lambda _: shipped, fresh=True)} == {"equal"}
+
+
+@pytest.mark.parametrize(("now", "meeting"), [(-0.10, True), (-0.12, True), (-0.14, False), (0.1, False)])
+def test_slack_widens_what_is_negative_too(now: float, meeting: bool) -> None:
+    number = Number(
+        name="loss", value=-0.1, unit="nats", source="measured here", how="run.finding", of="r"
+    )  # fmt: skip
+    assert meets(number, Measured(now)) == meeting
 
 
 def test_a_shipped_run_is_found_too(tmp_path: Path, settings: Settings) -> None:
