@@ -62,6 +62,14 @@ class Member(NamedTuple):
         return self.width if not self.experts else (self.experts + self.shared) * self.width
 
 
+def title(member: Member) -> str:
+    """`16 experts, top-4, 1 shared`, or `dense, 64 neurons`."""
+    if not member.experts:
+        return f"dense, {member.width} neurons"
+    shared = f", {member.shared} shared" if member.shared else ""
+    return f"{member.experts} experts, top-{member.top_k}{shared}"
+
+
 def mixtures() -> tuple[Member, ...]:
     """Every mixture: top-k below the number of experts, or nothing would be chosen."""
     return tuple(Member(e, k, s) for e in COUNTS for k in TOP_K for s in SHARED if k < e)
@@ -154,19 +162,18 @@ def _rungs() -> list[tuple[float, float]]:
 
 
 def dense_equivalent(member: Member) -> float | None:
-    """Feed-forward neurons a layer of a dense model that is exactly as good, between two rungs of the ladder.
+    """Feed-forward neurons a layer of a dense model that is exactly as good, between two trained rungs.
 
-    Linear in the logarithm of the width. None when the ladder is not all there. What is better than the
-    widest counts as the widest, what is worse than the narrowest as the narrowest.
+    Linear in the logarithm of the width. None for what is better or worse than every rung that is trained.
     """
-    known, rungs = scores(), _rungs()
-    if len(rungs) < len(LADDER) or member not in known:
+    known = scores()
+    if member not in known:
         return None
     bits = known[member].short
-    for (narrow, worse), (wide, better) in pairwise(rungs):
-        if better <= bits <= worse:
+    for (narrow, worse), (wide, better) in pairwise(_rungs()):
+        if better <= bits <= worse and better < worse:
             return float(2 ** (narrow + (wide - narrow) * (worse - bits) / (worse - better)))
-    return float(LADDER[0] if bits > rungs[0][1] else LADDER[-1])
+    return None
 
 
 def _rung(neurons: int) -> Member:

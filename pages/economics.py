@@ -17,8 +17,11 @@ if asked is None:
     st.stop()
 view.main(asked, scenario.run_spec())
 
-phases, work, money, rivals, load, exchange = st.tabs(
-    ["Read and write", "Bytes and roofs", "Dollars", "Against others", "Uneven load", "Over devices"],
+phases, work, money, worth, rivals, load, exchange = st.tabs(
+    [
+        *("Read and write", "Bytes and roofs", "Dollars", "Quality and time", "Against others"),
+        *("Uneven load", "Over devices"),
+    ],
     on_change="rerun",
     key="cost",
     bind="query-params",
@@ -32,6 +35,9 @@ if work.open:
 if money.open:
     with money:
         tabs.money(asked)
+if worth.open:
+    with worth:
+        tabs.worth(asked)
 if rivals.open:
     with rivals:
         tabs.rivals(asked)

@@ -14,11 +14,12 @@ import streamlit as st
 
 from app import data
 from app.economics import charts, dense_equivalent
+from app.economics import worth as worth_chart
 from app.figure import Figure
 from app.speed import layers
 from app.speed.layers import BEST
 from moe_core.errors import ConfigError
-from moe_core.scenario import costs, loads
+from moe_core.scenario import costs, loads, worth
 from moe_core.scenario.costs import Study
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon import constants, systems
@@ -72,10 +73,11 @@ _FRAMES: dict[str, Callable[..., Any]] = {
     "crossings": _crossings,
     "imbalance": loads.imbalance,
     "exchanged": loads.exchanged,
+    "worth": worth.of,
 }
 
 
-_OF_LAYER = ("curves", "imbalance", "exchanged", "exchange")
+_OF_LAYER = ("curves", "imbalance", "exchanged", "exchange", "worth")
 
 
 def frame(name: str, of: Study, **options: Any) -> Any:
@@ -189,6 +191,7 @@ _FIGURES: dict[str, Callable[..., Figure]] = {
     "cache": lambda of: charts.cache(frame("cache", of)),
     "imbalance": lambda of: charts.imbalance(frame("imbalance", of)),
     "exchange": lambda of: charts.exchange(frame("exchanged", of), loads.PUBLISHED),
+    "worth": lambda of, tokens: worth_chart.chart(frame("worth", of, tokens=tokens), tokens),
 }
 
 

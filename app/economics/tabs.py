@@ -146,6 +146,29 @@ def _crossing_words(of: Study, name: str, phase: str, found: list[tuple[int, str
     return f"{who} is faster at every batch that fits both: the mixture takes {span}."
 
 
+def worth(asked: Asked) -> None:
+    """What mixtures are worth beside what they take: quality and time, both as a dense width."""
+    if frames.frame("worth", asked.study, tokens=asked.batch).empty:
+        st.info("No mixture with a known dense equal is in this version.", icon=":material/science:")
+        return
+    measured = Source(
+        "measured elsewhere",
+        "quality: held-out bits per byte of mixtures and dense models trained alike, data/models/grid",
+    )
+    figure = frames.figure("worth", asked.study, tokens=asked.batch)
+    caveat = (
+        "quality: test models of 0.2 million active parameters, one seed each; time: a full-size layer of "
+        f"equal active width on one {asked.study.hardware.title}"
+    )
+    panels.show(figure, "worth", measured, asked.modelled, caveat=caveat)
+    st.caption(
+        "Named, as experts / top-k + shared, is what no other beats in both. Quality was measured once and "
+        "stays; time moves with the batch, the device and the precision. What is as good at this size need not "
+        "be at another: read the line as what a mixture must be worth."
+    )
+    panels.link("experiments", "Every trained mixture and its dense models")
+
+
 def imbalance(asked: Asked) -> None:
     """What the load on the experts costs: recorded on the test model, even, and as benchmarks draw it."""
     caveat = f"full size, one layer on one {asked.study.hardware.title}"

@@ -24,7 +24,7 @@ def rows() -> pd.DataFrame:
     """name, role, experts, top_k, shared, work, bytes (neurons a layer), bits, and those of dense models.
 
     `equal_work`, `equal_bytes`: bits of a dense model as wide, between the rungs of the ladder, NaN while
-    they are not trained; `equivalent`: neurons of the dense model that is as good, NaN without all rungs.
+    they are not trained; `equivalent`: neurons of the dense model that is as good, NaN beyond the rungs.
     """
     bits = {member: score.short for member, score in grid.scores().items()}
     found = [_row(member, bits) for member in bits]
@@ -34,7 +34,7 @@ def rows() -> pd.DataFrame:
 def _row(member: Member, bits: dict[Member, float]) -> dict[str, object]:
     mixture = bool(member.experts)
     return {
-        "name": _name(member),
+        "name": grid.title(member),
         "role": "mixture" if mixture else "dense",
         **{"experts": member.experts, "top_k": member.top_k, "shared": member.shared},
         **{"work": member.active, "bytes": member.total, "bits": bits[member]},
@@ -42,13 +42,6 @@ def _row(member: Member, bits: dict[Member, float]) -> dict[str, object]:
         "equal_bytes": grid.dense_bits(member.total) if mixture else None,
         "equivalent": grid.dense_equivalent(member) if mixture else None,
     }
-
-
-def _name(member: Member) -> str:
-    if not member.experts:
-        return f"dense, {member.width} neurons"
-    shared = f", {member.shared} shared" if member.shared else ""
-    return f"{member.experts} experts, top-{member.top_k}{shared}"
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ Every = Iterator[tuple[dict[str, str], "Measured"]]
 
 
 class Measured(NamedTuple):
-    """A value and the ends of its spread; None where it was measured once. `unit`: where the kind has none."""
+    """A value and the ends of its spread, None where it was measured once. `unit`: if the kind has none."""
 
     value: float
     low: float | None = None
@@ -58,8 +58,8 @@ def _timings(found: Bundle) -> Every:
     """Medians over the repeats, 10 % and 90 % quantiles as spread. Decode is per step."""
     keys = ["model", "phase", "component"]
     for names, seconds in _frame(found, "timings").groupby(keys, sort=False)["seconds"]:
-        spread = seconds.quantile([0.5, 0.1, 0.9])
-        yield dict(zip(keys, map(str, names), strict=True)), Measured(*(float(v) for v in spread))
+        middle, low, high = map(float, seconds.quantile([0.5, 0.1, 0.9]))
+        yield dict(zip(keys, map(str, names), strict=True)), Measured(middle, low, high)
 
 
 def _memory(found: Bundle) -> Every:

@@ -13,7 +13,10 @@ from moe_core import hardware
 from tests.asked import asked
 from tests.pages.conftest import open_page, words
 
-TABS = ("Read and write", "Bytes and roofs", "Dollars", "Against others", "Uneven load", "Over devices")
+TABS = (
+    *("Read and write", "Bytes and roofs", "Dollars", "Quality and time", "Against others"),
+    *("Uneven load", "Over devices"),
+)
 
 
 def economics(app: AppTest, tab: str = TABS[0], **query: str) -> AppTest:
