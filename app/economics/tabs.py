@@ -163,8 +163,8 @@ def worth(asked: Asked) -> None:
     panels.show(figure, "worth", measured, asked.modelled, caveat=caveat)
     st.caption(
         "Named, as experts / top-k + shared, is what no other beats in both. Quality was measured once and "
-        "stays; time moves with the batch, the device and the precision. What is as good at this size need not "
-        "be at another: read the line as what a mixture must be worth."
+        "stays; time moves with the batch, the device and the precision. What is as good at this size need "
+        "not be at another: read the line as what a mixture must be worth."
     )
     panels.link("experiments", "Every trained mixture and its dense models")
 
