@@ -66,6 +66,18 @@ def _series(spec: RunSpec) -> Iterator[tuple[Any, ...]]:
                 yield arm, seed, "router_effective", "step", float(step), 0.8
             yield arm, seed, "heldout", "step", float(STEPS[-1]), loss(name, seed)
             yield arm, seed, "heldout", "flops", 2.0e9, loss(name, seed)
+        if spec.lab == "bias":  # the dual of fixed scores, which rules climb
+            for name, height in (("sign", 0.9), ("quantile", 1.0)):
+                for step in STEPS:
+                    yield f"dual, {name}", seed, "dual", "step", float(step), height * step / STEPS[-1]
+                    yield (
+                        f"dual, {name}",
+                        seed,
+                        "dual_violation",
+                        "step",
+                        float(step),
+                        0.5 - height * step / 250,
+                    )
 
 
 def _loads(spec: RunSpec) -> Iterator[tuple[Any, ...]]:

@@ -59,6 +59,8 @@ METRICS: Mapping[str, Metric] = {
     "seconds": Metric("seconds", "the time", "s"),
     "share": Metric("share of the layer's time", "the share of the layer's time"),
     "accuracy": Metric("share of right answers", "the accuracy"),
+    "dual": Metric("value of the dual: what no even assignment can beat", "the value of the dual"),
+    "dual_violation": Metric("share of pairs above the even share", "the share of pairs above even"),
     "bits": Metric("bits remembered", "what is remembered", "bits"),
     "mutual_information": Metric(
         "mutual information of domain and expert, nats", "the specialisation", "nats"
@@ -91,6 +93,12 @@ MAIN: Mapping[str, tuple[str, str]] = {  # the measure and the axis that answer 
     "all_to_all": ("share", "ranks"),
     "shared_expert": ("loss", "tokens"),
     "below_one": ("auxiliary", "step"),
+}
+BESIDE: Mapping[str, tuple[str, tuple[str, ...]]] = {  # what else belongs to an experiment, in a sentence
+    "bias": (
+        "Each rule goes uphill on one dual problem: the scores stay fixed, the bias alone moves.",
+        ("dual", "dual_violation"),
+    ),
 }
 BASES: Mapping[str, str] = {  # the arm that others are compared with; the first where none is named
     "upcycling": "continued dense",

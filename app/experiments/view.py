@@ -151,6 +151,7 @@ def panel(lab: Experiment, *, key: str = "") -> None:
     figure = frames.figure("curves", results.runs, metric=metric, axis=axis, part=part)
     panels.show(figure, f"{key}{lab}_curves", *sources(results), caveat=caveat(results))
     compared(results, rows, part, f"{key}{lab}")
+    beside_it(results, rows, f"{key}{lab}")
     replayed(results, metric, part, f"{key}{lab}")
 
 
@@ -220,6 +221,19 @@ def compared(results: Results, rows: pd.DataFrame, part: str, key: str) -> None:
         )
     with right:
         findings(results)
+
+
+def beside_it(results: Results, rows: pd.DataFrame, key: str) -> None:
+    """Further measures that belong to an experiment, where they were taken."""
+    sentence, metrics = series.BESIDE.get(results.lab, ("", ()))
+    found = [name for name in metrics if len(series.chosen(rows, name, "step"))]
+    if not found:
+        return
+    st.markdown(f"**{escape(sentence)}**")
+    for place, metric in zip(panels.pair(), found, strict=False):
+        with place:
+            figure = frames.figure("curves", results.runs, metric=metric, axis="step", part="")
+            panels.show(figure, f"{key}_{metric}", *sources(results), caveat=caveat(results))
 
 
 def findings(results: Results) -> None:

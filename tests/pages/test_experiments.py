@@ -123,6 +123,17 @@ def test_every_tab_of_balancing_draws(app: AppTest, bundle_dir: Write, name: str
     assert all(len(chart.proto.alt) > 20 for chart in charts)
 
 
+def test_the_dual_is_drawn_beside_the_bias(app: AppTest, bundle_dir: Write) -> None:
+    bundle_dir(question("bias", "full"))
+    open_page(app, "balancing")
+    tab(app, "balance", "Bias")
+    assert "Each rule goes uphill on one dual problem" in words(app)
+    titles = [plain(one.value) for one in app.header]
+    (dual,) = (one for one in titles if one.startswith("The value of the dual ends"))
+    assert "highest with dual, quantile" in dual
+    assert any(one.startswith("The share of pairs above even ends") for one in titles)
+
+
 def test_both_failures_are_named(app: AppTest, bundle_dir: Write) -> None:
     bundle_dir(question("collapse", "full"))
     open_page(app, "balancing")
