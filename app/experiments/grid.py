@@ -44,6 +44,13 @@ def _row(member: Member, bits: dict[Member, float]) -> dict[str, object]:
     }
 
 
+def compared(mixtures: pd.DataFrame) -> pd.DataFrame:
+    """name, work, bytes, bits; less than those of dense models of equal active and total size; equivalent."""
+    bits = mixtures["bits"]
+    found = mixtures.assign(active=bits - mixtures["equal_work"], total=bits - mixtures["equal_bytes"])
+    return found[["name", "work", "bytes", "bits", "active", "total", "equivalent"]]
+
+
 def sentence(table: pd.DataFrame) -> str:
     """Which mixtures beat which dense model, as far as both are trained."""
     mixtures = table[table["role"] == "mixture"]

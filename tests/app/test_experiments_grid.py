@@ -41,6 +41,8 @@ def test_each_mixture_stands_against_its_own_dense_models():
         "2 mixtures trained alike, one seed each: 1 of 2 beat the dense model of equal active size "
         "and 0 of 2 beat the dense model of equal total size"
     )
+    told = shown.compared(table.reset_index()).set_index("name").loc["16 experts, top-4"]
+    assert (told["active"], told["total"]) == (pytest.approx(-0.1), pytest.approx(0.1))
     work = shown.chart(shown.rows(), "work")
     words = "between 0.100 bits per byte worse and 0.100 better than a dense model with as much work"
     assert work.title == f"Mixtures are {words}"
