@@ -60,7 +60,7 @@ def curves(
     names = _order(data["strategy"])
     x = _across(data if whole is None else whole, axis, fixed=whole is not None)
     y = _up(rows if whole is None else whole, metric, floor, live)
-    layers = [*_band(data, x, names), *_seeds(rows, x, y, names), *_means(data, x, y, names)]
+    layers = [*_band(data, x, y, names), *_seeds(rows, x, y, names), *_means(data, x, y, names)]
     layers += _floor(floor, live)
     title = _curve_title(
         rows, metric, "is now" if live else "ends" if _is_training(axis) else "is in the mean"
@@ -99,8 +99,12 @@ def _colour(names: Sequence[str], legend: bool = True) -> alt.Color:
 
 
 def _faint(names: Sequence[str], channel: type[alt.Fill] | type[alt.Stroke]) -> alt.Fill | alt.Stroke:
-    """The same colours for what is drawn faintly: in a channel of its own, or the legend were as faint."""
-    return channel("strategy:N", scale=alt.Scale(domain=_places(names), range="category"), legend=None)
+    """The same colours for what is drawn faintly: in a channel of its own, or the legend were as faint.
+
+    With the same legend, into which it is merged: none here, in a lower layer, would take that away.
+    """
+    scale = alt.Scale(domain=_places(names), range="category")
+    return channel("strategy:N", scale=scale, legend=_legend(names))
 
 
 def _shape(names: Sequence[str]) -> alt.Shape:
@@ -182,13 +186,14 @@ def _seconds(rows: pd.DataFrame, title: str) -> alt.Y:
     )
 
 
-def _band(data: pd.DataFrame, x: alt.X, names: Sequence[str]) -> list[alt.Chart]:
+def _band(data: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:
     several = data[data["seeds"] > 1]
     if several.empty:
         return []
     base = alt.Chart(several).mark_area(opacity=0.1, clip=True)
     detail = alt.Detail(["origin:N", "arm:N"])
-    return [base.encode(x=x, y="low:Q", y2="high:Q", fill=_faint(names, alt.Fill), detail=detail)]
+    low = alt.Y("low:Q", title=y["title"], scale=y["scale"])  # its own would begin at zero
+    return [base.encode(x=x, y=low, y2="high:Q", fill=_faint(names, alt.Fill), detail=detail)]
 
 
 def _seeds(rows: pd.DataFrame, x: alt.X, y: alt.Y, names: Sequence[str]) -> list[alt.Chart]:

@@ -124,7 +124,7 @@ def _so_far(runs: tuple[Run, ...], metric: str, part: str, step: int) -> Figure:
 
 
 def _differences(runs: tuple[Run, ...], metric: str, part: str, base: str) -> Figure:
-    mine = series.without_floor(series.chosen(rows(runs), metric, "step", part))
+    mine = series.beside_each_other(series.chosen(rows(runs), metric, "step", part))
     return charts.differences(series.differences(mine, base), metric, base)
 
 

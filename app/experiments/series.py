@@ -20,6 +20,7 @@ from moe_core.store.queries import Run
 
 COLUMNS = ("origin", "arm", "seed", "metric", "axis", "x", "value")
 FLOOR = "uniform"  # the arm of a router that chooses evenly at random: what no router can be expected below
+BEFORE = "before, "  # begins the name of an arm that others start from
 _FAMILY = re.compile(r"_p95$|\.\d+$")  # of another measure's spread, or of single experts: in the data alone
 _PART = re.compile(r"^(.+), (k=\d+)$")
 LATE = 0.25  # the last quarter of an axis says how a curve ends
@@ -258,6 +259,12 @@ def differences(rows: pd.DataFrame, base: str) -> pd.DataFrame:
         found.append(each.assign(mean=told.value, low=told.low, high=told.high, seeds=told.seeds))
     columns = ["origin", "arm", "seed", "value", "mean", "low", "high", "seeds"]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
+def beside_each_other(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what is compared: not of the models that were trained before, to start from."""
+    trained = without_floor(rows)
+    return trained[_mask(not arm.startswith(BEFORE) for arm in trained["arm"])]
 
 
 def without_floor(rows: pd.DataFrame) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def pickers(lab: Experiment, rows: pd.DataFrame, first: str = "") -> tuple[str, 
 
 def compared(results: Results, rows: pd.DataFrame, part: str, key: str) -> None:
     """Paired differences of the held-out loss beside what was found."""
-    mine = series.without_floor(series.chosen(rows, "heldout", "step", part))
+    mine = series.beside_each_other(series.chosen(rows, "heldout", "step", part))
     arms = list(dict.fromkeys(mine["arm"]))
     base = next((arm for arm in arms if arm == series.BASES.get(results.lab)), arms[0] if arms else "")
     several = len(mine) and not series.differences(mine, base).empty

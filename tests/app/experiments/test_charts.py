@@ -85,6 +85,20 @@ def test_it_draws_without_a_browser(figure: Figure, theme: str) -> None:
     assert "undefined" not in drawn
 
 
+@pytest.mark.parametrize("name", [one for one in FIGURES if one.startswith(("curves", "live"))])
+def test_the_legend_names_every_arm(name: str) -> None:
+    """It is lost where a layer below has none."""
+    drawn = formats.FORMATS["svg"].make(FIGURES[name](), make("figure", "x"), "light").decode()
+    legend = drawn[drawn.index("role-legend") :]
+    assert all(f">{arm}</text>" in legend for arm in ("none", "auxiliary", "bias"))
+
+
+def test_losses_far_from_zero_are_drawn_large() -> None:
+    figure = charts.curves(chosen("heldout"), "heldout", "step")
+    domains = [layer["encoding"]["y"]["scale"]["domain"] for layer in figure.spec["layer"]]
+    assert all(2 < low < high < 3 for low, high in domains)
+
+
 def test_a_live_chart_is_the_same_chart_whatever_has_been_measured() -> None:
     """A browser then changes the data alone, and nothing flickers."""
     whole = chosen("loss", table=rows("quick"))

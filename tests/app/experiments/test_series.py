@@ -148,3 +148,9 @@ def test_a_picture_becomes_rows_and_a_heatmap() -> None:
     for nothing in (None, {}, {"series": [], "loads": []}):
         assert series.of_picture(nothing).empty
         assert series.loads_of_picture(nothing).empty
+
+
+def test_what_others_start_from_is_no_rival() -> None:
+    started = rows("full").assign(arm=lambda frame: "before, " + frame["arm"])
+    both = pd.concat([rows("full"), started])
+    assert set(series.beside_each_other(both)["arm"]) == set(series.without_floor(rows("full"))["arm"])
