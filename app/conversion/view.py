@@ -31,7 +31,7 @@ def answer(found: Results) -> None:
     """One sentence and at most four numbers; the designed state without a run."""
     run = found.best
     if run is None:
-        st.title("No conversion has been trained here yet, and no reference run of one ships", anchor=False)
+        st.title("No dense model was made a mixture here yet, and no reference run of it ships", anchor=False)
         st.caption(
             "Upcycling makes a mixture of a trained dense model and trains both on. A quick run takes a "
             "minute; its curves appear as they are measured."

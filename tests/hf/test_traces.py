@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core.errors import ConfigError
-from moe_core.hf.traces import SCHEMA, Known, Trace, read
+from moe_core.hf.traces import KINDS, SCHEMA, Known, Trace, read, write
 
 TOKENS, LAYERS, TOP_K, EXPERTS = 5, 4, 2, 8
 DENSE = 0  # the first layer has no experts
@@ -353,3 +353,31 @@ def test_gaps_and_foreign_layers_are_refused(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="layer 1 has no experts in this model"):
         read(tmp_path / "a.parquet", Known(layers=(2, 3))).table()
+
+
+# -- written for others ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_read_back(tmp_path: Path, kind: str) -> None:
+    lines = [{"choices": [{"routed_experts": ids(n, seed=n).tolist()}]} for n in (3, 5)]
+    choices = read(put(tmp_path / "a.json", lines), WHOLE).table()
+    ending = "parquet" if kind == "parquet" else "jsonl"
+    again = read(write(tmp_path / f"b.{ending}", kind, choices, WHOLE), WHOLE)
+    for sequence, tokens in enumerate((3, 5)):
+        assert chosen(again, sequence) == expected(ids(tokens, seed=tokens))
+        again = read(tmp_path / f"b.{ending}", WHOLE)
+
+
+def test_what_a_shape_cannot_hold_is_refused(tmp_path: Path) -> None:
+    choices = read(put(tmp_path / "a.json", {"routed_experts": ids().tolist()}), WHOLE).table()
+    with pytest.raises(ConfigError, match=r"kind \(pickle\): must be one of vllm, sglang, megatron, parquet"):
+        write(tmp_path / "b", "pickle", choices)
+    with pytest.raises(ConfigError, match="layer 3 is beyond the decoder's layers"):
+        write(tmp_path / "b", "sglang", choices, Known(decoder=3))
+    with pytest.raises(ConfigError, match="has no choices"):
+        write(tmp_path / "b", "vllm", choices.slice(0, 0))
+    position = choices.schema.get_field_index("position")
+    far = choices.set_column(position, "position", pa.array([10**8] * choices.num_rows, pa.int32()))
+    with pytest.raises(ConfigError, match="positions up to 100,000,000 are too sparse"):
+        write(tmp_path / "b", "vllm", far)

@@ -6,5 +6,6 @@ asked for: which layers have experts, how many experts a token takes, what stand
 
 from moe_core.hf.traces.formats import read
 from moe_core.hf.traces.shape import SCHEMA, Known, Trace
+from moe_core.hf.traces.write import KINDS, write
 
-__all__ = ["SCHEMA", "Known", "Trace", "read"]
+__all__ = ["KINDS", "SCHEMA", "Known", "Trace", "read", "write"]
