@@ -44,8 +44,9 @@ def sentence() -> str:
         f"Of {many(len(every), 'claims')} {number['holds']} hold, {number['holds under its condition']} only "
         f"under a condition, {number['does not hold']} do not"
     )
-    waiting = number["no evidence"] + number["undecided"]
-    return f"{said}; {waiting} wait for runs" if waiting else said
+    open_ = {"wait for runs": number["no evidence"], "stay open within their error": number["undecided"]}
+    rest = " and ".join(f"{count} {words}" for words, count in open_.items() if count)
+    return f"{said}; {rest}" if rest else said
 
 
 def numbers() -> tuple[Number, ...]:
