@@ -25,6 +25,7 @@ hypothesis_settings.load_profile("any machine")
 
 from moe_core.settings import Settings  # noqa: E402
 from tests import skips, synthetic  # noqa: E402
+from tests.shelf import shelf as shelf  # noqa: E402
 
 # What takes longest begins first, so that no process is left alone with it at the end.
 FIRST = (

@@ -1,8 +1,5 @@
 """The grid: what is on it, what is nearest, and what a mixture is worth in dense neurons."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,6 +7,7 @@ from moe_core import grid
 from moe_core.grid import LADDER, Member
 from moe_core.nn.model import Decoder
 from moe_core.perf.params import count
+from tests.shelf import ship
 
 
 def test_every_mixture_that_makes_sense_is_on_it():
@@ -41,28 +39,13 @@ def test_an_architecture_has_the_neurons_of_its_member(member: Member):
     assert parameters == dense + (member.total - 1) * 3 * 96 * 3 + router
 
 
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty grid; `put` ships members with a score."""
-    monkeypatch.setattr(grid, "FOLDER", tmp_path)
-    grid.scores.cache_clear()
-    yield tmp_path
-    grid.scores.cache_clear()
-
-
-def put(member: Member, bits: float) -> None:
-    member.path.touch()
-    event = {"event": "heldout", "int8": {"256": bits, "1024": bits - 0.1}}
-    member.path.with_suffix(".log").write_text(json.dumps(event) + "\n")
-
-
 @pytest.mark.usefixtures("shelf")
 def test_a_mixture_without_its_dense_models_is_not_offered():
-    put(Member(16, 4, 0), 2.0)
+    ship(Member(16, 4, 0), 2.0)
     assert grid.shipped() == ()
     assert grid.nearest((16, 4, 0)) is None
     for width in (64, 256):
-        put(Member(0, 0, 0, width), 2.1)
+        ship(Member(0, 0, 0, width), 2.1)
     assert grid.shipped() == (Member(16, 4, 0),)
     assert grid.nearest((128, 8, 1)) == Member(16, 4, 0)
 
@@ -70,9 +53,9 @@ def test_a_mixture_without_its_dense_models_is_not_offered():
 @pytest.mark.usefixtures("shelf")
 def test_the_nearest_keeps_the_share_of_active_experts():
     for width in LADDER:
-        put(Member(0, 0, 0, width), 2.0)
+        ship(Member(0, 0, 0, width), 2.0)
     for member in grid.mixtures():
-        put(member, 2.0)
+        ship(member, 2.0)
     nearest = {
         bank: grid.nearest(bank) for bank in [(128, 8, 0), (256, 8, 1), (8, 2, 0), (60, 4, 4), (16, 4, 1)]
     }
@@ -89,7 +72,7 @@ def test_the_nearest_keeps_the_share_of_active_experts():
 @pytest.mark.usefixtures("shelf")
 def test_a_dense_model_as_wide_lies_between_its_rungs_or_is_not_known():
     for width, bits in ((64, 2.4), (256, 2.0)):
-        put(Member(0, 0, 0, width), bits)
+        ship(Member(0, 0, 0, width), bits)
     assert grid.dense_bits(64) == 2.4
     assert grid.dense_bits(128) == pytest.approx(2.2)  # half way in doublings
     assert grid.dense_bits(264) == 2.0  # beyond, and nearly as wide
@@ -100,9 +83,9 @@ def test_a_dense_model_as_wide_lies_between_its_rungs_or_is_not_known():
 @pytest.mark.usefixtures("shelf")
 def test_the_dense_equivalent_lies_between_its_rungs():
     for step, width in enumerate(LADDER):
-        put(Member(0, 0, 0, width), 3.0 - 0.1 * step)
+        ship(Member(0, 0, 0, width), 3.0 - 0.1 * step)
     for member, bits in ((Member(8, 2, 0), 2.75), (Member(4, 1, 0), 3.3), (Member(64, 8, 0), 2.0)):
-        put(member, bits)
+        ship(member, bits)
     assert grid.dense_equivalent(Member(8, 2, 0)) == pytest.approx(LADDER[2] * 2**0.5)
     assert grid.dense_equivalent(Member(4, 1, 0)) is None  # worse than the narrowest
     assert grid.dense_equivalent(Member(64, 8, 0)) is None  # better than the widest

@@ -14,7 +14,7 @@ from app.words import escape, seconds, size
 from moe_core.decide.verdict import counted
 from moe_core.errors import InfeasibleError
 from moe_core.perf.step_time import token_flops, token_state
-from moe_core.scenario import costs
+from moe_core.scenario import costs, loads
 from moe_core.scenario.answer import decoding, required
 from moe_core.scenario.costs import Priced, Study
 from moe_core.units import quantity, significant
@@ -157,8 +157,8 @@ def worth(asked: Asked) -> None:
     )
     figure = frames.figure("worth", asked.study, tokens=asked.batch)
     caveat = (
-        "quality: test models of 0.2 million active parameters, one seed each; time: a full-size layer of "
-        f"equal active width on one {asked.study.hardware.title}"
+        "quality: small test models, one seed each; time: a full-size layer of equal active width on one "
+        f"{asked.study.hardware.title}, load {loads.WORDS[loads.POWER_LAW]}"
     )
     panels.show(figure, "worth", measured, asked.modelled, caveat=caveat)
     st.caption(

@@ -69,9 +69,8 @@ def read_together(ids_TLK: np.ndarray, experts: int, widths: Sequence[int]) -> d
 
     What verifying a draft of W tokens reads in the expert layers, in units of one token.
     """
-    tokens, layers, top_k = _checked(ids_TLK, experts).shape
-    hit_TLE = np.zeros((tokens, layers, experts), dtype=bool)
-    np.put_along_axis(hit_TLE, ids_TLK.astype(np.int64), True, axis=2)
+    hit_TLE = _hits(ids_TLK, experts)
+    tokens, layers, top_k = ids_TLK.shape
     found = {}
     for width in widths:
         if not 1 <= width <= tokens:
@@ -84,10 +83,16 @@ def read_together(ids_TLK: np.ndarray, experts: int, widths: Sequence[int]) -> d
 
 def repeated(ids_TLK: np.ndarray, experts: int) -> float:
     """Share of choices that the token before made too, in the same layer."""
+    hit_TLE = _hits(ids_TLK, experts)
+    return float(np.take_along_axis(hit_TLE[:-1], ids_TLK[1:].astype(np.int64), axis=2).mean())
+
+
+def _hits(ids_TLK: np.ndarray, experts: int) -> np.ndarray:
+    """[T, L, E]: which expert is chosen by which token."""
     tokens, layers, _ = _checked(ids_TLK, experts).shape
     hit_TLE = np.zeros((tokens, layers, experts), dtype=bool)
     np.put_along_axis(hit_TLE, ids_TLK.astype(np.int64), True, axis=2)
-    return float(np.take_along_axis(hit_TLE[:-1], ids_TLK[1:].astype(np.int64), axis=2).mean())
+    return hit_TLE
 
 
 def _checked(ids_TLK: np.ndarray, experts: int) -> np.ndarray:

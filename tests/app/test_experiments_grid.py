@@ -1,29 +1,11 @@
 """The grid on a page: who beats which dense model, over work and over bytes."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from app.experiments import grid as shown
 from moe_core import grid
 from moe_core.grid import LADDER, Member
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty grid."""
-    monkeypatch.setattr(grid, "FOLDER", tmp_path)
-    grid.scores.cache_clear()
-    yield
-    grid.scores.cache_clear()
-
-
-def ship(member: Member, bits: float) -> None:
-    member.path.touch()
-    event = {"event": "heldout", "int8": {"256": bits, "1024": bits}}
-    member.path.with_suffix(".log").write_text(json.dumps(event) + "\n")
+from tests.shelf import ship
 
 
 @pytest.mark.usefixtures("shelf")

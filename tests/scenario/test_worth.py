@@ -1,18 +1,14 @@
 """Worth: quality as a dense width beside time as a dense width."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from app.economics import worth as drawn
-from moe_core import grid
 from moe_core.grid import LADDER, Member
 from moe_core.scenario import costs, loads, worth
 from moe_core.scenario.costs import Study
 from moe_core.scenario.spec import Scenario
 from moe_core.silicon import dense_equivalent
+from tests.shelf import ship
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +17,7 @@ def study() -> Study:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A grid of nothing."""
-    monkeypatch.setattr(grid, "FOLDER", tmp_path)
-    grid.scores.cache_clear()
-    yield
-    grid.scores.cache_clear()
-
-
-@pytest.fixture
-def shelf(empty: None) -> None:
+def filled(shelf: None) -> None:
     """A dense ladder of 3.0 to 2.4 bits, and three mixtures: one good, one bad, one beyond it."""
     for step, width in enumerate(LADDER):
         ship(Member(0, 0, 0, width), 3.0 - 0.1 * step)
@@ -39,13 +26,7 @@ def shelf(empty: None) -> None:
     ship(Member(64, 8, 0), 2.3)
 
 
-def ship(member: Member, bits: float) -> None:
-    member.path.touch()
-    event = {"event": "heldout", "int8": {"256": bits, "1024": bits}}
-    member.path.with_suffix(".log").write_text(json.dumps(event) + "\n")
-
-
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("filled")
 def test_both_are_multiples_of_the_active_width(study: Study) -> None:
     rows = worth.of(study, 16).set_index("name")
     assert list(rows.index) == ["16 experts, top-4, 1 shared", "64 experts, top-4"]  # not the one beyond
@@ -59,7 +40,7 @@ def test_both_are_multiples_of_the_active_width(study: Study) -> None:
     assert (rows["cost"] <= rows["high"]).all()
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("filled")
 def test_the_time_is_that_of_the_curve_of_such_a_layer(study: Study) -> None:
     mine = costs.layer_of(study.mixture.architecture)
     like = worth.like(mine, Member(64, 4, 0))
@@ -74,14 +55,14 @@ def test_the_time_is_that_of_the_curve_of_such_a_layer(study: Study) -> None:
     assert row["cost"] == pytest.approx(point.width / like.active_width)
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("filled")
 def test_time_moves_with_the_batch_and_quality_does_not(study: Study) -> None:
     few, many = (worth.of(study, tokens).set_index("name") for tokens in (16, 16_384))
     assert (few["quality"] == many["quality"]).all()
     assert few.loc["64 experts, top-4", "cost"] > 2 * many.loc["64 experts, top-4", "cost"]
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("filled")
 def test_the_chart_says_which_beats_what_takes_as_long(study: Study) -> None:
     title = drawn.chart(worth.of(study, 16), 16).title
     assert title.startswith("At 16 tokens at once ")
@@ -90,6 +71,6 @@ def test_the_chart_says_which_beats_what_takes_as_long(study: Study) -> None:
     assert one.startswith("At one token, 64 experts, top-4 is as good as 8.00× and takes as long as ")
 
 
-@pytest.mark.usefixtures("empty")
+@pytest.mark.usefixtures("shelf")
 def test_without_dense_models_there_is_nothing_to_say(study: Study) -> None:
     assert worth.of(study, 16).empty
