@@ -86,9 +86,10 @@ def _remember(found: Scenario) -> None:
     previous = st.session_state.get(STATE)
     if previous is not None and previous != found:
         st.session_state[_URL] = []  # the user moved on
-        if not st.session_state.pop(_UNDONE, False):
+        if not st.session_state.get(_UNDONE):
             past = [*st.session_state.get(_PAST, ()), link.parameters(previous)]
             st.session_state[_PAST] = past[-_MOST_PAST:]
+    st.session_state[_UNDONE] = False
     st.session_state[STATE] = found
 
 
@@ -411,22 +412,29 @@ _UNDONE = "scenario_undone"
 
 def _foot(found: Scenario) -> None:
     """Copy link, Undo, Reset."""
+    past: list[dict[str, str]] = st.session_state.get(_PAST, [])
     with st.container(horizontal=True, gap="small"):
         with st.popover("Copy link", icon=":material/link:"):
             st.code(f"/?{urlencode(link.spoken(found))}", language=None, wrap_lines=True)
             st.caption("Everything in this sidebar is in it, but your own text.")
         st.button(
             "Undo", key="scenario_undo", icon=":material/undo:", on_click=_undo,
-            disabled=not st.session_state.get(_PAST),
+            args=tuple(past[-1:]), disabled=not past,
         )  # fmt: skip
         st.button("Reset", key="scenario_reset", icon=":material/restart_alt:", on_click=_reset)
 
 
-def _undo() -> None:
-    """The scenario before the last move."""
-    if past := st.session_state.get(_PAST):
-        st.session_state[_UNDONE] = True
-        _set(past.pop())
+def _undo(before: dict[str, str]) -> None:
+    """The scenario before the last move.
+
+    A click can reach the server twice, once more with a part of the page that draws itself anew at the same
+    moment. So the button carries where it goes, and going there twice is going there once.
+    """
+    past = st.session_state.get(_PAST, [])
+    if past[-1:] == [before]:
+        st.session_state[_PAST] = past[:-1]
+    st.session_state[_UNDONE] = True
+    _set(before)
 
 
 def _reset() -> None:

@@ -27,7 +27,7 @@ LONGEST = 1024  # bytes of a sequence
 ALIKE = 1.07  # widths as near as that are told as equal where there is nothing to go between
 FIRST = (  # of what is trained: what the published mixtures of the registry are nearest to, and around them
     *((16, 4, 1), (64, 4, 0), (8, 2, 0), (64, 2, 1), (16, 4, 0), (64, 8, 0), (16, 2, 0), (64, 2, 0)),
-    *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (16, 8, 0), (64, 4, 1)),
+    *((32, 4, 0), (64, 1, 0), (16, 1, 0), (8, 1, 0), (64, 8, 1), (32, 8, 0), (64, 4, 1)),
 )
 FIRST_DENSE = (64, 256, 32, 128, 1024, 512, 16)
 
@@ -81,11 +81,15 @@ def ladder() -> tuple[Member, ...]:
 
 
 def in_order_of_use() -> tuple[Member, ...]:
-    """What is trained first: what is asked for most, dense models among them, then the rest."""
+    """What is trained first: what is asked for most, dense models among them, then the rest.
+
+    At most a quarter of the experts active comes before more, since no published mixture has more.
+    """
     first = [Member(*one) for one in FIRST]
     dense = [Member(0, 0, 0, width) for width in FIRST_DENSE]
     mixed = [one for pair in zip(first, dense, strict=False) for one in pair] + first[len(dense) :]
-    return tuple(mixed + [one for one in mixtures() if one not in mixed])
+    rest = [one for one in mixtures() if one not in mixed]
+    return tuple(mixed + sorted(rest, key=lambda one: 4 * one.top_k > one.experts))
 
 
 def shipped() -> tuple[Member, ...]:

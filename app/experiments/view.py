@@ -314,7 +314,7 @@ def _replay(run: Run, metric: str, part: str, key: str, was: bool) -> None:
         _advance(steps, key)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         label, icon = ("Pause", ":material/pause:") if was else ("Play", ":material/play_arrow:")
-        st.button(label, key=f"button_{key}", icon=icon, on_click=_toggle, args=(steps, key))
+        st.button(label, key=f"button_{key}", icon=icon, on_click=_play, args=(steps, key, not was))
         step = st.select_slider("Step of the training", steps, value=steps[-1], key=f"step_{key}")
     step = step if step in steps else steps[-1]
     left, right = panels.pair()
@@ -330,8 +330,7 @@ def _replay(run: Run, metric: str, part: str, key: str, was: bool) -> None:
         panels.show(figure, f"{key}_load", source(run), caveat=f"seed {seed}; pairs since the step before")
 
 
-def _toggle(steps: list[int], key: str) -> None:
-    playing = not st.session_state.get(f"play_{key}")
+def _play(steps: list[int], key: str, playing: bool) -> None:
     st.session_state[f"play_{key}"] = playing
     if playing and st.session_state.get(f"step_{key}") == steps[-1]:
         st.session_state[f"step_{key}"] = steps[0]  # from the start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ def test_some_of_them(settings: Settings, capsys: pytest.CaptureFixture[str]) ->
     assert "A106" in capsys.readouterr().out
 
 
-def test_a_run_made_here_settles_one(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_made_here_settles_one(
+    settings: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_core.settings.REFERENCE", tmp_path / "nothing_ships")
     _, before = ask(capsys, "A55")
     assert before["verdict"] == "no evidence"
     path = synthetic.write_bundle(

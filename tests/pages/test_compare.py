@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from urllib.parse import urlencode
@@ -236,16 +237,29 @@ def test_what_fits_nowhere_alone_has_every_tab_and_can_be_removed(app: AppTest) 
 
 @pytest.mark.slow
 def test_a_change_among_four_takes_at_most_400_ms(app: AppTest) -> None:
-    """The server's own work: seconds of this process, so that a busy machine does not count."""
+    """The server's own work: seconds of this process, beside a yardstick that slows down as it does."""
     by_link(
         app, *QUERIES[:2], "architecture=DeepSeek-V3&hardware=H200", "architecture=Qwen3-30B-A3B&batch=64"
     )
-    taken = []
+    taken, pace = [], []
     for batch in (2, 3, 5, 7, 9):
+        pace.append(_yardstick())
         fill(app, "compare_0", "_batch", batch)
         next(button for button in app.button if button.label == "Change it").click()
         began = time.process_time()
         app.run()
         taken.append(time.process_time() - began)
         assert compared(app)[0].case.batch == batch
-    assert sorted(taken)[2] <= 0.4, taken
+    slower = max(1.0, sorted(pace)[2] / YARDSTICK)  # other work takes the half of a core that it shares
+    assert sorted(taken)[2] <= 0.4 * slower, (taken, pace)
+
+
+YARDSTICK = 0.03  # seconds, of an idle core of the machine that the 400 ms are promised on
+
+
+def _yardstick() -> float:
+    """Seconds of this process that a fixed piece of plain Python takes now."""
+    began = time.process_time()
+    rows = [{"number": number, "text": str(number) * 3} for number in range(20_000)]
+    sorted(json.loads(json.dumps(rows)), key=lambda row: row["text"])
+    return time.process_time() - began

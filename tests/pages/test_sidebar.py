@@ -199,6 +199,21 @@ def test_undo_takes_back_one_move_after_the_other(filled: AppTest) -> None:
     assert scenario(filled) == FIRST
 
 
+def test_a_click_that_reaches_the_server_twice_takes_back_one_move(
+    filled: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser may send it once more with a part of the page that draws itself anew."""
+    undo = sidebar._undo
+    monkeypatch.setattr(sidebar, "_undo", lambda before: (undo(before), undo(before)))
+    open_page(filled, "overview")
+    filled.select_slider(key="batch").set_value(2).run()
+    filled.select_slider(key="batch").set_value(4).run()
+    filled.button(key="scenario_undo").click().run()
+    assert scenario(filled) == FIRST._replace(batch=2)
+    filled.button(key="scenario_undo").click().run()
+    assert scenario(filled) == FIRST
+
+
 def test_a_copied_link_opens_the_same_scenario(filled: AppTest) -> None:
     filled.query_params.update(
         architecture="Mixtral-8x7B", experts="16", many="4", ttft_ms="250", rival="sqrt"
