@@ -41,9 +41,8 @@ _URL = "scenario_url_notices"
 _NOTICES = "scenario_place_of_notices"
 _SENT = "scenario_link_sent_on"
 _PAST, _MOST_PAST = "scenario_past", 50  # for Undo
+_UNDONE = "scenario_undone"
 _KNOBS = ("experts", "top_k", "shared")
-
-
 _OWN_LENGTH = "length_"  # of a link, beside the slider's choices
 
 
@@ -407,8 +406,6 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
 
 # -- foot --------------------------------------------------------------------------------------------
 
-_UNDONE = "scenario_undone"
-
 
 def _foot(found: Scenario) -> None:
     """Copy link, Undo, Reset."""
@@ -425,11 +422,7 @@ def _foot(found: Scenario) -> None:
 
 
 def _undo(before: dict[str, str]) -> None:
-    """The scenario before the last move.
-
-    A click can reach the server twice, once more with a part of the page that draws itself anew at the same
-    moment. So the button carries where it goes, and going there twice is going there once.
-    """
+    """The button carries where it goes: a click may arrive twice, once with a part that draws itself anew."""
     past = st.session_state.get(_PAST, [])
     if past[-1:] == [before]:
         st.session_state[_PAST] = past[:-1]

@@ -11,10 +11,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from moe_core import inputs
 from moe_core.errors import ConfigError, StoreError
-from moe_core.runs.layout import MANIFEST, RUN_ID, SCHEMA, TABLES, BundleManifest, FileEntry, checksum
+from moe_core.runs.layout import MANIFEST, READABLE, RUN_ID, TABLES, BundleManifest, FileEntry, checksum
 from moe_core.units import quantity
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -46,6 +47,14 @@ class Bundle(NamedTuple):
         path = self.path / f"{name}.parquet"
         return _read_table(path, name, self.manifest.files[path.name])
 
+    def groups(self, name: str) -> Iterator[pa.Table]:
+        """One table, a row group at a time, checked against the manifest first: for what is too long to hold.
+
+        Raises StoreError naming the file.
+        """
+        path = self.path / f"{name}.parquet"
+        return _read_groups(path, name, self.manifest.files[path.name])
+
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables this bundle has, in the order of `TABLES`."""
@@ -65,21 +74,23 @@ def check_run_id(run_id: str) -> str:
 def publish(
     runs_dir: Path,
     manifest: BundleManifest,
-    tables: Mapping[str, Mapping[str, Any] | pa.Table],
+    tables: Mapping[str, Mapping[str, Any] | Iterable[pa.Table]],
     earlier: Bundle | None = None,
 ) -> Path:
     """Write a bundle aside and publish it as `runs_dir/<run_id>`, replacing an earlier one.
 
-    `tables`: name in `TABLES` -> columns (arrays or lists) or an arrow table; rows of `decisions`
-    must be sorted by layer, token, slot. `earlier`: a part of the same run, whose tables are kept.
+    `tables`: name in `TABLES` -> columns (arrays or lists), an arrow table, or arrow tables one after the
+    other, each of which becomes a row group and is not held; rows of `decisions` must be sorted by layer,
+    token, slot, and have a row group a layer. `earlier`: a part of the same run, whose tables are kept.
     Raises StoreError when the disk is full; nothing half-written is ever visible and the temporary
     directory is removed.
     """
     run_id = check_run_id(manifest.run_id)
-    checked = {name: _to_table(name, columns) for name, columns in tables.items()}
-    with _draft(runs_dir, run_id, sum(table.nbytes for table in checked.values())) as draft:
+    checked = {name: _to_groups(name, found) for name, found in tables.items()}
+    need = sum(group.nbytes for groups in checked.values() if isinstance(groups, list) for group in groups)
+    with _draft(runs_dir, run_id, need) as draft:
         files = _keep(earlier, draft) if earlier else {}
-        files |= {f"{name}.parquet": _write_table(draft, name, table) for name, table in checked.items()}
+        files |= {f"{name}.parquet": _write_table(draft, name, groups) for name, groups in checked.items()}
         complete = manifest.model_copy(update={"files": files})
         _write(draft / MANIFEST, complete.to_json())
         _sync_directory(draft)
@@ -162,14 +173,32 @@ def _keep(earlier: Bundle, draft: Path) -> dict[str, FileEntry]:
     return dict(earlier.manifest.files)
 
 
+def _to_groups(name: str, found: Mapping[str, Any] | Iterable[pa.Table]) -> Iterable[pa.Table]:
+    """Row groups: one a layer of `decisions`, else all rows in one; those that are handed over one by one."""
+    if not isinstance(found, pa.Table | Mapping):
+        return (_to_table(name, group) for group in found)
+    table = _to_table(name, found)
+    if name != "decisions":
+        return [table]
+    starts = _starts(table["layer"].to_numpy())
+    return [table.slice(start, end - start) for start, end in pairwise((*starts, table.num_rows))]
+
+
+def _starts(layer_N: np.ndarray) -> list[int]:
+    """Where each layer begins."""
+    return [0, *(np.flatnonzero(np.diff(layer_N)) + 1).tolist()]
+
+
 def _to_table(name: str, columns: Mapping[str, Any] | pa.Table) -> pa.Table:
     """Columns under the table's own schema; what does not fit is a bug of the caller."""
     schema = TABLES[name]
     if isinstance(columns, pa.Table):
         table = columns.select(schema.names).cast(schema)
     else:
-        assert set(columns) == set(schema.names), f"{name}: columns {sorted(columns)}"
-        arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+        needed = {field.name for field in schema if not field.nullable}
+        assert needed <= set(columns) <= set(schema.names), f"{name}: columns {sorted(columns)}"
+        rows = len(next(iter(columns.values())))
+        arrays = [pa.array(columns.get(field.name, [None] * rows), type=field.type) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema)
     filled = all(field.nullable or table[field.name].null_count == 0 for field in schema)
     assert filled, f"{name}: a column with nulls"
@@ -183,17 +212,40 @@ def _is_sorted(decisions: pa.Table) -> bool:
     return bool(np.all(key[1:] > key[:-1]))
 
 
-def _write_table(directory: Path, name: str, table: pa.Table) -> FileEntry:
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=["domain", "model", "phase", "component", "subject", "series"],
-    )
-    data = sink.getvalue()
-    _write(directory / f"{name}.parquet", data)
-    return FileEntry(rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest())
+def _write_table(directory: Path, name: str, groups: Iterable[pa.Table]) -> FileEntry:
+    rows, path = 0, directory / f"{name}.parquet"
+    with path.open("wb") as file:
+        with pq.ParquetWriter(file, TABLES[name], **_STORED) as writer:
+            for group in _a_layer_each(groups) if name == "decisions" else groups:
+                writer.write_table(group, row_group_size=max(1, group.num_rows))
+                rows += group.num_rows
+        file.flush()
+        os.fsync(file.fileno())
+    with path.open("rb") as file:
+        return FileEntry(rows=rows, sha256=_digest(file))
+
+
+def _a_layer_each(groups: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    last = -1
+    for group in groups:
+        if group.num_rows:
+            first, end = group["layer"][0].as_py(), group["layer"][-1].as_py()
+            assert last < first == end, "decisions have a row group a layer, in order"
+            last = end
+        yield group
+
+
+def _digest(file: BinaryIO) -> str:
+    found = hashlib.sha256()
+    while part := file.read(2**20):
+        found.update(part)
+    return found.hexdigest()
+
+
+_STORED: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": ["domain", "model", "phase", "component", "subject", "series"],
+}
 
 
 def _write(path: Path, data: bytes | pa.Buffer) -> None:
@@ -266,10 +318,10 @@ def _look(file: Path, data: bytes) -> None:
         same = isinstance(values, dict) and values.get("checksum") in (None, checksum(values))
     except ConfigError as error:
         raise CorruptError(f"{file} is corrupt (not JSON): {_AGAIN}") from error
-    if type(found) is not int or found != SCHEMA:  # True is 1 as well
+    if type(found) is not int or found not in READABLE:  # True is 1 as well
         raise StoreError(
-            f"{file} has schema {str(found)[:40]!r}, this version reads schema {SCHEMA}: "
-            f"update MoEScope, or {_AGAIN}"
+            f"{file} has schema {str(found)[:40]!r}, this version reads schema {READABLE[0]} to "
+            f"{READABLE[-1]}: update MoEScope, or {_AGAIN}"
         )
     if not same:
         raise CorruptError(f"{file} is corrupt (its checksum differs): {_AGAIN}")
@@ -301,13 +353,38 @@ def _read_table(path: Path, name: str, entry: FileEntry) -> pa.Table:
     data = _read_bytes(path, _TABLE_BYTES)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise CorruptError(f"{path} is corrupt (its checksum differs): {_AGAIN}")
+    with _sound(path):
+        table = _ours(pq.read_table(pa.BufferReader(data)), name)
+    _check_rows(path, table.num_rows, entry)
+    return table
+
+
+def _read_groups(path: Path, name: str, entry: FileEntry) -> Iterator[pa.Table]:
+    """Nothing is handed out of a file that was not read through once; what is read is the same open file."""
+    with _sound(path), inputs.opened(path) as file:
+        if _digest(file) != entry.sha256:
+            raise CorruptError(f"{path} is corrupt (its checksum differs): {_AGAIN}")
+        found = pq.ParquetFile(file)
+        _check_rows(path, found.metadata.num_rows, entry)
+        for group in range(found.num_row_groups):
+            yield _ours(found.read_row_group(group), name)
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
     try:
-        table = _with_younger(pq.read_table(pa.BufferReader(data)), TABLES[name]).cast(TABLES[name])
+        yield
     except (pa.ArrowException, ValueError, OSError) as error:  # OSError: its pages are damaged
         raise CorruptError(f"{path} is not the table this version reads ({error}): {_AGAIN}") from error
-    if table.num_rows != entry.rows:
-        raise CorruptError(f"{path} has {table.num_rows} rows, its manifest says {entry.rows}: {_AGAIN}")
-    return table
+
+
+def _check_rows(path: Path, rows: int, entry: FileEntry) -> None:
+    if rows != entry.rows:
+        raise CorruptError(f"{path} has {rows} rows, its manifest says {entry.rows}: {_AGAIN}")
+
+
+def _ours(table: pa.Table, name: str) -> pa.Table:
+    return _with_younger(table, TABLES[name]).cast(TABLES[name])
 
 
 def _with_younger(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,7 +1,13 @@
 """Layout: the files of a bundle, column by column, and the manifest that vouches for them.
 
-Schema 1. A change that an older reader would misread gets a new number. A new column is nullable: runs from
-before it have none.
+Schema 2; runs of schema 1 are read as well. A change that an older reader would misread gets a new number. A
+new column is nullable, and a new table may be missing: runs from before it have none.
+
+2   Tokens are no longer bytes alone: `token_id`, its string in `vocabulary`. A choice may lack a weight.
+    Layers may differ in their experts (`banks`); ids from `experts` on are choices that compute nothing (zero
+    experts), and a token that skips a layer has no row there. Ids are logical: `placements` says which
+    physical expert is a copy of which. `counts` sums decisions up, so that a long trace is not counted each
+    time it is looked at.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from pydantic import AwareDatetime, Field, Strict
 
 from moe_core.specs import Spec
 
-SCHEMA = 1
+SCHEMA, READABLE = 2, (1, 2)
 MANIFEST = "manifest.json"
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -28,9 +34,14 @@ def _schema(*nullable: str, **columns: pa.DataType) -> pa.Schema:
 
 
 _I16, _I32, _I64, _F64, _TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.string()
+_SAID_OF_A_TOKEN = ("byte", "token_id", "generated")
 TABLES: dict[str, pa.Schema] = {
-    "decisions": _schema(layer=_I16, token=_I32, slot=_I16, expert=_I16, weight=pa.float32()),
-    "tokens": _schema(token=_I32, sequence=_I32, position=_I32, byte=pa.uint8(), domain=_TEXT),
+    "decisions": _schema("weight", layer=_I16, token=_I32, slot=_I16, expert=_I16, weight=pa.float32()),
+    "tokens": _schema(
+        *_SAID_OF_A_TOKEN,
+        **{"token": _I32, "sequence": _I32, "position": _I32, "byte": pa.uint8(), "domain": _TEXT},
+        **{"token_id": _I32, "generated": pa.bool_()},
+    ),
     "probabilities": _schema(layer=_I16, domain=_TEXT, expert=_I16, probability=_F64),
     "timings": _schema(model=_TEXT, phase=_TEXT, component=_TEXT, repeat=_I32, seconds=_F64),
     "memory": _schema(
@@ -43,6 +54,12 @@ TABLES: dict[str, pa.Schema] = {
     "series": _schema(arm=_TEXT, seed=_I32, metric=_TEXT, axis=_TEXT, x=_F64, value=_F64),
     "loads": _schema(arm=_TEXT, seed=_I32, step=_I32, layer=_I16, expert=_I16, load=_I64),
     "quality": _schema(model=_TEXT, top_k=_I16, domain=_TEXT, bits_per_byte=_F64, bytes=_I64),
+    # Of a layer: routed experts that compute, zero experts that a router may choose instead, shared experts.
+    "banks": _schema(layer=_I16, experts=_I16, zero=_I16, shared=_I16, top_k=_I16),
+    "counts": _schema("weight", layer=_I16, domain=_TEXT, expert=_I16, pairs=_I64, weight=_F64),
+    "placements": _schema(layer=_I16, physical=_I16, logical=_I16),
+    "requests": _schema(sequence=_I32, request=_TEXT),
+    "vocabulary": _schema(token_id=_I32, text=_TEXT),
 }
 
 RunId = Annotated[str, Field(pattern=r"\A[0-9a-f]{16}\z")]
@@ -64,7 +81,7 @@ class BundleManifest(Spec):
     complete: False while only the routing is there; the rest follows under the same run.
     """
 
-    version: Literal[1] = Field(default=1, alias="schema")
+    version: Literal[1, 2] = Field(default=2, alias="schema")
     run_id: RunId
     question_id: RunId
     spec: dict[str, Any]

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from duckdb import DuckDBPyConnection
 
 from moe_core.errors import ConfigError, StoreError
@@ -24,6 +24,8 @@ from moe_core.runs.bundle import Bundle
 from moe_core.runs.layout import TABLES
 from moe_core.settings import REFERENCE
 from moe_core.store.db import Store
+
+MOST = 6_000_000  # decisions of a run that the database holds: more make no chart better, only slower
 
 
 class Report(NamedTuple):
@@ -131,18 +133,76 @@ def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
         raise bundle.CorruptError(
             f"{found.path}/manifest.json cannot be used ({error}): delete the run and run it again"
         ) from error
-    tables = {name: found.table(name) for name in found.tables}  # all checked before anything is written
-    _check_experts(found, tables)
+    long = _decisions(found) > MOST
+    # All else is checked before anything is written; a failure on the way leaves nothing.
+    tables = {name: found.table(name) for name in found.tables if not (long and name == "decisions")}
     with store.transaction() as cursor:
         _erase(cursor, run_id)
         key = cursor.execute("SELECT nextval('run_keys')").fetchall()[0][0]
         _insert_run(cursor, key, found, reference)
+        if long:
+            tables["tokens"] = _thin(cursor, key, found, tables["tokens"])
         for name, table in tables.items():
-            columns = ", ".join(table.column_names)
-            cursor.register("incoming", table)
-            into = f"INSERT INTO {name} (run, {columns})"  # by name: a migration adds its column at the end
-            cursor.execute(f"{into} SELECT $key, {columns} FROM incoming", {"key": key})
-            cursor.unregister("incoming")
+            _insert(cursor, key, name, table)
+        if "decisions" in found.tables:
+            _sum_up(cursor, key, found)
+
+
+def _decisions(found: Bundle) -> int:
+    entry = found.manifest.files.get("decisions.parquet")
+    return entry.rows if entry else 0
+
+
+def _insert(cursor: DuckDBPyConnection, key: int, name: str, table: pa.Table) -> None:
+    columns = ", ".join(table.column_names)
+    cursor.register("incoming", table)
+    into = f"INSERT INTO {name} (run, {columns})"  # by name: a migration adds its column at the end
+    cursor.execute(f"{into} SELECT $key, {columns} FROM incoming", {"key": key})
+    cursor.unregister("incoming")
+
+
+def _thin(cursor: DuckDBPyConnection, key: int, found: Bundle, tokens: pa.Table) -> pa.Table:
+    """Of a long run: decisions of whole sequences, evenly spread, `MOST` of them; the tokens of these.
+
+    Read a row group at a time. What is counted over all of it stands in `counts`, in the bundle.
+    """
+    sequence_T = tokens["sequence"].to_numpy()
+    step = -(-_decisions(found) // MOST)
+    kept_T = np.isin(sequence_T, np.unique(sequence_T)[::step])
+    kept = tokens.filter(pa.array(kept_T))
+    chosen_T = np.zeros(int(tokens["token"].to_numpy().max()) + 1, dtype=bool)
+    chosen_T[kept["token"].to_numpy()] = True
+    for group in found.groups("decisions"):
+        _insert(cursor, key, "decisions", group.filter(pa.array(chosen_T[group["token"].to_numpy()])))
+    share = {"kept": kept.num_rows / tokens.num_rows, "key": key}
+    cursor.execute("UPDATE runs SET kept = $kept WHERE run = $key", share)
+    return kept
+
+
+def _sum_up(cursor: DuckDBPyConnection, key: int, found: Bundle) -> None:
+    """Counts and banks of a run that brings none; its decisions must be of experts that there are."""
+    if "counts" not in found.tables:
+        cursor.execute(
+            """INSERT INTO counts SELECT run, layer, domain, expert, count(*), sum(weight)
+            FROM decisions JOIN tokens USING (run, token) WHERE run = $key GROUP BY ALL""",
+            {"key": key},
+        )
+    if "banks" not in found.tables:
+        cursor.execute(
+            """INSERT INTO banks SELECT DISTINCT run, layer, experts, 0, shared, top_k
+            FROM counts JOIN runs USING (run) WHERE run = $key""",
+            {"key": key},
+        )
+    foreign = cursor.execute(
+        """SELECT layer, expert, experts + zero FROM counts LEFT JOIN banks USING (run, layer)
+        WHERE run = $key AND (expert < 0 OR expert >= coalesce(experts + zero, 0)) LIMIT 1""",
+        {"key": key},
+    ).fetchall()
+    for layer, expert, experts in foreign:
+        raise bundle.CorruptError(
+            f"{found.path}/decisions.parquet names expert {expert} in layer {layer}, "
+            f"which has {experts or 'no'} experts: delete the run and run it again"
+        )
 
 
 def _insert_run(cursor: DuckDBPyConnection, key: int, found: Bundle, reference: str | None) -> None:
@@ -170,18 +230,6 @@ def _described(found: Bundle) -> dict[str, Any]:
     values = {name: spec[name] for name in ("lab", "model", "top_k", "shared", "batch", "seq")}
     values |= {name: provenance[name] for name in ("device", "device_kind", "device_key", "code_version")}
     return values | {"experts": facts.experts(found.manifest)}
-
-
-def _check_experts(found: Bundle, tables: dict[str, pa.Table]) -> None:
-    """Every decision names an expert that exists, or sums over the load would silently lose it."""
-    if "decisions" not in tables or tables["decisions"].num_rows == 0:
-        return
-    extremes, experts = pc.min_max(tables["decisions"]["expert"]).as_py(), facts.experts(found.manifest)
-    if extremes["min"] < 0 or extremes["max"] >= experts:
-        raise bundle.CorruptError(
-            f"{found.path}/decisions.parquet names expert {extremes['max']}, "
-            f"its manifest has {experts} experts: delete the run and run it again"
-        )
 
 
 def _erase(cursor: DuckDBPyConnection, run_id: str) -> None:

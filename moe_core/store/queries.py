@@ -204,11 +204,11 @@ _DIFF = """
         FROM quality WHERE run IN ($a, $b)
         UNION ALL
         SELECT run, 'balance', 'moe', 'CV of the load', '', avg(cv) FROM (
-            SELECT d.run, layer,
+            SELECT run, layer,
                 sqrt(greatest(sum(pairs * pairs) * any_value(experts) / sum(pairs) ** 2 - 1, 0)) AS cv
-            FROM (SELECT run, layer, expert, count(*)::DOUBLE AS pairs FROM decisions
-                  WHERE run IN ($a, $b) GROUP BY ALL) AS d
-            JOIN runs ON runs.run = d.run GROUP BY d.run, layer)
+            FROM (SELECT run, layer, expert, sum(pairs)::DOUBLE AS pairs FROM counts
+                  WHERE run IN ($a, $b) GROUP BY ALL)
+            JOIN banks USING (run, layer) WHERE expert < experts GROUP BY run, layer)
         GROUP BY run
     )
     SELECT section, model, item, unit, a.value AS a, b.value AS b, b.value / nullif(a.value, 0) AS ratio

@@ -15,29 +15,26 @@ from moe_core.errors import ConfigError
 from moe_core.store.db import Store
 from moe_core.store.queries import for_run
 
-# layer x expert with the zeros, whole or by domain; `load` is what most questions start from
+# layer x expert with the zeros, whole or by domain; `load` is what most questions start from. Of all that was
+# recorded, also where the table `decisions` holds a part; zero experts compute nothing and carry no load
 _LOAD = """
     counted AS (
-        SELECT layer, expert, count(*) AS pairs
-        FROM decisions WHERE run = $run GROUP BY ALL),
+        SELECT layer, expert, sum(pairs)::BIGINT AS pairs FROM counts WHERE run = $run GROUP BY ALL),
     load AS (
         SELECT g.layer, g.expert, coalesce(pairs, 0) AS pairs,
             sum(coalesce(pairs, 0)) OVER w AS layer_pairs, count(*) OVER w AS experts
-        FROM (SELECT DISTINCT layer, unnest(range((SELECT experts FROM runs WHERE run = $run)))::SMALLINT
-              AS expert FROM counted) AS g
+        FROM (SELECT layer, unnest(range(experts))::SMALLINT AS expert FROM banks
+              WHERE run = $run AND layer IN (SELECT layer FROM counted)) AS g
         LEFT JOIN counted USING (layer, expert)
         WINDOW w AS (PARTITION BY layer))"""
 _LOAD_BY_DOMAIN = """
-    counted AS (
-        SELECT layer, domain, expert, count(*) AS pairs
-        FROM decisions JOIN (SELECT token, domain FROM tokens WHERE run = $run) USING (token)
-        WHERE run = $run GROUP BY ALL),
+    counted AS (SELECT layer, domain, expert, pairs FROM counts WHERE run = $run),
     load AS (
         SELECT g.layer, g.domain, g.expert, coalesce(pairs, 0) AS pairs,
             sum(coalesce(pairs, 0)) OVER w AS layer_pairs, count(*) OVER w AS experts
-        FROM (SELECT DISTINCT layer, domain,
-              unnest(range((SELECT experts FROM runs WHERE run = $run)))::SMALLINT AS expert
-              FROM counted) AS g
+        FROM (SELECT layer, domain, unnest(range(experts))::SMALLINT AS expert
+              FROM (SELECT DISTINCT layer, domain FROM counted)
+              JOIN (SELECT layer, experts FROM banks WHERE run = $run) USING (layer)) AS g
         LEFT JOIN counted USING (layer, domain, expert)
         WINDOW w AS (PARTITION BY layer, domain))"""
 # classes of UTF-8 bytes that a reader recognises
@@ -57,7 +54,13 @@ _PLACES = {
     "random": "0 AS block, row_number() OVER (ORDER BY hash(token), token) - 1 AS rank",
 }
 POWERS = tuple(2**power for power in range(13))
-_CLASSES = {"domain": "domain", "kind": _KIND}
+_COUNTED = {
+    "domain": "SELECT layer, expert, domain AS name, pairs FROM counts WHERE run = $run",
+    "kind": f"""
+        SELECT layer, expert, name, count(*) AS pairs
+        FROM decisions JOIN (SELECT token, {_KIND} AS name FROM tokens WHERE run = $run) USING (token)
+        WHERE run = $run GROUP BY ALL""",
+}
 
 
 def load(store: Store, run_id: str, by_domain: bool = False) -> pd.DataFrame:
@@ -117,13 +120,10 @@ def lift(store: Store, run_id: str, by: Literal["domain", "kind"] = "domain") ->
     2.0 means that the expert serves this text twice as often as text in general. Experts with no
     pair have no lift and are left out.
     """
-    if by not in _CLASSES:
-        raise ConfigError(f"by ({by}): must be one of {', '.join(_CLASSES)}")
+    if by not in _COUNTED:
+        raise ConfigError(f"by ({by}): must be one of {', '.join(_COUNTED)}")
     sql = f"""
-        WITH named AS (SELECT token, {_CLASSES[by]} AS name FROM tokens WHERE run = $run),
-        counted AS (
-            SELECT layer, expert, name, count(*) AS pairs
-            FROM decisions JOIN named USING (token) WHERE run = $run GROUP BY ALL),
+        WITH counted AS ({_COUNTED[by]}),
         grid AS (
             SELECT layer, expert, name, coalesce(pairs, 0) AS pairs
             FROM (SELECT DISTINCT layer, expert FROM counted)
@@ -201,11 +201,12 @@ def distinct(
         masks AS (  -- the experts of a token as a set of bits, 64 a word
             SELECT layer, token, expert // 64 AS word, bit_or(1::UBIGINT << (expert % 64)) AS mask,
                 count(*) AS pairs
-            FROM decisions WHERE run = $run GROUP BY ALL),
+            FROM decisions JOIN (SELECT layer, experts FROM banks WHERE run = $run) USING (layer)
+            WHERE run = $run AND expert < experts GROUP BY ALL),
         even AS (
-            SELECT layer, sum(pairs) / (SELECT count(*) FROM placed) AS k,
-                (SELECT experts FROM runs WHERE run = $run) AS e
-            FROM masks GROUP BY layer),
+            SELECT layer, pairs / (SELECT count(*) FROM placed) AS k, experts AS e
+            FROM (SELECT layer, sum(pairs) AS pairs FROM masks GROUP BY layer)
+            JOIN (SELECT layer, experts FROM banks WHERE run = $run) USING (layer)),
         touched AS (
             SELECT layer, size, bit_count(bit_or(mask)) AS touched
             FROM masks JOIN placed USING (token) JOIN sizes ON rank < members // size * size

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ import pytest
 
 from moe_core.errors import ConfigError, StoreError
 from moe_core.runs import bundle
-from moe_core.runs.layout import TABLES
+from moe_core.runs.layout import TABLES, FileEntry
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec
 from tests import synthetic
@@ -141,11 +142,11 @@ def edit(path: Path, **values: object) -> None:
     synthetic.alter(path, lambda manifest: manifest.update(values))
 
 
-@pytest.mark.parametrize("schema", [2, None, "1", True, 1.0, [1]])
+@pytest.mark.parametrize("schema", [0, 3, None, "1", True, 1.0, [1]])
 def test_a_foreign_schema_is_not_called_corrupt(bundle_dir: Write, schema: object):
     path = bundle_dir(SMALL)
     edit(path, schema=schema)
-    with pytest.raises(StoreError, match="this version reads schema 1: update MoEScope") as caught:
+    with pytest.raises(StoreError, match="this version reads schema 1 to 2: update MoEScope") as caught:
         bundle.read(path)
     assert not isinstance(caught.value, bundle.CorruptError)
 
@@ -228,7 +229,9 @@ def test_a_manifest_that_promises_other_rows_is_caught(bundle_dir: Write):
 def test_a_table_with_other_columns_is_caught(bundle_dir: Write):
     path = bundle_dir(SMALL)
     table = pq.read_table(path / "quality.parquet").drop(["bytes"])
-    entry = bundle._write_table(path, "quality", table)
+    pq.write_table(table, path / "quality.parquet")
+    digest = hashlib.sha256((path / "quality.parquet").read_bytes()).hexdigest()
+    entry = FileEntry(rows=table.num_rows, sha256=digest)
     files = json.loads((path / "manifest.json").read_text())["files"]
     edit(path, files=files | {"quality.parquet": entry.model_dump()})
     with pytest.raises(bundle.CorruptError, match="not the table this version reads"):
@@ -244,14 +247,14 @@ def test_a_full_disk_says_so_and_leaves_nothing(
 ):
     calls = []
 
-    def fail(path: Path, data: object) -> None:
-        calls.append(path)
+    def fail(directory: Path, name: str, groups: object) -> FileEntry:
+        calls.append(name)
+        (directory / f"{name}.parquet").write_bytes(b"half")
         if len(calls) == 3:
-            path.write_bytes(b"half")
             raise OSError(number, os.strerror(number))
-        path.write_bytes(b"")
+        return FileEntry(rows=0, sha256="0" * 64)
 
-    monkeypatch.setattr(bundle, "_write", fail)
+    monkeypatch.setattr(bundle, "_write_table", fail)
     with pytest.raises(StoreError, match=r"the disk is full: .* needs up to [\d.]+ kB and [\d.]+ .B is free"):
         synthetic.write_bundle(settings.runs_dir, SMALL)
     assert listing(settings.runs_dir) == []

@@ -21,25 +21,32 @@ SMALL = RunSpec(batch=8, seq=32, experts=4, top_k=2)
 
 # Append a migration, then change this. Never edit a migration that has been released.
 SCHEMA = """
-decisions: run INTEGER, layer SMALLINT, token INTEGER, slot SMALLINT, expert SMALLINT, weight FLOAT
+banks: run INTEGER, layer SMALLINT, experts SMALLINT, zero SMALLINT, shared SMALLINT, top_k SMALLINT
+counts: run INTEGER, layer SMALLINT, domain VARCHAR, expert SMALLINT, pairs BIGINT, weight DOUBLE?
+decisions: run INTEGER, layer SMALLINT, token INTEGER, slot SMALLINT, expert SMALLINT, weight FLOAT?
 layers: run INTEGER, subject VARCHAR, series VARCHAR, tokens INTEGER, width INTEGER, hit DOUBLE?,
  repeat INTEGER, seconds DOUBLE
 loads: run INTEGER, arm VARCHAR, seed INTEGER, step INTEGER, layer SMALLINT, expert SMALLINT, load BIGINT
 memory: run INTEGER, model VARCHAR, component VARCHAR, predicted_bytes BIGINT, measured_bytes BIGINT?
 migrations: number INTEGER, name VARCHAR
+placements: run INTEGER, layer SMALLINT, physical SMALLINT, logical SMALLINT
 probabilities: run INTEGER, layer SMALLINT, domain VARCHAR, expert SMALLINT, probability DOUBLE
 quality: run INTEGER, model VARCHAR, top_k SMALLINT, domain VARCHAR, bits_per_byte DOUBLE, bytes BIGINT
+requests: run INTEGER, sequence INTEGER, request VARCHAR
 review_log: review_id VARCHAR, entry INTEGER, version INTEGER, created TIMESTAMP, who VARCHAR, what VARCHAR,
  why VARCHAR
 reviews: review_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, content JSON
 runs: run INTEGER, run_id VARCHAR, question_id VARCHAR, reference VARCHAR?, manifest_sha256 VARCHAR,
  lab VARCHAR, model VARCHAR, experts INTEGER, top_k INTEGER, shared INTEGER, batch INTEGER, seq INTEGER,
  spec JSON, created TIMESTAMP, duration_s DOUBLE, device VARCHAR, device_kind VARCHAR, device_key VARCHAR,
- code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON, complete BOOLEAN?
+ code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON, complete BOOLEAN?,
+ kept DOUBLE?
 scenarios: scenario_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, content JSON
 series: run INTEGER, arm VARCHAR, seed INTEGER, metric VARCHAR, axis VARCHAR, x DOUBLE, value DOUBLE
 timings: run INTEGER, model VARCHAR, phase VARCHAR, component VARCHAR, repeat INTEGER, seconds DOUBLE
-tokens: run INTEGER, token INTEGER, sequence INTEGER, position INTEGER, byte UTINYINT, domain VARCHAR
+tokens: run INTEGER, token INTEGER, sequence INTEGER, position INTEGER, byte UTINYINT?, domain VARCHAR,
+ token_id INTEGER?, generated BOOLEAN?
+vocabulary: run INTEGER, token_id INTEGER, text VARCHAR
 """
 
 

@@ -47,7 +47,11 @@ def test_the_tables_say_what_the_bundle_says(store: Store, bundle_dir: Write, no
         key = queries.key(store, path.name)
         frame = store.frame(f"SELECT * EXCLUDE (run) FROM {name} WHERE run = $key", key=key)
         expected = found.table(name).to_pandas()
-        pd.testing.assert_frame_equal(frame, expected, check_dtype=False)
+        empty = [column for column in expected if expected[column].isna().all()]  # of a trace alone
+        assert frame[empty].isna().all(axis=None)
+        pd.testing.assert_frame_equal(
+            frame.drop(columns=empty), expected.drop(columns=empty), check_dtype=False
+        )
     run = queries.run(store, path.name)
     assert run.spec == SMALL.model_dump(mode="json")
     assert run.summary == found.manifest.summary
@@ -157,7 +161,7 @@ def test_a_foreign_bundle_stays_where_it_is(store: Store, bundle_dir: Write, not
     ingest.refresh(store, nothing)
     rows = len(contents(store)["decisions"])
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {"schema": 2}))
+    (path / "manifest.json").write_text(json.dumps(manifest | {"schema": 3}))
     report = ingest.refresh(store, nothing)
     assert "update MoEScope" in report.problems[0]
     assert path.exists()
@@ -176,7 +180,7 @@ def test_decisions_of_an_expert_that_does_not_exist(store: Store, bundle_dir: Wr
     path = bundle_dir(SMALL)
     synthetic.alter(path, lambda found: found["architectures"]["moe"]["experts"].update(count=3))
     (problem,) = ingest.refresh(store, nothing).problems
-    assert "names expert 3, its manifest has 3 experts" in problem
+    assert "names expert 3 in layer 0, which has 3 experts" in problem
 
 
 def test_a_run_replaced_while_it_is_read_is_not_called_corrupt(
