@@ -27,12 +27,14 @@ from moe_core.store.queries import Run
 from moe_core.units import quantity
 
 SHOWN_JOBS = 6
+TRACE = "trace"
 QUESTIONS: dict[str, str] = {
     "bench": "dense beside mixture",
     "topk_sweep": "quality against k",
     "layer_sweep": "one layer over tokens",
     "real_layers": "layers of real size",
     "calibrate": "calibration",
+    TRACE: "trace of a served model",
     **{name: f"{row.code} {row.title}".strip() for name, row in TABLE.items()},
 }
 
@@ -126,16 +128,14 @@ def table(runs: pd.DataFrame) -> list[str]:
             "question": runs["lab"].map(lambda lab: QUESTIONS.get(lab, lab)),
             "mixture": [_mixture(row) for row in runs.to_dict("records")],
             "work": [_work(row) for row in runs.to_dict("records")],
-            "text": runs["own_text"].map({True: "yours", False: "corpus"}),
+            "text": [_text(row) for row in runs.to_dict("records")],
             "decode, dense": runs["decode_dense_s"].map(_time),
             "decode, mixture": runs["decode_moe_s"].map(_time),
             "bits, dense": runs["bits_dense"],
             "bits, mixture": runs["bits_moe"],
             "device": runs["device"],
             "took": runs["duration_s"].map(seconds),
-            "origin": runs["reference"].map(
-                lambda name: "made here" if pd.isna(name) else f"shipped: {name}"
-            ),
+            "origin": [_origin(row) for row in runs.to_dict("records")],
         }
     )
     event: Any = st.dataframe(
@@ -159,8 +159,22 @@ def table(runs: pd.DataFrame) -> list[str]:
     return [str(runs["run_id"].iloc[row]) for row in rows[:2]]
 
 
+def _origin(row: dict[Any, Any]) -> str:
+    if not pd.isna(row["reference"]):
+        return f"shipped: {row['reference']}"
+    return "taken in here" if row["lab"] == TRACE else "made here"
+
+
+def _text(row: dict[Any, Any]) -> str:
+    if row["lab"] == TRACE:
+        return "its own"
+    return "yours" if row["own_text"] else "corpus"
+
+
 def _work(row: dict[Any, Any]) -> str:
-    """What was computed: bytes of a bench run, the setting of an experiment."""
+    """What was computed: bytes of a bench run, the setting of an experiment, sequences of a trace."""
+    if row["lab"] == TRACE:
+        return f"{many(int(row['tokens']), 'tokens')} in {many(int(row['batch']), 'sequences')}"
     return f"{row['batch']} × {row['seq']}" if pd.isna(row["setting"]) else f"training, {row['setting']}"
 
 
@@ -168,6 +182,8 @@ def _mixture(row: dict[Any, Any]) -> str:
     if row["lab"] in TABLE and row["lab"] != "balancing":  # it brings mixtures of its own
         return ""
     words = describe(int(row["experts"]), int(row["top_k"]), int(row["shared"]))
+    if row["lab"] == TRACE:
+        return f"{row['model']}: {words}"
     return f"trained, {many(int(row['experts']), 'experts')}" if row["model"] == "trained" else words
 
 

@@ -29,6 +29,7 @@ from moe_core.cli.output import EXIT_CODES, explain
 from moe_core.cli.predict import accuracy, predict
 from moe_core.cli.reproduce import reproduce
 from moe_core.cli.service import serve, worker
+from moe_core.cli.trace import import_trace
 from moe_core.errors import ConfigError, MoEScopeError
 
 PROGRAM = "python -m moe_core"
@@ -37,6 +38,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(params, memory, models, hardware),
     *(predict, layer, accuracy),
     *(lab, claims),
+    import_trace,
     *(decide, compare),
     *(export, reproduce),
 )

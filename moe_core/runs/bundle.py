@@ -214,9 +214,10 @@ def _is_sorted(decisions: pa.Table) -> bool:
 
 def _write_table(directory: Path, name: str, groups: Iterable[pa.Table]) -> FileEntry:
     rows, path = 0, directory / f"{name}.parquet"
+    long = name == "decisions"
     with path.open("wb") as file:
-        with pq.ParquetWriter(file, TABLES[name], **_STORED) as writer:
-            for group in _a_layer_each(groups) if name == "decisions" else groups:
+        with pq.ParquetWriter(file, TABLES[name], **(_STORED_DECISIONS if long else _STORED)) as writer:
+            for group in _a_layer_each(groups) if long else groups:
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 rows += group.num_rows
         file.flush()
@@ -245,6 +246,10 @@ def _digest(file: BinaryIO) -> str:
 _STORED: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": ["domain", "model", "phase", "component", "subject", "series"],
+}
+_STORED_DECISIONS = _STORED | {  # half as large, and as fast
+    "use_dictionary": ["layer", "slot", "weight"],
+    "column_encoding": {"token": "DELTA_BINARY_PACKED", "expert": "BYTE_STREAM_SPLIT"},
 }
 
 

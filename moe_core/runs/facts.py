@@ -22,6 +22,7 @@ TABLES_OF: dict[str, tuple[str, ...]] = {
     "topk_sweep": ("quality",),
     "layer_sweep": ("layers",),
     "real_layers": ("layers",),
+    "trace": ("decisions", "tokens", "banks", "counts"),
     **dict.fromkeys(EXPERIMENTS, ("series",)),
 }
 MEASURED = ("bits_per_byte", "prefill_s", "decode_s", "peak_bytes")  # of a whole bench run
@@ -92,6 +93,19 @@ class _Bench(_Part):
     peak_bytes: Models | None = None
 
 
+class _Trace(_Part):
+    """Of choices that were recorded elsewhere (moe_core/runs/traced.py)."""
+
+    tokens: Count
+    decisions: Count
+    sequences: Count
+    domains: Annotated[list[str], Field(min_length=1)]
+    format: str
+    notes: list[str]
+    weights: bool
+    source: str
+
+
 class _Subject(_Part):
     name: str
     label: str
@@ -147,6 +161,7 @@ SUMMARIES: dict[str, type[_Part]] = {
     "layer_sweep": _Layers,
     "real_layers": _Layers,
     "calibrate": _Calibrated,
+    "trace": _Trace,
 }
 
 

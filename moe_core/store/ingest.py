@@ -26,6 +26,7 @@ from moe_core.settings import REFERENCE
 from moe_core.store.db import Store
 
 MOST = 6_000_000  # decisions of a run that the database holds: more make no chart better, only slower
+SPAN = 4096  # tokens of a sequence that are held or left out together
 
 
 class Report(NamedTuple):
@@ -162,13 +163,15 @@ def _insert(cursor: DuckDBPyConnection, key: int, name: str, table: pa.Table) ->
 
 
 def _thin(cursor: DuckDBPyConnection, key: int, found: Bundle, tokens: pa.Table) -> pa.Table:
-    """Of a long run: decisions of whole sequences, evenly spread, `MOST` of them; the tokens of these.
+    """Of a long run: decisions of whole sequences, evenly spread, about `MOST` of them; the tokens of these.
 
-    Read a row group at a time. What is counted over all of it stands in `counts`, in the bundle.
+    Read a row group at a time. What is counted over all of it stands in `counts`, in the bundle. Of sequences
+    longer than a span, spans.
     """
-    sequence_T = tokens["sequence"].to_numpy()
+    sequence_T, position_T = (tokens[name].to_numpy().astype(np.int64) for name in ("sequence", "position"))
+    span_T = sequence_T << 32 | position_T // SPAN
     step = -(-_decisions(found) // MOST)
-    kept_T = np.isin(sequence_T, np.unique(sequence_T)[::step])
+    kept_T = np.isin(span_T, np.unique(span_T)[::step])
     kept = tokens.filter(pa.array(kept_T))
     chosen_T = np.zeros(int(tokens["token"].to_numpy().max()) + 1, dtype=bool)
     chosen_T[kept["token"].to_numpy()] = True

@@ -37,15 +37,20 @@ _LOAD_BY_DOMAIN = """
               JOIN (SELECT layer, experts FROM banks WHERE run = $run) USING (layer)) AS g
         LEFT JOIN counted USING (layer, domain, expert)
         WINDOW w AS (PARTITION BY layer, domain))"""
-# classes of UTF-8 bytes that a reader recognises
+# classes that a reader recognises: of a byte of UTF-8, or of a token by the first letter of its string
 _KIND = """
-    CASE WHEN byte >= 128 THEN 'non-ASCII'
-         WHEN byte IN (10, 13) THEN 'newline'
-         WHEN byte <= 32 THEN 'space'
-         WHEN byte BETWEEN 48 AND 57 THEN 'digit'
-         WHEN byte BETWEEN 65 AND 90 THEN 'capital'
-         WHEN byte BETWEEN 97 AND 122 THEN 'letter'
+    CASE WHEN letter IS NULL THEN 'unknown'
+         WHEN letter >= 128 THEN 'non-ASCII'
+         WHEN letter IN (10, 13) THEN 'newline'
+         WHEN letter <= 32 THEN 'space'
+         WHEN letter BETWEEN 48 AND 57 THEN 'digit'
+         WHEN letter BETWEEN 65 AND 90 THEN 'capital'
+         WHEN letter BETWEEN 97 AND 122 THEN 'letter'
          ELSE 'punctuation' END"""
+_LETTERS = """
+    SELECT token, coalesce(byte, unicode(coalesce(nullif(ltrim(text, ' '), ''), text))) AS letter
+    FROM (SELECT * FROM tokens WHERE run = $run)
+    LEFT JOIN (SELECT token_id, text FROM vocabulary WHERE run = $run) USING (token_id)"""
 # the tokens that share a batch: which block they belong to, and their rank in it
 Grouping = Literal["decode", "consecutive", "random"]
 _PLACES = {
@@ -58,7 +63,7 @@ _COUNTED = {
     "domain": "SELECT layer, expert, domain AS name, pairs FROM counts WHERE run = $run",
     "kind": f"""
         SELECT layer, expert, name, count(*) AS pairs
-        FROM decisions JOIN (SELECT token, {_KIND} AS name FROM tokens WHERE run = $run) USING (token)
+        FROM decisions JOIN (SELECT token, {_KIND} AS name FROM ({_LETTERS})) USING (token)
         WHERE run = $run GROUP BY ALL""",
 }
 

@@ -1,4 +1,4 @@
-"""Text: the bytes of a run beside the experts that served them. Bytes are tokens."""
+"""Text: the tokens of a run beside the experts that served them: bytes, or those of a tokenizer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def raster(store: Store, run_id: str, layer: int, first: int = 0, count: int = 2
 
 
 def text(store: Store, run_id: str, layer: int, first: int = 0, count: int = 256) -> pd.DataFrame:
-    """token, sequence, position, byte, domain, expert, weight: the text with each byte's first choice.
+    """token, sequence, position, byte, token_id, word, domain, expert, weight: each token's first choice.
 
-    expert and weight are missing where no expert took the token.
+    expert and weight are missing where no expert took the token; byte, or token_id and its string `word`,
+    where the run does not say which token it is.
     """
     sql = """
-        SELECT token, sequence, position, byte, domain, expert, weight
-        FROM tokens LEFT JOIN (
+        SELECT token, sequence, position, byte, token_id, text AS word, domain, expert, weight
+        FROM tokens LEFT JOIN (SELECT token_id, text FROM vocabulary WHERE run = $run) USING (token_id)
+        LEFT JOIN (
             SELECT token, expert, weight FROM decisions
             WHERE run = $run AND layer = $layer AND slot = 0 AND token >= $first AND token < $last)
             USING (token)
@@ -46,9 +48,9 @@ def sequences(store: Store, run_id: str) -> pd.DataFrame:
 def snippets(
     store: Store, run_id: str, layer: int, expert: int, limit: int = 20, context: int = 24
 ) -> pd.DataFrame:
-    """domain, sequence, position, length (bytes), weight (mean), before, text, after.
+    """domain, sequence, position, length (tokens), weight (mean), before, text, after.
 
-    A fair sample of the bytes that went to this expert, shown as the unbroken spans they lie in: a
+    A fair sample of the tokens that went to this expert, shown as the unbroken spans they lie in: a
     span's chance grows with its length. Deterministic. Half a character shows as U+FFFD.
     """
     sql = """
@@ -57,6 +59,11 @@ def snippets(
                 position - row_number() OVER (PARTITION BY sequence ORDER BY position) AS island
             FROM decisions JOIN tokens USING (run, token)
             WHERE run = $run AND layer = $layer AND expert = $expert),
+        parts AS (  -- a byte, or the bytes of a token's string
+            SELECT sequence, position, CASE WHEN byte IS NULL THEN encode(coalesce(text, ''))
+                ELSE unhex(printf('%02x', byte)) END AS part
+            FROM tokens LEFT JOIN (SELECT token_id, text FROM vocabulary WHERE run = $run) USING (token_id)
+            WHERE run = $run),
         spans AS (
             SELECT any_value(domain) AS domain, sequence, min(position) AS position, count(*) AS length,
                 avg(weight) AS weight
@@ -65,11 +72,11 @@ def snippets(
             SELECT * FROM spans
             ORDER BY -ln((hash(sequence, position) % 1000003 + 1) / 1000004) / length LIMIT $limit)
         SELECT s.domain, s.sequence, s.position, s.length, s.weight,
-            list(byte ORDER BY t.position) FILTER (t.position < s.position) AS before,
-            list(byte ORDER BY t.position)
+            list(part ORDER BY t.position) FILTER (t.position < s.position) AS before,
+            list(part ORDER BY t.position)
                 FILTER (t.position >= s.position AND t.position < s.position + s.length) AS text,
-            list(byte ORDER BY t.position) FILTER (t.position >= s.position + s.length) AS after
-        FROM sampled AS s JOIN tokens AS t ON t.run = $run AND t.sequence = s.sequence
+            list(part ORDER BY t.position) FILTER (t.position >= s.position + s.length) AS after
+        FROM sampled AS s JOIN parts AS t ON t.sequence = s.sequence
             AND t.position BETWEEN s.position - $context AND s.position + s.length - 1 + $context
         GROUP BY s.domain, s.sequence, s.position, s.length, s.weight
         ORDER BY s.sequence, s.position"""
@@ -80,5 +87,5 @@ def snippets(
 
 
 def _decode(data: Any, errors: str) -> str:
-    """UTF-8 out of an array of bytes; the database gives a missing value for an empty one."""
-    return bytes(data).decode(errors=errors) if isinstance(data, np.ndarray) else ""
+    """UTF-8 out of parts; the database gives a missing value for no part."""
+    return b"".join(map(bytes, data)).decode(errors=errors) if isinstance(data, np.ndarray) else ""
