@@ -43,6 +43,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(export, reproduce),
 )
 
+
+def called(command: Callable[..., None]) -> str:
+    """The word by which a command is called: `import-trace`."""
+    return command.__name__.replace("_", "-")
+
+
 app = typer.Typer(
     help="Dense or mixture of experts? Real forward passes, recorded: the dashboard's engine.",
     no_args_is_help=True,

@@ -21,10 +21,10 @@ store that cannot be read or written, 130 when cancelled. `reproduce` ends with 
 
 def markdown() -> str:
     """The whole reference, a section a command in the order of the table."""
-    from moe_core.cli import COMMANDS, app
+    from moe_core.cli import COMMANDS, app, called
 
     group: Any = typer.main.get_command(app)
-    parts = [HEAD, *("\n".join(_command(group.commands[one.__name__])) for one in COMMANDS)]
+    parts = [HEAD, *("\n".join(_command(group.commands[called(one)])) for one in COMMANDS)]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -12,7 +12,8 @@ from moe_core.cli.output import Json, answer
 from moe_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moe_core.hf.traces import Known
+    from moe_core.hf.traces import Known, Trace
+    from moe_core.runs.bundle import Bundle
     from moe_core.runs.traced import Told
 
 _MOST_LAYERS = 10_000
@@ -37,20 +38,15 @@ def import_trace(
     as_json: Json = False,
 ) -> None:
     """Take in a trace of vLLM, SGLang, Megatron or FLAME-MoE, or a table of choices, as a run."""
-    from moe_core.hf import traces
-    from moe_core.runs import bundle, traced
-    from moe_core.settings import Settings
-
-    known, told = _what_is_known(model)
-    given = {"layers": _layers(layers), "decoder": decoder, "experts": experts, "top_k": top_k}
-    known = known._replace(domain=domain, zero=zero, **_said(given))
-    many = {"experts": experts, "shared": shared, "zero": zero_experts or None, "source": source or None}
-    told = told.model_copy(update={"title": title or path.name} | _said(many))
-    if zero_experts and known.experts is not None:
-        known = known._replace(experts=known.experts + zero_experts)
-    settings = Settings.load().prepare()
-    trace = traces.read(path, known)
-    found = bundle.read(traced.take_in(trace, traced.Told.parse(told.model_dump()), settings.runs_dir))
+    given: dict[str, Any] = {
+        "layers": _layers(layers),
+        "decoder": decoder,
+        "experts": experts,
+        "top_k": top_k,
+    }
+    given |= {"domain": domain, "zero": zero}
+    words = {"title": title or path.name, "experts": experts, "shared": shared, "source": source or None}
+    trace, found = _taken(path, *_what_is_known(model, given, words, zero_experts))
     summary = found.manifest.summary
     answer(
         {"run_id": found.manifest.run_id, "bundle": str(found.path), **summary},
@@ -64,35 +60,47 @@ def import_trace(
     )
 
 
+def _taken(path: Path, known: Known, told: Told) -> tuple[Trace, Bundle]:
+    from moe_core.hf import traces
+    from moe_core.runs import bundle, traced
+    from moe_core.settings import Settings
+
+    trace = traces.read(path, known)
+    return trace, bundle.read(traced.take_in(trace, told, Settings.load().prepare().runs_dir))
+
+
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _what_is_known(model: str | None) -> tuple[Known, Told]:
-    """Of a published model: its layers and experts. Of another name nothing."""
-    from moe_core import registry
+def _what_is_known(
+    model: str | None, given: dict[str, Any], words: dict[str, Any], zero: int
+) -> tuple[Known, Told]:
+    """Of a published model its layers and experts, of another nothing; what was given goes before."""
     from moe_core.hf.traces import Known
     from moe_core.runs.traced import Told
 
-    if model is None:
-        return Known(), Told(title="trace", model="not told")
+    known, told = _published(model) if model is not None else ({}, {"model": "not told"})
+    known |= _said(given)
+    if zero and "experts" in known:
+        known["experts"] += zero
+    return Known(**known), Told.parse(told | _said(words) | {"zero": zero})
+
+
+def _published(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    from moe_core import registry
+
     try:
         record = registry.get(model)
     except ConfigError:
-        return Known(), Told.parse({"title": "trace", "model": model})
-    bank = record.routing
+        return {}, {"model": model}
+    bank, arch = record.routing, record.architecture
     if bank is None:
         raise ConfigError(f"model ({model}): is dense")
-    told = Told(
-        title="trace",
-        model=record.name,
-        experts=bank.experts,
-        shared=bank.shared,
-        architecture=record.architecture,
-    )
-    known = Known(experts=bank.experts, top_k=bank.top_k)
-    if record.architecture is not None:
-        known = known._replace(layers=record.architecture.moe_layers, decoder=record.architecture.layers)
+    known: dict[str, Any] = {"experts": bank.experts, "top_k": bank.top_k}
+    if arch is not None:
+        known |= {"layers": arch.moe_layers, "decoder": arch.layers}
+    told = {"model": record.name, "experts": bank.experts, "shared": bank.shared, "architecture": arch}
     return known, told
 
 

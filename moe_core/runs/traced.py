@@ -72,7 +72,7 @@ def take_in(trace: Trace, told: Told, runs_dir: Path, progress: Progress | None 
     with TemporaryDirectory(prefix=f".tmp-trace-{os.getpid()}-", dir=runs_dir) as aside:
         spilled = _spill(trace, Path(aside), say)
         tokens = _tokens(spilled)
-        layers = _Layers(spilled, tokens, told, say)
+        layers = _Writer(spilled, tokens, told, say)
         digest = hashlib.sha256(spilled.digest + told.fingerprint().encode()).hexdigest()[:ID_LENGTH]
         manifest = _manifest(trace, told, spilled, tokens, digest)
         tables = {
@@ -240,7 +240,7 @@ def _anew(rows: pa.Table) -> bool:
     return bool((domain_N[first_U][token_N] != domain_N).any())
 
 
-class _Layers:
+class _Writer:
     """The layers, one after the other: sorted and written, and counted on the way."""
 
     def __init__(self, spilled: _Spilled, tokens: _Tokens, told: Told, say: Progress) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from docs import make, pictures
 from moe_core import registry
-from moe_core.cli import COMMANDS
+from moe_core.cli import COMMANDS, called
 from moe_core.decide.rules import scoring
 from moe_core.decide.spec import DecideSpec
 from moe_core.perf.distinct import uniform
@@ -37,7 +37,7 @@ def test_what_is_generated_is_fresh() -> None:
 
 def test_every_command_has_its_section() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (.+)$", text, re.M) == [one.__name__ for one in COMMANDS]
+    assert re.findall(r"^## (.+)$", text, re.M) == [called(one) for one in COMMANDS]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -84,8 +84,8 @@ def test_every_table_named_with_its_file_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_command_named_exists(name: str) -> None:
     text = TEXTS[name].read_text(encoding="utf-8")
-    known = {command.__name__ for command in COMMANDS} | {"COMMAND"}
-    assert not {word for word in re.findall(r"python -m moe_core (\w+)", text) if word not in known}
+    known = {called(command) for command in COMMANDS} | {"COMMAND"}
+    assert not {word for word in re.findall(r"python -m moe_core ([\w-]+)", text) if word not in known}
     modules = {
         word.rstrip(".") for word in re.findall(r"python -m ((?:docs|benchmarks|moe_core)\.[\w.]+)", text)
     }
