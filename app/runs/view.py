@@ -45,10 +45,12 @@ def sentence(table: pd.DataFrame) -> str:
     now = many(active, "runs") + " in the queue" if active else "nothing is running"
     if table.empty:
         return f"No run is recorded yet; {now}"
-    made, devices = int(table["reference"].isna().sum()), int(table["device"].nunique())
-    shipped = len(table) - made
+    runs = table[table["lab"] != TRACE]
+    made, devices = int(runs["reference"].isna().sum()), int(runs["device"].nunique())
+    shipped, traces = len(runs) - made, len(table) - len(runs)
     here = many(made, "runs") if made else "No run"
-    return f"{here} made here, {shipped} shipped, on {many(devices, 'devices')}; {now}"
+    beside = f", and {many(traces, 'traces')} of served models" if traces else ""
+    return f"{here} made here, {shipped} shipped, on {many(devices, 'devices')}{beside}; {now}"
 
 
 # -- queue and workers -----------------------------------------------------------------------------

@@ -62,9 +62,16 @@ class Told(Spec):
     architecture: Architecture | None = None
 
 
-def take_in(trace: Trace, told: Told, runs_dir: Path, progress: Progress | None = None) -> Path:
+def take_in(
+    trace: Trace,
+    told: Told,
+    runs_dir: Path,
+    progress: Progress | None = None,
+    created: datetime | None = None,
+) -> Path:
     """Publish a trace as a run under `runs_dir`. The same choices, told alike, are the same run.
 
+    created: when it was recorded, where that is known; else now.
     Raises ConfigError for choices that cannot be, StoreError when the disk is full.
     """
     began, say = time.monotonic(), progress or (lambda stage, fraction: None)
@@ -82,7 +89,7 @@ def take_in(trace: Trace, told: Told, runs_dir: Path, progress: Progress | None 
             "banks": layers.banks(),  # what was counted while the decisions were written
             "counts": layers.counts(),
         }
-        return bundle.publish(runs_dir, manifest(time.monotonic() - began), tables)
+        return bundle.publish(runs_dir, manifest(time.monotonic() - began, created), tables)
 
 
 class _Spilled(NamedTuple):
@@ -316,8 +323,8 @@ class _Writer:
 
 def _manifest(
     trace: Trace, told: Told, spilled: _Spilled, tokens: _Tokens, run_id: str
-) -> Callable[[float], BundleManifest]:
-    """The manifest, but for how long it took."""
+) -> Callable[[float, datetime | None], BundleManifest]:
+    """The manifest, but for how long it took, and when."""
     experts = told.experts or spilled.experts
     asked: dict[str, Any] = {
         **{"lab": LAB, "model": told.model, "title": told.title, "dtype": "not told", "experts": experts},
@@ -334,11 +341,11 @@ def _manifest(
         **{"notes": list(trace.notes), "weights": spilled.weighted, "source": told.source},
         "experts_told": told.experts is not None,
     }
-    return lambda seconds: BundleManifest(
+    return lambda seconds, created: BundleManifest(
         run_id=run_id,
         question_id=run_id,
         spec=asked,
-        created=datetime.now(UTC),
+        created=created or datetime.now(UTC),
         duration_s=seconds,
         provenance=_provenance(),
         architectures={"moe": whole | {"experts": (whole.get("experts") or {}) | bank}},

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
@@ -23,8 +24,10 @@ from moe_core.runs import bundle, facts
 from moe_core.runs.bundle import Bundle
 from moe_core.runs.layout import TABLES
 from moe_core.settings import REFERENCE
+from moe_core.store import queries
 from moe_core.store.db import Store
 
+EAGER = 500_000  # decisions of a run that are taken in with it; of a longer one when they are asked for
 MOST = 6_000_000  # decisions of a run that the database holds: more make no chart better, only slower
 SPAN = 4096  # tokens of a sequence that are held or left out together
 
@@ -134,19 +137,50 @@ def _ingest(store: Store, found: Bundle, reference: str | None) -> None:
         raise bundle.CorruptError(
             f"{found.path}/manifest.json cannot be used ({error}): delete the run and run it again"
         ) from error
-    long = _decisions(found) > MOST
-    # All else is checked before anything is written; a failure on the way leaves nothing.
-    tables = {name: found.table(name) for name in found.tables if not (long and name == "decisions")}
+    later = "counts" in found.tables and _decisions(found) > EAGER
+    # All is checked before anything is written, but for what is read when it is asked for.
+    tables = {name: found.table(name) for name in found.tables if not (later and name == "decisions")}
     with store.transaction() as cursor:
         _erase(cursor, run_id)
         key = cursor.execute("SELECT nextval('run_keys')").fetchall()[0][0]
         _insert_run(cursor, key, found, reference)
-        if long:
-            tables["tokens"] = _thin(cursor, key, found, tables["tokens"])
+        if later:
+            tables["tokens"], kept = _thin(tables["tokens"], _decisions(found))
+            said = {"kept": kept, "key": key}
+            cursor.execute("UPDATE runs SET kept = $kept, held = false WHERE run = $key", said)
         for name, table in tables.items():
             _insert(cursor, key, name, table)
         if "decisions" in found.tables:
             _sum_up(cursor, key, found)
+
+
+def hold(store: Store, run_id: str) -> None:
+    """Take in the decisions of a long run, if they are not there yet: half a second for five million.
+
+    Raises StoreError when its bundle is gone or corrupt.
+    """
+    if not _waiting(store, run_id):
+        return
+    with store.transaction() as cursor:
+        rows = _waiting(store, run_id)  # another thread may have been faster
+        for key, reference in rows:
+            path = store.settings.runs_dir / run_id if reference is None else REFERENCE / reference
+            held = cursor.execute("SELECT token FROM tokens WHERE run = $key", {"key": key}).fetchnumpy()
+            token_T = np.asarray(held["token"])
+            for group in bundle.read(path).groups("decisions"):
+                here_N = np.isin(group["token"].to_numpy(), token_T)
+                _insert(cursor, key, "decisions", group.filter(pa.array(here_N)))
+            cursor.execute("UPDATE runs SET held = true WHERE run = $key", {"key": key})
+
+
+def decided(store: Store, sql: str, run_id: str, **parameters: Any) -> pd.DataFrame:
+    """`queries.for_run` of what looks at decisions one by one."""
+    hold(store, run_id)
+    return queries.for_run(store, sql, run_id, **parameters)
+
+
+def _waiting(store: Store, run_id: str) -> list[tuple[Any, ...]]:
+    return store.rows("SELECT run, reference FROM runs WHERE run_id = $run_id AND NOT held", run_id=run_id)
 
 
 def _decisions(found: Bundle) -> int:
@@ -162,24 +196,18 @@ def _insert(cursor: DuckDBPyConnection, key: int, name: str, table: pa.Table) ->
     cursor.unregister("incoming")
 
 
-def _thin(cursor: DuckDBPyConnection, key: int, found: Bundle, tokens: pa.Table) -> pa.Table:
-    """Of a long run: decisions of whole sequences, evenly spread, about `MOST` of them; the tokens of these.
+def _thin(tokens: pa.Table, decisions: int) -> tuple[pa.Table, float]:
+    """Of a very long run: tokens of whole sequences, evenly spread, of about `MOST` decisions; their part.
 
-    Read a row group at a time. What is counted over all of it stands in `counts`, in the bundle. Of sequences
-    longer than a span, spans.
+    Of sequences longer than a span, spans. What is counted over all of it stands in `counts`, in the bundle.
     """
+    step = -(-decisions // MOST)
+    if step == 1:
+        return tokens, 1.0
     sequence_T, position_T = (tokens[name].to_numpy().astype(np.int64) for name in ("sequence", "position"))
     span_T = sequence_T << 32 | position_T // SPAN
-    step = -(-_decisions(found) // MOST)
-    kept_T = np.isin(span_T, np.unique(span_T)[::step])
-    kept = tokens.filter(pa.array(kept_T))
-    chosen_T = np.zeros(int(tokens["token"].to_numpy().max()) + 1, dtype=bool)
-    chosen_T[kept["token"].to_numpy()] = True
-    for group in found.groups("decisions"):
-        _insert(cursor, key, "decisions", group.filter(pa.array(chosen_T[group["token"].to_numpy()])))
-    share = {"kept": kept.num_rows / tokens.num_rows, "key": key}
-    cursor.execute("UPDATE runs SET kept = $kept WHERE run = $key", share)
-    return kept
+    kept = tokens.filter(pa.array(np.isin(span_T, np.unique(span_T)[::step])))
+    return kept, kept.num_rows / tokens.num_rows
 
 
 def _sum_up(cursor: DuckDBPyConnection, key: int, found: Bundle) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from moe_core.errors import ConfigError
 from moe_core.store.db import Store
+from moe_core.store.ingest import decided
 from moe_core.store.queries import for_run
 
 # layer x expert with the zeros, whole or by domain; `load` is what most questions start from. Of all that was
@@ -137,7 +138,7 @@ def lift(store: Store, run_id: str, by: Literal["domain", "kind"] = "domain") ->
             (pairs / sum(pairs) OVER (PARTITION BY layer, name))
             / (sum(pairs) OVER (PARTITION BY layer, expert) / sum(pairs) OVER (PARTITION BY layer)) AS lift
         FROM grid ORDER BY layer, expert, name"""
-    return for_run(store, sql, run_id)
+    return (for_run if by == "domain" else decided)(store, sql, run_id)
 
 
 def flow(store: Store, run_id: str) -> pd.DataFrame:
@@ -155,7 +156,7 @@ def flow(store: Store, run_id: str) -> pd.DataFrame:
             JOIN firsts AS b ON b.layer = next_layer AND b.token = a.token GROUP BY ALL)
         SELECT *, tokens / sum(tokens) OVER (PARTITION BY layer, source) AS share
         FROM counted ORDER BY layer, source, target"""
-    return for_run(store, sql, run_id)
+    return decided(store, sql, run_id)
 
 
 def coactivation(store: Store, run_id: str, layer: int | None = None) -> pd.DataFrame:
@@ -181,7 +182,7 @@ def coactivation(store: Store, run_id: str, layer: int | None = None) -> pd.Data
         LEFT JOIN pairs AS p
             ON p.layer = a.layer AND p.expert_a = a.expert AND p.expert_b = b.expert
         ORDER BY a.layer, a.expert, b.expert"""
-    return for_run(store, sql, run_id, layer=layer)
+    return decided(store, sql, run_id, layer=layer)
 
 
 def distinct(
@@ -220,4 +221,4 @@ def distinct(
             any_value(e * (1 - (1 - k / e) ** size)) AS uniform
         FROM touched JOIN groups USING (size) JOIN even USING (layer)
         GROUP BY layer, size ORDER BY layer, size"""
-    return for_run(store, sql, run_id, sizes=list(sizes))
+    return decided(store, sql, run_id, sizes=list(sizes))

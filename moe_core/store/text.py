@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moe_core.store.db import Store
+from moe_core.store.ingest import decided
 from moe_core.store.queries import for_run
 
 
@@ -17,7 +18,7 @@ def raster(store: Store, run_id: str, layer: int, first: int = 0, count: int = 2
         SELECT token, slot, expert, weight FROM decisions
         WHERE run = $run AND layer = $layer AND token >= $first AND token < $last
         ORDER BY token, slot"""
-    return for_run(store, sql, run_id, layer=layer, first=first, last=first + count)
+    return decided(store, sql, run_id, layer=layer, first=first, last=first + count)
 
 
 def text(store: Store, run_id: str, layer: int, first: int = 0, count: int = 256) -> pd.DataFrame:
@@ -34,7 +35,7 @@ def text(store: Store, run_id: str, layer: int, first: int = 0, count: int = 256
             WHERE run = $run AND layer = $layer AND slot = 0 AND token >= $first AND token < $last)
             USING (token)
         WHERE run = $run AND token >= $first AND token < $last ORDER BY token"""
-    return for_run(store, sql, run_id, layer=layer, first=first, last=first + count)
+    return decided(store, sql, run_id, layer=layer, first=first, last=first + count)
 
 
 def sequences(store: Store, run_id: str) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def snippets(
             AND t.position BETWEEN s.position - $context AND s.position + s.length - 1 + $context
         GROUP BY s.domain, s.sequence, s.position, s.length, s.weight
         ORDER BY s.sequence, s.position"""
-    frame = for_run(store, sql, run_id, layer=layer, expert=expert, limit=limit, context=context)
+    frame = decided(store, sql, run_id, layer=layer, expert=expert, limit=limit, context=context)
     for column, errors in (("before", "ignore"), ("text", "replace"), ("after", "ignore")):
         frame[column] = pd.Series([_decode(value, errors) for value in frame[column]], dtype="str")
     return frame

@@ -13,7 +13,8 @@ from moe_core.settings import REFERENCE, Settings
 from tests.asked import asked
 from tests.pages.conftest import SPECS, open_page, words
 
-SHIPPED = sum(1 for _ in REFERENCE.glob("*/manifest.json"))
+TRACES = 1
+SHIPPED = sum(1 for _ in REFERENCE.glob("*/manifest.json")) - TRACES
 
 
 def select(app: AppTest, *rows: int) -> AppTest:
@@ -26,9 +27,17 @@ def select(app: AppTest, *rows: int) -> AppTest:
 def test_every_run_is_listed_newest_first(filled: AppTest) -> None:
     open_page(filled, "runs")
     table = filled.dataframe[0].value
-    assert len(table) == len(SPECS) + SHIPPED
+    assert len(table) == len(SPECS) + SHIPPED + TRACES
     assert table["when (UTC)"].is_monotonic_decreasing
     assert f"{len(SPECS)} runs made here, {SHIPPED} shipped, on " in filled.title[0].value.replace("\\", "")
+    assert "and 1 trace of served models" in filled.title[0].value
+    trace = table[table["question"] == "trace of a served model"].iloc[0]
+    assert trace["mixture"] == "DeepSeek-V2-Lite: 64 experts, top-6, 2 shared"
+    assert (trace["work"], trace["text"], trace["device"]) == (
+        "33,279 tokens in 213 sequences",
+        "its own",
+        "served elsewhere",
+    )
 
 
 def test_one_run_can_be_opened(filled: AppTest) -> None:
@@ -73,7 +82,7 @@ def test_delete_removes_rows_and_files(filled: AppTest, settings: Settings) -> N
     run_id = _first(filled)
     data.delete(run_id)
     filled.run()
-    assert len(filled.dataframe[0].value) == len(SPECS) - 1 + SHIPPED
+    assert len(filled.dataframe[0].value) == len(SPECS) - 1 + SHIPPED + TRACES
     assert not (settings.runs_dir / run_id).exists()
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_core.errors import ConfigError
 from moe_core.perf import reuse
-from moe_core.settings import DATA
+from moe_core.runs import bundle
+from moe_core.settings import REFERENCE
 
 
 def drawn(tokens: int, layers: int, experts: int, top_k: int, seed: int) -> np.ndarray:
@@ -82,12 +82,10 @@ def test_the_hottest_are_pinned() -> None:
 @pytest.fixture(scope="module")
 def texts() -> dict[str, np.ndarray]:
     """Domain -> [T, L, K] of the shipped trace of a 16B mixture."""
-    rows = pd.read_parquet(DATA / "traces" / "esft.parquet")
-    columns = [f"expert_{slot}" for slot in range(6)]
-    return {
-        str(domain): np.stack([mine[columns].to_numpy() for _, mine in part.groupby("layer")], axis=1)
-        for domain, part in rows.groupby("domain", observed=True)
-    }
+    found = bundle.read(REFERENCE / "deepseek-v2-lite")
+    ids_LTK = np.stack([group["expert"].to_numpy().reshape(-1, 6) for group in found.groups("decisions")])
+    domain_T = found.table("tokens")["domain"].to_numpy()
+    return {str(name): ids_LTK[:, domain_T == name].transpose(1, 0, 2)[:4096] for name in np.unique(domain_T)}
 
 
 def test_a_real_mixture_is_as_published(texts: dict[str, np.ndarray]) -> None:

@@ -40,7 +40,7 @@ runs: run INTEGER, run_id VARCHAR, question_id VARCHAR, reference VARCHAR?, mani
  lab VARCHAR, model VARCHAR, experts INTEGER, top_k INTEGER, shared INTEGER, batch INTEGER, seq INTEGER,
  spec JSON, created TIMESTAMP, duration_s DOUBLE, device VARCHAR, device_kind VARCHAR, device_key VARCHAR,
  code_version VARCHAR, stages JSON, provenance JSON, architectures JSON, summary JSON, complete BOOLEAN?,
- kept DOUBLE?
+ kept DOUBLE?, held BOOLEAN?
 scenarios: scenario_id VARCHAR, version INTEGER, created TIMESTAMP, author VARCHAR, content JSON
 series: run INTEGER, arm VARCHAR, seed INTEGER, metric VARCHAR, axis VARCHAR, x DOUBLE, value DOUBLE
 timings: run INTEGER, model VARCHAR, phase VARCHAR, component VARCHAR, repeat INTEGER, seconds DOUBLE

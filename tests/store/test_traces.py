@@ -52,10 +52,14 @@ def test_of_a_long_trace_the_store_holds_whole_sequences_and_all_counts(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(ingest, "MOST", 300)
+    monkeypatch.setattr(ingest, "EAGER", 300)
     frame = pd.concat(
         [choices(seed=n).assign(sequence=lambda one, n=n: one["sequence"] + 2 * n) for n in range(5)]
     )
     run_id = stored(frame, settings, store)
+    assert store.rows("SELECT count(*) FROM decisions") == [(0,)]
+    routing.flow(store, run_id)  # whoever looks at decisions one by one has them taken in
+    routing.flow(store, run_id)
     ((kept,),) = store.rows("SELECT kept FROM runs")
     ((held, sequences),) = store.rows(
         "SELECT count(*), count(DISTINCT sequence) FROM decisions JOIN tokens USING (run, token)"
@@ -71,6 +75,7 @@ def test_of_one_long_sequence_the_store_holds_spans(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(ingest, "MOST", 100)
+    monkeypatch.setattr(ingest, "EAGER", 100)
     monkeypatch.setattr(ingest, "SPAN", 5)
     stored(
         choices().assign(sequence=0, domain="all").assign(position=lambda one: one["token_id"] - 1_000),

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
 from moe_core.labs.training import arms, corpus
@@ -35,14 +34,15 @@ from moe_core.labs.training.statistics import Finding, over_seeds
 from moe_core.nn.model import Decoder
 from moe_core.nn.observe import RoutingLog
 from moe_core.perf import distinct
-from moe_core.runs import models
+from moe_core.runs import bundle, models
 from moe_core.runs.context import RunContext
-from moe_core.settings import DATA
+from moe_core.settings import REFERENCE
 from moe_core.specs import Architecture, RunSpec
 
 LADDER = tuple(2**i for i in range(11))
-TRACE = DATA / "traces" / "esft.parquet"
+TRACE = REFERENCE / "deepseek-v2-lite"
 TRACE_NAME, TRACE_EXPERTS = "DeepSeek-V2-Lite", 64
+TRACE_LAYERS, TRACE_TOKENS = (1, 9, 18, 26), 2048  # of each domain
 SEQ = 256
 BATCHES = (128, 1024)  # of one size that are counted: so many shuffled ones at least, at most so many
 TEXT = {"quick": 2048, "full": 8192}  # bytes of each domain
@@ -131,16 +131,21 @@ def _hits(token_ids_N: torch.Tensor, expert_ids_N: torch.Tensor, tokens: int, ex
 
 @cache
 def published() -> tuple[TokenPool, ...]:
-    """The shipped trace, one pool a domain and layer."""
-    frame = pd.read_parquet(TRACE)
-    columns = [name for name in frame.columns if name.startswith("expert_")]
+    """The shipped trace: the first tokens of every domain at a few layers, one pool each."""
+    found = bundle.read(TRACE)
+    tokens = found.table("tokens").to_pandas()
     pools = []
-    for name, part in frame.groupby(["domain", "layer"], observed=True):
-        domain, layer = str(name[0]), int(str(name[1]))
-        hit_SE = np.zeros((len(part), TRACE_EXPERTS), bool)
-        np.put_along_axis(hit_SE, part[columns].to_numpy(np.int64), True, axis=1)
-        pools.append(TokenPool(TRACE_NAME, domain, layer, len(columns), hit_SE))
-    return tuple(pools)
+    for group in found.groups("decisions"):
+        layer = group["layer"][0].as_py()
+        if layer not in TRACE_LAYERS:
+            continue
+        hit_TE = np.zeros((len(tokens), TRACE_EXPERTS), bool)
+        hit_TE[group["token"].to_numpy(), group["expert"].to_numpy()] = True
+        top_k = int(hit_TE[0].sum())
+        for domain, part in tokens.groupby("domain"):
+            hit_SE = hit_TE[part["token"].to_numpy()[:TRACE_TOKENS]]
+            pools.append(TokenPool(TRACE_NAME, str(domain), layer, top_k, hit_SE))
+    return tuple(sorted(pools, key=lambda pool: (pool.domain, pool.layer)))
 
 
 def counted(pool: TokenPool, generator: np.random.Generator) -> dict[str, list[float]]:

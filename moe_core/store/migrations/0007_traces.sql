@@ -3,8 +3,9 @@ ALTER TABLE decisions ALTER weight DROP NOT NULL;
 ALTER TABLE tokens ALTER byte DROP NOT NULL;
 ALTER TABLE tokens ADD COLUMN token_id INTEGER;
 ALTER TABLE tokens ADD COLUMN generated BOOLEAN;
--- The part of a run's sequences whose tokens and decisions are here; `counts` is always of all.
+-- The part of a run's tokens that is here, with their decisions (once `held`); `counts` is always of all.
 ALTER TABLE runs ADD COLUMN kept DOUBLE DEFAULT 1;
+ALTER TABLE runs ADD COLUMN held BOOLEAN DEFAULT true;
 
 CREATE TABLE banks (
     run     INTEGER NOT NULL,
