@@ -31,9 +31,10 @@ from moe_core.report import measured
 from moe_core.runs import bundle
 from moe_core.runs.bundle import Bundle
 from moe_core.scenario import devices as machines
-from moe_core.scenario import loads
+from moe_core.scenario import loads, origin
 from moe_core.scenario import subject as fullsize
 from moe_core.scenario.devices import Device
+from moe_core.scenario.origin import ServedTrace
 from moe_core.scenario.resolved import Resolved, resolve
 from moe_core.scenario.spec import Scenario
 from moe_core.scenario.subject import Full, Room
@@ -337,8 +338,41 @@ def validated(values: dict[str, Any]) -> RunSpec | None:
 # -- the load that was recorded --------------------------------------------------------------------
 
 
-def hears(spec: RunSpec) -> Run | None:
-    """The run whose recorded load is put on the full size: this question's own, else the nearest there is."""
+def traces() -> tuple[ServedTrace, ...]:
+    """The traces of served models that are here, the newest first."""
+    return _traces(door().store.state)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _traces(state: str) -> tuple[ServedTrace, ...]:
+    found = [run(run_id) for run_id in history("trace")["run_id"]]
+    return tuple(
+        ServedTrace(
+            one.run_id,
+            one.spec["title"],
+            one.spec["model"],
+            int(one.spec["experts"]),
+            int(one.spec["top_k"]),
+            one.created,
+            one.reference is not None,
+        )
+        for one in found
+    )
+
+
+def hears(scenario: Scenario) -> Run | None:
+    """The run whose recorded load is put on the full size; None is even. Raises ConfigError."""
+    return heard(scenario.run_spec(), scenario.bank, scenario.load)
+
+
+def heard(spec: RunSpec, bank: tuple[int, ...] | None, load: str) -> Run | None:
+    """The same, for a mixture of so many experts and top-k."""
+    which = origin.chosen(load, bank, traces())
+    return None if which == origin.EVEN else tested(spec) if which == origin.TEST else run(which)
+
+
+def tested(spec: RunSpec) -> Run | None:
+    """The test model's answer: this question's own, else the nearest there is."""
     with suppress(ConfigError):
         found = answer(spec) or same_question(spec) or nearest(spec)
         return run(found) if found else None
@@ -352,12 +386,13 @@ def recorded(of: Run) -> Recorded:
 
 @st.cache_resource(show_spinner=False, max_entries=256)
 def _recorded(identity: tuple[str, ...], _of: Run) -> Recorded:
-    return Recorded(loads.recorded(frame("load", _of)), measured_here(_of), not _of.reference)
+    here = not _of.reference and _of.spec["lab"] != "trace"
+    return Recorded(loads.recorded(frame("load", _of)), measured_here(_of), here)
 
 
 def resolved(scenario: Scenario) -> Resolved:
     """The scenario in full with the load that is heard, as reviews, links and files keep it."""
-    found = hears(scenario.run_spec())
+    found = hears(scenario)
     return resolve(scenario, recorded(found) if found else None)
 
 

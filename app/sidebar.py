@@ -7,20 +7,18 @@ used is named in one sentence (field, value, rule), and a default takes its plac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from app import data, devices, glossary, models
+from app import data, devices, glossary, models, options
 from app.text import own_text
 from app.words import escape
-from moe_core import registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError
-from moe_core.scenario import link, spec, subjects
+from moe_core.scenario import link, spec
 from moe_core.scenario.decision import dense_models
 from moe_core.scenario.spec import (
     ARCHITECTURE,
@@ -34,7 +32,6 @@ from moe_core.scenario.spec import (
     WORDS,
     Scenario,
 )
-from moe_core.units import count
 
 STATE = "scenario_now"
 _URL = "scenario_url_notices"
@@ -113,18 +110,11 @@ def _address(asked: Mapping[str, list[str]]) -> dict[str, list[str]]:
         modern = link.modern({field: _plain(field, said[-1]) for field, said in asked.items() if said})
         found = {field: said for field, said in asked.items() if field not in (*link.FIELDS, *OLD)}
         found |= {field: [value] for field, value in modern.items()}
-    for field in _WORDS.keys() & found.keys():
+    for field in options.WORDS.keys() & found.keys():
         name = _plain(field, found[field][-1]) if len(found[field]) == 1 else None
-        if name in _named(field):
-            found[field] = [_WORDS[field](name)]
+        if name in options.named(field):
+            found[field] = [options.WORDS[field](name)]
     return found
-
-
-def _named(field: str) -> tuple[str, ...]:
-    """Names of the options whose words stand in the address bar."""
-    if field == "architecture":
-        return data.architectures()
-    return (AUTO, *RULES) if field == "rival" else WORDS.get(field, ())
 
 
 def _adopt_url(architectures: tuple[str, ...]) -> None:
@@ -139,6 +129,7 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
             "hardware": devices.choices(),
         },
         "rival": (AUTO, *RULES, *dense_models()),
+        "load": options.loads(),
         **{field: tuple(map(str, (own, *spec.options(field, own)))) for field, own in published.items()},
         **_lengths({field: said[-1] for field, said in asked.items() if said}),
     }
@@ -149,7 +140,9 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         for field, value in spec.brings(preset).items():
             if field not in asked:
                 st.session_state[field] = value
-    for field in _WORDS.keys() & asked.keys():  # the address bar has an option's words, a link its name
+    for field in (
+        options.WORDS.keys() & asked.keys()
+    ):  # the address bar has an option's words, a link its name
         if plain[field] and plain[field][-1] in names.get(field, WORDS.get(field, ())):
             st.session_state[field] = plain[field][-1]
 
@@ -179,8 +172,8 @@ def _lengths(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def _plain(field: str, value: str) -> str:
     """The name of an option whose words stand in the address bar."""
-    words = _WORDS.get(field)
-    return next((name for name in _named(field) if words and words(name) == value), value)
+    words = options.WORDS.get(field)
+    return next((name for name in options.named(field) if words and words(name) == value), value)
 
 
 # -- start from, mixture, against --------------------------------------------------------------------
@@ -188,14 +181,10 @@ def _plain(field: str, value: str) -> str:
 
 def _start() -> dict[str, Any]:
     preset = _pick(
-        "Start from", "preset", WORDS["preset"], _preset_words, _adopt_preset,
+        "Start from", "preset", WORDS["preset"], options.preset, _adopt_preset,
         "Kinds of work. Choosing one sets batch, prompt, answer, targets and weights below.",
     )  # fmt: skip
     return {"preset": preset}
-
-
-def _preset_words(name: str) -> str:
-    return rules.presets()[name].title
 
 
 def _adopt_preset() -> None:
@@ -215,7 +204,7 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
         index=ordered.index(architectures[0]),
         key="architecture",
         bind="query-params",
-        format_func=listed,
+        format_func=options.listed,
         on_change=_reset_knobs,
         label_visibility="collapsed",
         help="A published model, or one of your own: the Architectures page imports and edits them.",
@@ -240,16 +229,6 @@ def _mixture(architectures: tuple[str, ...]) -> dict[str, Any]:
     return values
 
 
-@lru_cache(maxsize=256)
-def listed(name: str) -> str:
-    """A mixture in the list: `Qwen3-30B-A3B · 30.5 B · 128/8`, experts and top-k; one's own by name."""
-    if name not in registry.names():
-        return name
-    subject = subjects.published(name)
-    shape = f"{subject.routing[0]}/{subject.routing[1]}" if subject.routing else "dense"
-    return f"{subject.name} · {count(subject.parameters.total)} · {shape}"
-
-
 def _knob(field: str, label: str, published: int) -> int:
     choices = spec.options(field, published)
     value = st.select_slider(
@@ -271,16 +250,10 @@ def _reset_knobs() -> None:
 def _against() -> dict[str, Any]:
     choices = (AUTO, *RULES, *dense_models())
     rival = _pick(
-        "Against the dense model", "rival", choices, _rival_words, None,
+        "Against the dense model", "rival", choices, options.rival, None,
         "Held fixed while the mixture's knobs move. A rule finds it for the mixture as published.",
     )  # fmt: skip
     return {"rival": rival}
-
-
-def _rival_words(name: str) -> str:
-    if name == AUTO:
-        return "its published rival"
-    return f"made up: {rules.pair_rules()[name].title}" if name in RULES else name
 
 
 # -- work, machines, targets -------------------------------------------------------------------------
@@ -304,11 +277,11 @@ def _machines() -> dict[str, Any]:
     hardware = st.selectbox("Device", known, key="hardware", bind="query-params")
     devices.own_device()
     many = _pick(
-        "How many for each model", "many", WORDS["many"], _many_words, None,
+        "How many for each model", "many", WORDS["many"], options.many, None,
         "As few as hold it: each model has its own number, planned anew at every batch. Or an equal number.",
     )  # fmt: skip
     precision = _pick(
-        "Weights", "precision", WORDS["precision"], _format_words, None,
+        "Weights", "precision", WORDS["precision"], options.precision, None,
         "As stored: what each model's makers publish. The test model takes what is fastest here.",
     )  # fmt: skip
     return {
@@ -316,14 +289,6 @@ def _machines() -> dict[str, Any]:
         "devices": None if many == AUTO else int(many),
         "precision": precision,
     }
-
-
-def _format_words(name: str) -> str:
-    return "as stored" if name == AUTO else name
-
-
-def _many_words(name: str) -> str:
-    return "as few as hold it" if name == AUTO else name
 
 
 def _targets(preset: str) -> dict[str, Any]:
@@ -340,18 +305,11 @@ def _targets(preset: str) -> dict[str, Any]:
         found["link_gbs"] = _number(
             "link_gbs", "Link between devices, GB/s both ways", "as the device has it"
         )
-        task = _pick("Task", "task", WORDS["task"], _task_words)
+        task = _pick("Task", "task", WORDS["task"], options.task)
         found["task"] = None if task == AUTO else task
         found["training"] = _pick("The team trains", "training", WORDS["training"], str)
-        found["skill"] = _pick("It has trained routers", "skill", WORDS["skill"], _SKILLS.__getitem__)
+        found["skill"] = _pick("It has trained routers", "skill", WORDS["skill"], options.WORDS["skill"])
     return {**found, "weights": weights(preset)}
-
-
-_SKILLS = {"none": "never", "some": "now and then", "expert": "often"}
-
-
-def _task_words(name: str) -> str:
-    return "as the preset" if name == AUTO else rules.tasks()[name].title
 
 
 def _listed_price() -> float | None:
@@ -378,9 +336,6 @@ def weight_key(preset: str, name: str) -> str:
 # -- what runs here ----------------------------------------------------------------------------------
 
 
-_TEST_MODELS = {"carved": "Carved", "grid": "Trained", "trained": "Trained, larger"}
-
-
 def _test_model(values: dict[str, Any]) -> dict[str, Any]:
     """The small model that is run for real: which one, on which text."""
     with st.expander("What runs here", icon=":material/memory:"):
@@ -391,7 +346,7 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
             required=True,
             key="model",
             bind="query-params",
-            format_func=_WORDS["model"],
+            format_func=options.WORDS["model"],
             help="Carved: a trained dense model, cut into the mixture without training: any shape, at a "
             "loss. Trained: the nearest of a set of mixtures that were trained from scratch and alike, each "
             "with dense models of equal active and of equal total size. Trained, larger: one mixture that "
@@ -401,7 +356,12 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
         st.caption(escape(link.tested(Scenario(**values, model=model))))
         seq = _slider("seq", "Bytes a sequence")
         text = own_text()
-    return {"model": model, "seq": seq, "text": text}
+        load = _pick(
+            "Load on the experts", "load", options.loads(), options.load, None,
+            "How often each expert is chosen at full size: as a real model was served, where it has as many "
+            "experts and top-k; else as the test model records it. Runs takes in traces of your own.",
+        )  # fmt: skip
+    return {"model": model, "seq": seq, "text": text, "load": load}
 
 
 # -- foot --------------------------------------------------------------------------------------------
@@ -487,14 +447,3 @@ def _pick(
         help=help,
     )
     return found if found in choices else usual
-
-
-_WORDS: dict[str, Callable[[str], str]] = {
-    "architecture": listed,
-    "preset": _preset_words,
-    "rival": _rival_words,
-    "many": _many_words,
-    "task": _task_words,
-    "skill": _SKILLS.__getitem__,
-    "model": _TEST_MODELS.__getitem__,
-}

@@ -44,7 +44,7 @@ PUBLISHED = [one for one in SCENARIOS if one.own is None]
 def verdict(scenario: Scenario) -> Verdict | str:
     """The verdict, or the sentence that says why there is none."""
     try:
-        return answer.verdict(scenario, hear(scenario.run_spec()))
+        return answer.verdict(scenario, hear(scenario.run_spec(), scenario.bank, scenario.load))
     except MoEScopeError as error:
         return str(error)
 
@@ -58,7 +58,7 @@ def said(found: Verdict) -> str:
 @lru_cache(maxsize=256)
 def sides(scenario: Scenario) -> tuple[Resolved, Resolved | None]:
     """The mixture and its rival, resolved, with the load that is heard."""
-    mixture = resolve(scenario, hear(scenario.run_spec()))
+    mixture = resolve(scenario, hear(scenario.run_spec(), scenario.bank, scenario.load))
     found = verdict(scenario)
     if isinstance(found, str):
         return mixture, None
@@ -149,7 +149,7 @@ def test_commands_say_what_the_pages_say(scenario: Scenario, capsys: pytest.Capt
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_economics_prices_what_the_verdict_prices(scenario: Scenario) -> None:
-    found, recorded = verdict(scenario), hear(scenario.run_spec())
+    found, recorded = verdict(scenario), hear(scenario.run_spec(), scenario.bank, scenario.load)
     if isinstance(found, str):
         return
     mixture, missed = found.case.both[0], answer.refusal(found.case.both[0])

@@ -44,7 +44,8 @@ def chosen() -> list[Side]:
 
 def _heard(side: Side) -> Side:
     """With the load that is heard for it now, as on every other page."""
-    run = data.hears(side.case.run) if side.case.run and side.case.model.routing else None
+    case, bank = side.case, side.case.bank
+    run = data.heard(case.run, bank, case.origin) if case.run and bank else None
     found = data.recorded(run) if run else None
     heard = (None, None) if found is None else (found.load, found.source[:400])
     return side._replace(case=side.case.model_copy(update=dict(zip(("load", "heard"), heard, strict=True))))

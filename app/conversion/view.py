@@ -134,7 +134,7 @@ def carving(scenario: Scenario) -> None:
         "Carving cuts the trained dense test model into experts without training: what it costs is the price "
         "of not training, and never evidence about mixtures."
     )
-    sweep = data.hears(scenario.run_spec("topk_sweep"))
+    sweep = data.tested(scenario.run_spec("topk_sweep"))
     if sweep is None:
         st.caption("No sweep over k is recorded yet: Routing measures one when it is opened.")
     else:
@@ -142,7 +142,7 @@ def carving(scenario: Scenario) -> None:
         panels.show(
             figure, "carving_against_k", panels.recorded(sweep), caveat="test model, not trained further"
         )
-    bench = data.hears(scenario.run_spec())
+    bench = data.tested(scenario.run_spec())
     if bench is not None:
         figure = data.figure(routing.quality_by_domain, bench)
         panels.show(figure, "carving_by_domain", panels.recorded(bench), caveat="test model, by kind of text")

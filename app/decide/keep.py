@@ -67,5 +67,5 @@ def values(of: Ruling) -> dict[str, Any]:
 def of_sidebar(scenario: Scenario) -> dict[str, Any] | None:
     """The verdict on the scenario in the sidebar, as the Decide page would ask; None where there is none."""
     with suppress(MoEScopeError):
-        return values(decide_frames.rule(decision(scenario), data.hears(scenario.run_spec())))
+        return values(decide_frames.rule(decision(scenario), data.hears(scenario)))
     return None

@@ -38,7 +38,7 @@ COLOURS = {"mixture": "orange", "dense": "blue"}
 def ask(now: Scenario) -> Ruling | None:
     """The ruling, or the designed state that says why there is none. The same for every session: a link."""
     try:
-        found = frames.rule(decision(now), data.hears(now.run_spec()))
+        found = frames.rule(decision(now), data.hears(now))
         panels.decides(partial(frames.kept, found))
         return found
     except MoEScopeError as error:

@@ -95,7 +95,7 @@ def live(of: Study, spec: RunSpec) -> tuple[pd.DataFrame, Run] | None:
     """A layer sweep as a curve: of this very layer where it was timed, else of the test model."""
     wanted = costs.layer_of(of.mixture.architecture)
     for lab in ("real_layers", "layer_sweep"):
-        run = data.hears(spec.model_copy(update={"lab": lab}))
+        run = data.tested(spec.model_copy(update={"lab": lab}))
         for one in layers.facts(run) if run else ():
             if run and (one.layer == wanted or not one.random):
                 return _live(run.run_id, run.created.isoformat(), one.name, run), run

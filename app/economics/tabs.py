@@ -170,7 +170,7 @@ def worth(asked: Asked) -> None:
 
 
 def imbalance(asked: Asked) -> None:
-    """What the load on the experts costs: recorded on the test model, even, and as benchmarks draw it."""
+    """What the load on the experts costs: as recorded, even, and as benchmarks draw it."""
     caveat = f"full size, one layer on one {asked.study.hardware.title}"
     panels.show(frames.figure("imbalance", asked.study), "imbalance", asked.modelled, caveat=caveat)
     st.caption(

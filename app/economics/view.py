@@ -80,7 +80,7 @@ def controls(scenario: Scenario) -> Chosen:
 
 def ask(scenario: Scenario, chosen: Chosen) -> Asked | None:
     """The study, or the designed state that says why there is none."""
-    run = data.hears(scenario.run_spec())
+    run = data.hears(scenario)
     try:
         study = frames.study(scenario, chosen.framework, run, chosen.beside)
         frames.frame("curves", study)
@@ -105,7 +105,11 @@ def _refused(words: str, infeasible: bool) -> None:
 
 def load_words(run: Run | None) -> str:
     """Where the load on the experts comes from."""
-    return f"{recorded_on(run)} by the test model" if run else "even: no run of the test model yet"
+    if run is None:
+        return "even"
+    if run.spec["lab"] == "trace":
+        return f"of a trace: {run.spec['title']}"
+    return f"{recorded_on(run)} by the test model"
 
 
 # -- the answer ------------------------------------------------------------------------------------

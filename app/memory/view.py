@@ -319,13 +319,14 @@ def offload(scenario: Scenario, one: Case, on: Device, modelled: Source) -> None
             icon=":material/link:",
         )
         return
-    load = data.resolved(scenario).load
+    known = data.resolved(scenario)
+    load = known.load
     try:
         held, waits = _offload(_key(scenario), one.plan, on, link, load)
     except ConfigError as error:
         st.info(escape(f"{error}."), icon=":material/info:")
         return
-    heard = "as the test model recorded it" if load else "taken as even"
+    heard = f"as recorded ({known.heard})" if load else "taken as even"
     detail = (
         f"{modelled.detail}; popularity of the experts {heard}; link to the host {size(link)}/s, {on.source}"
     )

@@ -74,7 +74,7 @@ def _of_file(
     spec = DecideSpec.of(values)
     bank = candidate(spec.mixture).architecture.experts
     known = None if bank is None else (bank.count, bank.top_k, bank.shared)
-    return spec, hear(nearest_run(known, "carved", 256, spec.workload.batch, "auto"))
+    return spec, hear(nearest_run(known, "carved", 256, spec.workload.batch, "auto"), known)
 
 
 def _side(own: Architecture | None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _of_scenario(
         elif "rule" in changes:
             changes["dense"] = None
         spec = DecideSpec.of({**_kept(spec), **changes})
-    return spec, hear(asked.run_spec())
+    return spec, hear(asked.run_spec(), asked.bank, asked.load)
 
 
 def _kept(spec: Any) -> dict[str, Any]:

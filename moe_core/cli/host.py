@@ -28,7 +28,8 @@ def popularity(bank: Experts, batch: int) -> tuple[float, ...] | None:
     from moe_core.scenario.spec import nearest_run
     from moe_core.silicon.predict import resampled
 
-    heard = hear(nearest_run((bank.count, bank.top_k, bank.shared), "carved", 256, batch, "auto"))
+    known = (bank.count, bank.top_k, bank.shared)
+    heard = hear(nearest_run(known, "carved", 256, batch, "auto"), known)
     return resampled(heard.load, bank.count) if heard is not None and heard.load else None
 
 

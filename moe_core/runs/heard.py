@@ -2,7 +2,7 @@
 
 The web process asks its store the same (`moe_core.store.queries`), which a command cannot open beside it.
 Both choose alike: this question's own answer, else one to the same spec, else the nearest shipped run, else
-the nearest of all.
+the nearest of all. Whether a trace is heard instead says `moe_core.scenario.origin`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,14 @@ def heard(spec: RunSpec, runs_dir: Path, reference: Path) -> Heard | None:
     return None
 
 
+def traces(runs_dir: Path, reference: Path) -> list[Heard]:
+    """Every trace of a served model, made here and shipped."""
+    own = [Heard(run, False) for run in _read(bundle.published(runs_dir))]
+    shipped = sorted(path.parent for path in reference.glob("*/manifest.json"))
+    every = [*own, *(Heard(run, True) for run in _read(shipped))]
+    return [one for one in every if _of(one)["lab"] == "trace"]
+
+
 def _read(paths: Iterable[Path]) -> list[Bundle]:
     found = []
     for path in paths:
@@ -85,10 +93,14 @@ def _distance(spec: RunSpec, one: Heard) -> float:
 
 def _load(run: Bundle) -> tuple[float, ...]:
     """Pairs of every expert of every layer, those without any included."""
-    table = run.table("decisions")
-    counted = pa.table({"layer": table["layer"], "expert": table["expert"]}).group_by(["layer", "expert"])
-    pairs = counted.aggregate([("expert", "count")]).to_pydict()
-    layers: dict[int, list[float]] = {}
-    for layer, expert, many in zip(pairs["layer"], pairs["expert"], pairs["expert_count"], strict=True):
-        layers.setdefault(layer, [0.0] * facts.experts(run.manifest))[expert] = float(many)
+    if "counts" in run.tables:
+        table = run.table("counts").select(["layer", "expert", "pairs"])
+    else:
+        table = run.table("decisions").select(["layer", "expert"])
+        table = table.append_column("pairs", pa.repeat(pa.scalar(1), table.num_rows))
+    summed = table.group_by(["layer", "expert"]).aggregate([("pairs", "sum")]).to_pydict()
+    experts, layers = facts.experts(run.manifest), dict[int, list[float]]()
+    for layer, expert, many in zip(summed["layer"], summed["expert"], summed["pairs_sum"], strict=True):
+        if expert < experts:  # zero experts carry no load
+            layers.setdefault(layer, [0.0] * experts)[expert] = float(many)
     return economics.ranked([layers[layer] for layer in sorted(layers)])

@@ -10,7 +10,7 @@ from moe_core import hardware, registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError, short
 from moe_core.lookup import plain
-from moe_core.scenario import devices
+from moe_core.scenario import devices, origin
 from moe_core.scenario.decision import dense_models
 from moe_core.scenario.spec import (
     ARCHITECTURE,
@@ -38,6 +38,7 @@ FIELDS = {  # of a scenario, by the name that the URL gives them
     **{name: name for name in ("prompt", "answer", "cached", "precision", "latency_ms", "ttft_ms")},
     **{"many": "devices", "budget_usd": "budget"},
     **{name: name for name in ("price", "link_gbs", "task", "training", "skill", "weights", "model", "seq")},
+    "load": "load",
 }
 
 NAMED = (*FIELDS, *OLD)  # what a URL, old or new, holds of a scenario
@@ -102,6 +103,8 @@ def scenario(values: Mapping[str, str]) -> Scenario:
     }
     if said.get("task", AUTO) != AUTO:
         fields["task"] = _word("task", str(said["task"]))
+    if "load" in said:
+        fields["load"] = origin.check(str(said["load"]))
     if "seq" in said:
         fields["seq"] = _count("seq", said["seq"], 1)
     return Scenario(**fields)

@@ -30,7 +30,7 @@ WORDS = {
     POWER_LAW: "power law 1.01",
     "power_law_1.2": "power law 1.2",
 }
-RECORDED, EVEN = "recorded on the test model", "even, independent tokens"
+RECORDED, EVEN = "as recorded", "even, independent tokens"
 NODE = "inside a node, 8 devices"
 BETWEEN = "between nodes, 16 to 64 devices"
 PUBLISHED = {"published, least: 15 %": 0.15, "published, most: 60 %": 0.60}

@@ -66,7 +66,8 @@ class Resolved(Spec):
     prompt: tokens read for it, None all the others. traffic (requests a second) takes the place of batch.
     devices: asked for, None the model's own fewest; parallel: a layout asked for, one device is none.
     price: US dollars for a device and hour, None takes the data file's. load: shares of the experts by rank,
-    as recorded; None is even. run: what the test model is asked, and `heard` who recorded the load.
+    as recorded; None is even. run: what the test model is asked, and `heard` who recorded the load;
+    origin: who was to (`moe_core.scenario.origin`).
     aims: None in files of older versions, and where no verdict can be asked.
     """
 
@@ -91,6 +92,7 @@ class Resolved(Spec):
     link_gbs: Limit | None = None
     load: Load | None = None
     heard: Annotated[str, Field(max_length=400)] | None = None
+    origin: Annotated[str, Field(pattern=r"\A(auto|even|test|[0-9a-f]{16})\z")] = AUTO
     aims: Aims | None = None
 
     @model_validator(mode="after")
@@ -111,6 +113,12 @@ class Resolved(Spec):
             return memory.model(self.architecture)
         assert self.record is not None, "checked above"
         return registry.model(registry.get(self.record))
+
+    @property
+    def bank(self) -> tuple[int, int] | None:
+        """Routed experts of a layer and top-k; None for a dense model."""
+        routing = self.model.routing
+        return None if routing is None else (routing[1], routing[0])
 
     @property
     def setting(self) -> Setting:
@@ -187,6 +195,7 @@ def resolve(scenario: Scenario, recorded: Recorded | None = None) -> Resolved:
         run=scenario._replace(text=None).run_spec(),
         load=None if recorded is None else recorded.load,
         heard=None if recorded is None else recorded.source[:400],
+        origin=scenario.load,
         aims=aims(scenario),
     )
 

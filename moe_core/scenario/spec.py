@@ -17,6 +17,7 @@ from safetensors import safe_open
 from moe_core import grid, inputs, registry
 from moe_core.decide import rules
 from moe_core.errors import ConfigError, short
+from moe_core.scenario import origin
 from moe_core.settings import MODELS
 from moe_core.specs import EXPERIMENTS, LEAST, Architecture, RunSpec
 
@@ -78,12 +79,13 @@ WORDS: dict[str, tuple[str, ...]] = {
     "task": (AUTO, *rules.tasks()),
     "training": get_args(Training),
     "skill": get_args(Skill),
+    "load": origin.WORDS,
 }
 NUMBERS = ("traffic", "latency_ms", "ttft_ms", "budget_usd", "price", "link_gbs")  # above zero, or left out
 DEFAULTS: dict[str, Any] = {
     **{"preset": PRESET, **work(PRESET), "seq": 256},
     **{"precision": AUTO, "many": AUTO, "rival": AUTO, "model": "carved"},
-    **{"task": AUTO, "training": "none", "skill": "some"},
+    **{"task": AUTO, "training": "none", "skill": "some", "load": AUTO},
 }
 OLD = ("context", "write", "edit")  # of links that older versions made
 SHOW = "show"  # a chart of any page
@@ -114,6 +116,7 @@ class Scenario(NamedTuple):
     traffic (requests a second) takes the place of batch. latency_ms, ttft_ms: None the preset's.
     devices: for each model; None its own fewest.
     prompt, answer: tokens read and written for a request; cached: tokens that are there before.
+    load: whose load the experts carry (`moe_core.scenario.origin`).
     """
 
     architecture: str = ARCHITECTURE
@@ -141,6 +144,7 @@ class Scenario(NamedTuple):
     weights: tuple[tuple[str, float], ...] = ()
     model: Model = "carved"
     seq: int = 256
+    load: str = AUTO
     text: str | None = None
     own: Architecture | None = None  # imported or edited in this session; None: a published model
 
