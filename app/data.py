@@ -346,10 +346,11 @@ def traces() -> tuple[ServedTrace, ...]:
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _traces(state: str) -> tuple[ServedTrace, ...]:
     found = [run(run_id) for run_id in history("trace")["run_id"]]
+    titles = [one.spec["title"] for one in found]
     return tuple(
         ServedTrace(
             one.run_id,
-            one.spec["title"],
+            one.spec["title"] + (f" ({one.run_id[:6]})" if titles.count(one.spec["title"]) > 1 else ""),
             one.spec["model"],
             int(one.spec["experts"]),
             int(one.spec["top_k"]),

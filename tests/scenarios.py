@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from moe_core import registry
 from moe_core.scenario.spec import Scenario, work
+from moe_core.settings import REFERENCE
 
 FAMILIES = (
     *("Mixtral-8x7B", "DeepSeek-V3", "DeepSeek-V2-Lite", "gpt-oss-20b", "gpt-oss-120b", "OLMoE-1B-7B"),
@@ -17,6 +19,9 @@ assert _MIXTRAL is not None
 OWN = _MIXTRAL.model_copy(update={"name": "Ours", "layers": 24})
 
 CARD = "My card: memory=96 bandwidth=1500 host=32 link=64 price=0.5 watts=450 bf16=200 fp8=400"
+
+
+TRACE = str(json.loads((REFERENCE / "deepseek-v2-lite" / "manifest.json").read_text())["run_id"])
 
 
 def _preset(name: str, **said: Any) -> Scenario:
@@ -35,6 +40,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *(Scenario("DeepSeek-V3", "H200", devices=many) for many in (8, 16, 32)),
     *(Scenario(precision=form) for form in ("bf16", "fp8", "int4")),
     *(Scenario("Mixtral-8x7B", "A100 80GB", precision=form) for form in ("fp8", "int4")),
+    *(Scenario("DeepSeek-V2-Lite", load=load) for load in ("auto", "even", "test")),
+    Scenario("Mixtral-8x7B", load=TRACE),
     *(Scenario(experts=experts) for experts in (16, 64, 256)),
     Scenario(top_k=4),
     Scenario(shared=1),

@@ -249,6 +249,7 @@ def test_a_link_says_the_whole_scenario() -> None:
         **{"batch": 4, "traffic": 3.5, "prompt": 3000, "answer": 700, "cached": 500, "devices": 8},
         **{"precision": "fp8", "latency_ms": 33.0, "ttft_ms": 1234.0, "budget": 2.5, "price": 4.0},
         **{"link_gbs": 300.0, "task": "reasoning", "training": "fine-tune", "skill": "expert", "seq": 128},
+        load="even",
         weights=(("memory", 2.0), ("latency", 0.5)),
     )
     assert [name for name, value in whole._asdict().items() if value == getattr(Scenario(), name)] == [

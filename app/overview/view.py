@@ -64,7 +64,11 @@ def ran(run: Run, scenario: Scenario) -> str:
     asked = scenario.run_spec()
     bank = (int(run.spec["experts"]), int(run.spec["top_k"]), int(run.spec["shared"]))
     whose = "" if bank == (asked.experts, asked.top_k, asked.shared) else f"{describe(*bank)}, "
-    return f"This load: {whose}recorded on {run.provenance['device']}, {run.created:%Y-%m-%d}."
+    here = f"This load: {whose}recorded on {run.provenance['device']}, {run.created:%Y-%m-%d}."
+    heard = data.hears(scenario)
+    if heard is None:
+        return f"{here} The answer above takes an even load."
+    return f"{here} The answer above takes the load of a trace." if heard.spec["lab"] == "trace" else here
 
 
 def measured(run: Run) -> None:

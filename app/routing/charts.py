@@ -197,8 +197,8 @@ def domains(load: pd.DataFrame, layer: int) -> Figure:
 
 
 # -- coactivation ------------------------------------------------------------------------------------
-# Which experts of a layer work on the same byte, over what chance would give. `together` frame:
-# expert_a, expert_b, tokens (bytes both worked on), lift (over independence).
+# Which experts of a layer work on the same token, over what chance would give. `together` frame:
+# expert_a, expert_b, tokens (that both worked on), lift (over independence).
 
 
 def coactivation(together: pd.DataFrame, layer: int) -> Figure:
@@ -217,19 +217,19 @@ def coactivation(together: pd.DataFrame, layer: int) -> Figure:
                 alt.Tooltip("expert_a:O", title="expert"),
                 alt.Tooltip("expert_b:O", title="with expert"),
                 alt.Tooltip("over_chance:N", title="over chance"),
-                alt.Tooltip("tokens:Q", title="bytes together", format=","),
+                alt.Tooltip("tokens:Q", title="tokens together", format=","),
             ],
         )
         .properties(height=420)
     )
     title = _title(data, layer)
-    return draw(title, f"How often two experts of layer {layer} share a byte. {title}.", chart, data)
+    return draw(title, f"How often two experts of layer {layer} share a token. {title}.", chart, data)
 
 
 def _title(data: pd.DataFrame, layer: int) -> str:
     seen = data[(data["tokens"] > 0) & (data["expert_a"] < data["expert_b"])]
     if seen.empty:
-        return f"No two experts of layer {layer} ever work on the same byte"
+        return f"No two experts of layer {layer} ever work on the same token"
     top = largest(seen, "lift")
     return (
         f"In layer {layer}, experts {int(top['expert_a'])} and {int(top['expert_b'])} work together "
@@ -242,7 +242,7 @@ def _title(data: pd.DataFrame, layer: int) -> str:
 # (tokens), distinct, uniform (E (1 - (1 - k/E)^size)).
 
 
-GROUPINGS = {"decode": "one byte of each sequence (decode)", "consecutive": "bytes in a row (prefill)"}
+GROUPINGS = {"decode": "one token of each sequence (decode)", "consecutive": "tokens in a row (prefill)"}
 
 
 def distinct(touched: pd.DataFrame, experts: int) -> Figure:
@@ -306,7 +306,7 @@ def _distinct_title(data: pd.DataFrame, experts: int) -> str:
 
 # -- raster ------------------------------------------------------------------------------------------
 # Expert x token for one layer, one sequence. Only the routed pairs are drawn: the rest is empty. `pairs`
-# frame: position, expert, weight, slot, byte.
+# frame: position, expert, weight, slot, byte; word and token_id of a token of a tokenizer.
 
 
 SHOWN = 256  # positions drawn at once: a wider raster has cells below a pixel
@@ -318,9 +318,24 @@ def printable(byte: int) -> str:
     return names.get(byte) or (chr(byte) if 33 <= byte < 127 else f"0x{byte:02X}")
 
 
+def written(tokens: pd.DataFrame) -> list[str]:
+    """How each token is shown: a byte, its string, its number, or nothing where it is not told."""
+    rows = tokens.reindex(columns=["byte", "word", "token_id"]).astype(object)
+    return [
+        printable(int(byte))
+        if pd.notna(byte)
+        else str(word)
+        if pd.notna(word)
+        else f"#{int(token)}"
+        if pd.notna(token)
+        else ""
+        for byte, word, token in rows.itertuples(index=False)
+    ]
+
+
 def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
-    """Which experts each byte went to; a darker cell is a larger weight."""
-    data = pairs.assign(character=pairs["byte"].map(printable))
+    """Which experts each token went to; a darker cell is a larger weight."""
+    data = pairs.assign(character=written(pairs), weight=pairs["weight"].fillna(1.0))
     equal = bool(data["weight"].max() - data["weight"].min() < 1e-6)
     field, legend = ("slot", "choice (0 is first)") if equal else ("weight", "weight")
     colour = alt.Color(
@@ -335,7 +350,7 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
         .encode(
             x=alt.X(
                 "position:Q",
-                title="position in the text (bytes)",
+                title="position in the text (tokens)",
                 bin=alt.Bin(binned=True, step=1),
                 scale=alt.Scale(domain=[start, stop], nice=False),
                 axis=alt.Axis(tickMinStep=1, grid=False),
@@ -345,7 +360,7 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
             color=colour,
             tooltip=[
                 "position:Q",
-                alt.Tooltip("character:N", title="byte"),
+                alt.Tooltip("character:N", title="token"),
                 "expert:O",
                 alt.Tooltip("slot:O", title="choice"),
                 alt.Tooltip("weight:Q", format=".3~g"),
@@ -354,7 +369,7 @@ def raster(pairs: pd.DataFrame, layer: int, experts: int) -> Figure:
         .transform_calculate(end="datum.position + 1")
         .properties(height=min(560, max(180, 16 * experts)))
     )
-    title, shown = _raster_title(data, layer), many(stop - start, "bytes")
+    title, shown = _raster_title(data, layer), many(stop - start, "tokens")
     return draw(title, f"Expert by position for {shown} in layer {layer}. {title}.", chart, data)
 
 
@@ -362,7 +377,7 @@ def _raster_title(data: pd.DataFrame, layer: int) -> str:
     """How sticky routing is: the share of neighbours that keep their first choice."""
     first = data[data["slot"] == 0].sort_values("position")["expert"]
     kept = float((first == first.shift()).iloc[1:].mean()) if len(first) > 1 else 0.0
-    return f"In layer {layer}, {percent(kept)} of neighbouring bytes keep the same first expert"
+    return f"In layer {layer}, {percent(kept)} of neighbouring tokens keep the same first expert"
 
 
 # -- wanted ------------------------------------------------------------------------------------------

@@ -39,11 +39,12 @@ def raster(run: Run, layer: int, first: int) -> Figure:
     pairs = data.frame("raster", run, layer=layer, first=first, count=charts.SHOWN)
     letters = data.frame("text", run, layer=layer, first=first, count=charts.SHOWN)
     here = letters[letters["sequence"] == letters["sequence"].iloc[0]]
-    return charts.raster(pairs.merge(here[["token", "position", "byte"]], on="token"), layer, experts(run))
+    said = here[["token", "position", "byte", "word", "token_id"]]
+    return charts.raster(pairs.merge(said, on="token"), layer, experts(run))
 
 
 def coactivation(run: Run, layer: int) -> Figure:
-    """Experts that work on the same byte."""
+    """Experts that work on the same token."""
     return charts.coactivation(data.frame("coactivation", run, layer=layer), layer)
 
 
@@ -62,6 +63,11 @@ def sankey(run: Run, first: int, last: int) -> Figure:
 def experts(run: Run) -> int:
     """Experts of the mixture that ran; a trained model brings its own number."""
     return int(run.architectures["moe"]["experts"]["count"])
+
+
+def whose(run: Run) -> str:
+    """Whose choices a run recorded: the test model's, or those of a model that was served."""
+    return f"{run.spec['model']}, as served" if run.spec["lab"] == "trace" else "test model"
 
 
 def top_k(run: Run) -> int:

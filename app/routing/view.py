@@ -16,7 +16,10 @@ from app.figure import times as ratio
 from app.live import Answer
 from app.panels import Number, Source
 from app.routing import charts, frames
-from app.routing.frames import experts, top_k
+from app.routing.frames import experts, top_k, whose
+from app.words import escape
+from moe_core.report.text import many
+from moe_core.scenario import origin
 from moe_core.scenario.spec import Scenario
 from moe_core.store.queries import Run
 
@@ -31,6 +34,38 @@ TINTS = (
     "204,121,167",
     "128,128,128",
 )
+
+
+UNTOLD = "This trace does not say which tokens were read, so there is no text to show."
+
+
+def source(scenario: Scenario) -> Run | None:
+    """The trace that is looked at; None: the test model. At first whose load the scenario's experts carry."""
+    traces = {one.run_id: one.title for one in data.traces()}
+    if not traces:
+        return None
+    which = origin.chosen(scenario.load, scenario.bank, data.traces())
+    names = ["test model", *traces.values()]
+    usual = names.index(traces[which]) if which in traces else 0
+    found = st.selectbox(
+        "Whose choices", names, index=usual, key="router", bind="query-params", width=360,
+        help="The test model reads its text here. A trace is what a real model chose while it was served; "
+        "`import-trace` takes one in.",
+    )  # fmt: skip
+    run_id = next((one for one, title in traces.items() if title == found), None)
+    return data.run(run_id) if run_id else None
+
+
+def about(run: Run) -> None:
+    """Of a trace: how much there is, and where it is from."""
+    summary = run.summary
+    parts = [
+        f"{many(summary['tokens'], 'tokens')} in {many(summary['sequences'], 'sequences')}",
+        f"domains {', '.join(summary['domains'][:6])}",
+        *([] if run.kept == 1 else [f"single decisions of {percent(run.kept)} of the tokens, counts of all"]),
+        summary["source"] or "where it is from is not told",
+    ]
+    st.caption(escape("; ".join(parts)))
 
 
 def layers(run: Run) -> list[int]:
@@ -50,7 +85,7 @@ def load(run: Run, here: Source) -> None:
         figure,
         "cell",
         here,
-        caveat="test model; click a cell to see its expert",
+        caveat=f"{whose(run)}; click a cell to see its expert",
         on_select=partial(_clicked, layers(run), experts(run)),
     )
     _expert(run, here)
@@ -83,13 +118,17 @@ def _expert(run: Run, here: Source) -> None:
             data.figure(frames.lift, run, layer=layer, expert=expert, by=by),
             "lift",
             here,
-            caveat="test model",
+            caveat=whose(run),
         )
-        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat="test model")
+        panels.show(data.figure(frames.domains, run, layer=layer), "domains", here, caveat=whose(run))
     with right, panels.aside(f"Text that went to expert {expert} of layer {layer}"):
-        st.html(snippets(data.frame("snippets", run, layer=layer, expert=expert, limit=12)))
+        spans = data.frame("snippets", run, layer=layer, expert=expert, limit=12)
+        if not spans["text"].str.len().sum():
+            st.info(UNTOLD)
+            return
+        st.html(snippets(spans))
         st.caption(
-            "A sample of unbroken spans, longer ones more often; the marked bytes went to this expert."
+            "A sample of unbroken spans, longer ones more often; the marked tokens went to this expert."
         )
 
 
@@ -116,7 +155,7 @@ def _visible(text: str) -> str:
 
 
 def text(run: Run, here: Source) -> None:
-    """The text itself, coloured by the expert that served each byte, above its raster."""
+    """The text itself, coloured by the expert that served each token, above its raster."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         layer = pick("Layer", layers(run), "layer", width=120)
         rows = data.frame("sequences", run).to_dict("records")
@@ -125,16 +164,17 @@ def text(run: Run, here: Source) -> None:
     sequence, first = (int(names[chosen][field]) for field in ("sequence", "first"))
     letters = data.frame("text", run, layer=layer, first=first, count=charts.SHOWN)
     letters = letters[letters["sequence"] == sequence]
-    with panels.aside(f"First choice of every byte in layer {layer}, sequence {chosen}"):
+    with panels.aside(f"First choice of every token in layer {layer}, sequence {chosen}"):
         st.html(coloured(letters))
-        st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a byte for its expert.")
-    panels.show(
-        data.figure(frames.raster, run, layer=layer, first=first), "raster", here, caveat="test model"
-    )
+        st.caption(f"The {len(TINTS)} busiest experts here have a colour. Hover over a token for its expert.")
+        if letters[["byte", "word", "token_id"]].isna().all(axis=None):
+            st.info(UNTOLD)
+    figure = data.figure(frames.raster, run, layer=layer, first=first)
+    panels.show(figure, "raster", here, caveat=whose(run))
 
 
 def coloured(letters: pd.DataFrame) -> str:
-    """The passage with a tint per expert, and a legend. Consecutive bytes of one expert are one span."""
+    """The passage with a tint per expert, and a legend. Consecutive tokens of one expert are one span."""
     letters = letters.sort_values("position")
     counts = letters["expert"].dropna().astype(int).value_counts()
     tints = {int(expert): tint for expert, tint in zip(counts.index, TINTS, strict=False)}
@@ -149,7 +189,7 @@ def coloured(letters: pd.DataFrame) -> str:
 
 
 def _span(part: pd.DataFrame, tints: dict[int, str]) -> str:
-    words = html.escape(bytes(part["byte"].astype(int)).decode("utf-8", errors="replace"))
+    words = html.escape(_words(part))
     expert = part["expert"].iloc[0]
     if pd.isna(expert):
         return words
@@ -158,16 +198,24 @@ def _span(part: pd.DataFrame, tints: dict[int, str]) -> str:
     return f'<span style="{style}" title="expert {int(expert)}">{words}</span>'
 
 
+def _words(part: pd.DataFrame) -> str:
+    """Tokens that follow one another, as text; a dot for each that is not told."""
+    if part["byte"].notna().all():
+        return bytes(part["byte"].astype(int)).decode("utf-8", errors="replace")
+    shown = charts.written(part)
+    return "".join(word or "\u00b7" for word in shown)
+
+
 # -- together, flow, quality -----------------------------------------------------------------------
 
 
 def together(run: Run, here: Source) -> None:
-    """Which experts share bytes in one layer."""
+    """Which experts share tokens in one layer."""
     if top_k(run) < 2:
-        st.info("With top-1 routing no two experts ever work on the same byte.")
+        st.info("With top-1 routing no two experts ever work on the same token.")
         return
     layer = pick("Layer", layers(run), "layer", width=120)
-    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat="test model")
+    panels.show(data.figure(frames.coactivation, run, layer=layer), "together", here, caveat=whose(run))
 
 
 def flow(run: Run, here: Source) -> None:
@@ -178,12 +226,29 @@ def flow(run: Run, here: Source) -> None:
         return
     first = pick("From layer", every[:-1], "layer", width=140)
     last = every[min(every.index(first) + 3, len(every) - 1)]
-    caveat = f"test model; the {90} widest flows of each gap, first choices only"
+    caveat = f"{whose(run)}; the {90} widest flows of each gap, first choices only"
     panels.show(data.figure(frames.sankey, run, first=first, last=last), "flow", here, caveat=caveat)
 
 
-def quality(scenario: Scenario, answer: Answer, here: Source) -> None:
+def price(run: Run, here: Source) -> None:
+    """What a step reads, who is hottest, what the router wanted, and how even it is."""
+    left, right = panels.pair()
+    with left:
+        figure = data.figure(frames.distinct, run)
+        panels.show(figure, "distinct", here, caveat="line: mean of the layers, band: their range")
+        panels.show(data.figure(frames.load_curve, run), "load_curve", here, caveat=whose(run))
+        if run.spec["lab"] != "trace":  # which says what was chosen, not what else was wanted
+            caveat = f"{whose(run)}; a carved router has no softmax: its share of the scores"
+            panels.show(data.figure(frames.wanted, run), "wanted", here, caveat=caveat)
+    with right:
+        panels.show(data.figure(frames.balance, run), "balance", here, caveat=whose(run))
+
+
+def quality(scenario: Scenario, answer: Answer | None, here: Source) -> None:
     """Bits per byte against k, from its own run, asked once the main answer is there."""
+    if answer is None:
+        st.info("A trace says what was chosen, not how good the answers were. The test model measures it.")
+        return
     if not answer.current:
         st.caption("The sweep over k starts when the main run has landed.")
         return
@@ -223,26 +288,27 @@ def routing_numbers(run: Run) -> tuple[Number, ...]:
     worst, dead = stats.nlargest(1, "max_over_mean").to_dict("records")[0], int(stats["dead"].sum())
     many = int(stats["experts"].sum())
     bits = float(stats["entropy_bits"].mean())
+    where = "as served" if run.spec["lab"] == "trace" else "test model"
     return (
         Number(
-            "Entropy of the load, test model",
+            f"Entropy of the load, {where}",
             f"{bits:.3g} bits",
             f"even would be {_log2(stats):.3g} bits",
             here,
         ),
         Number(
-            "Variation of the load, test model",
+            f"Variation of the load, {where}",
             f"{stats['cv'].mean():.3g}",
             "mean of the layers; 0 is even",
             here,
         ),
         Number(
-            "Busiest over mean, test model",
+            f"Busiest over mean, {where}",
             ratio(worst["max_over_mean"]),
             f"layer {int(worst['layer'])}, expert {int(worst['hottest'])}",
             here,
         ),
-        Number("Dead experts, test model", f"{dead} of {many}", "received nothing in this text", here),
+        Number(f"Dead experts, {where}", f"{dead} of {many}", "received nothing in this text", here),
     )
 
 

@@ -228,7 +228,12 @@ def one(run_id: str) -> None:
 def _way_back(run: Run) -> None:
     """The button that leads to where such a run is shown."""
     lab, icon = run.spec["lab"], ":material/open_in_new:"
-    if lab not in TABLE:
+    if lab == TRACE:
+        if st.button("Open its routing", icon=icon, key="runs_open"):
+            title = next(one.title for one in data.traces() if one.run_id == run.run_id)
+            st.session_state["router"] = title
+            st.switch_page(str(panels.PAGES / "routing.py"))
+    elif lab not in TABLE:
         st.button("Open its scenario", icon=icon, on_click=_open, args=(run,), key="runs_open")
     elif st.button("Open its experiment", icon=icon, key="runs_open"):
         page = "balancing" if lab == "balancing" else "experiments"

@@ -25,6 +25,7 @@ from moe_core.perf.shard import Parallel
 from moe_core.registry import Record
 from moe_core.report.text import line, many
 from moe_core.review import MOST, Case
+from moe_core.scenario import origin
 from moe_core.scenario import subject as subjects
 from moe_core.scenario.link import FIELDS, KNOBS, NAMED, rival, weights, written
 from moe_core.scenario.resolved import Aims, Resolved, aims
@@ -196,7 +197,7 @@ def of(parameters: Mapping[str, str], capacity: int | None = None) -> Side:
     case = case.model_copy(update={"aims": _aims(values, case, bank)})
     seq = _whole("seq", values["seq"])
     run = nearest_run(bank, values["model"], seq, case.batch, values["precision"])
-    case = case.model_copy(update={"run": run})
+    case = case.model_copy(update={"run": run, "origin": origin.check(values["load"])})
     given = line(values["name"], 80) or default_name(case)
     said = of_case(given, case, values).parameters
     if "own" in said and not values["own"]:  # a published model with other experts is still called so
@@ -281,6 +282,7 @@ def of_case(name: str, case: Resolved, parameters: Mapping[str, str] | None = No
     limits = {key: getattr(case, key) for key in _LIMITS}
     said = {
         **test,
+        "load": case.origin,
         **_architecture(case),
         **{"hardware": case.hardware, **_formats(case)},
         **{"batch": str(case.batch), "prompt": str(max(read, 1)), "answer": str(case.write)},

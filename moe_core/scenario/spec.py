@@ -91,7 +91,7 @@ OLD = ("context", "write", "edit")  # of links that older versions made
 SHOW = "show"  # a chart of any page
 # What pages keep in the URL for themselves, and name themselves; and what Streamlit reserves.
 PAGE_KEYS = (
-    *("layer", "expert", "domain", "sequence", "view"),  # Routing
+    *("router", "layer", "expert", "domain", "sequence", "view"),  # Routing
     *("subject", "look", "convention", "rumours", "changes"),  # Architectures
     *("budget", "mix", "kv_format", "tensor", "expert_ways", "optimizer", "gradients"),  # Memory
     *("timing", "real"),  # Speed

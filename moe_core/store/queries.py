@@ -27,6 +27,7 @@ class Run(NamedTuple):
     created: datetime  # UTC, naive
     duration_s: float
     complete: bool  # False while only its routing is there
+    kept: float  # the part of its tokens whose decisions the store holds, one by one
     spec: dict[str, Any]
     stages: dict[str, float]
     provenance: dict[str, Any]
@@ -96,7 +97,7 @@ def run(store: Store, run_id: str) -> Run:
     rows = store.rows(sql, run_id=run_id)
     if not rows:
         raise _unknown(run_id)
-    plain, parsed = rows[0][:6], (json.loads(value) for value in rows[0][6:])
+    plain, parsed = rows[0][:7], (json.loads(value) for value in rows[0][7:])
     return Run(*plain, *parsed)
 
 
