@@ -35,7 +35,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
-from app.sidebar import listed
+from app.options import listed
 from benchmarks.store import RESULTS, environment
 from moe_core.settings import ROOT, Settings
 from moe_core.specs import RunSpec

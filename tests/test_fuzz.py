@@ -32,6 +32,7 @@ from tests import synthetic
 from tests.hostile import make
 from tests.jobs.fake import labs
 from tests.report.examples import manifest
+from tests.traces import choices
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Duplicate name")]
 
@@ -47,6 +48,7 @@ USUAL: dict[str, str] = {
     "predict": "--model Mixtral-8x7B --hardware H100",
     "layer": LAYER,
     "lab": "run collapse",
+    "import-trace": "routing.csv --experts 8",
     "compare": "--scenario architecture=Mixtral-8x7B&hardware=H100&batch=8",
     "export": "memory --model Mixtral-8x7B --out made.json",
     "reproduce": "made.json",
@@ -103,6 +105,7 @@ def nothing_is_started(settings: Settings, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "execv", lambda *_: os.chdir(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "made.json").write_text(manifest().to_json())
+    choices().to_csv(tmp_path / "routing.csv", index=False)
 
 
 def made(spec: RunSpec, context: RunContext) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from moe_core.cli.output import Json, answer
-from moe_core.errors import ConfigError
+from moe_core.errors import ConfigError, short
 
 if TYPE_CHECKING:
     from moe_core.hf.traces import Known, Trace
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moe_core.runs.traced import Told
 
 _MOST_LAYERS = 10_000
+_LONGEST = 120  # characters of a domain's name
 
 
 def import_trace(
@@ -44,7 +45,7 @@ def import_trace(
         "experts": experts,
         "top_k": top_k,
     }
-    given |= {"domain": domain, "zero": zero}
+    given |= {"domain": _domain(domain), "zero": zero}
     words = {"title": title or path.name, "experts": experts, "shared": shared, "source": source or None}
     trace, found = _taken(path, *_what_is_known(model, given, words, zero_experts))
     summary = found.manifest.summary
@@ -102,6 +103,13 @@ def _published(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
         known |= {"layers": arch.moe_layers, "decoder": arch.layers}
     told = {"model": record.name, "experts": bank.experts, "shared": bank.shared, "architecture": arch}
     return known, told
+
+
+def _domain(text: str | None) -> str | None:
+    """A name that a table holds: UTF-8, and short."""
+    if text is not None and (not 0 < len(text) <= _LONGEST or text != text.encode(errors="ignore").decode()):
+        raise ConfigError(f"domain ({short(text)}): must be 1 to {_LONGEST} characters of UTF-8")
+    return text
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:

@@ -61,6 +61,8 @@ def test_of_a_published_model_layers_and_experts_are_known(
         (["--layers", "3-1"], "layers (3-1): must be numbers and spans, such as 1-26 or 1,3,5"),
         (["--layers", "a"], "layers (a): must be numbers"),
         (["--model", "llama-2-70b"], "model (llama-2-70b): is dense"),
+        (["--domain", "\udcff"], "domain (): must be 1 to 120 characters of UTF-8"),
+        (["--domain", ""], "domain (): must be 1 to 120"),
         (["--experts", "4"], "expert 7, the model has 4"),
         (["--title", "x" * 200], "title ("),
     ],
