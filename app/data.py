@@ -387,7 +387,7 @@ def recorded(of: Run) -> Recorded:
 
 @st.cache_resource(show_spinner=False, max_entries=256)
 def _recorded(identity: tuple[str, ...], _of: Run) -> Recorded:
-    here = not _of.reference and _of.spec["lab"] != "trace"
+    here = not _of.reference and not _of.served
     return Recorded(loads.recorded(frame("load", _of)), measured_here(_of), here)
 
 

@@ -51,7 +51,7 @@ class Number(NamedTuple):
 def source_of(run: Run) -> Source:
     """A run made here was measured here; a shipped one and a trace elsewhere."""
     busy = "" if run.busy is None or run.busy.quiet else busy_words(run.busy)
-    elsewhere = run.reference or run.spec["lab"] == "trace"
+    elsewhere = run.reference or run.served
     kind: Provenance = "measured elsewhere" if elsewhere else "measured here"
     return Source(kind, measured_here(run), run.run_id, busy)
 

@@ -140,9 +140,7 @@ def _adopt_url(architectures: tuple[str, ...]) -> None:
         for field, value in spec.brings(preset).items():
             if field not in asked:
                 st.session_state[field] = value
-    for field in (
-        options.WORDS.keys() & asked.keys()
-    ):  # the address bar has an option's words, a link its name
+    for field in options.WORDS.keys() & asked.keys():  # an address has an option's words, a link its name
         if plain[field] and plain[field][-1] in names.get(field, WORDS.get(field, ())):
             st.session_state[field] = plain[field][-1]
 
@@ -359,7 +357,7 @@ def _test_model(values: dict[str, Any]) -> dict[str, Any]:
         load = _pick(
             "Load on the experts", "load", options.loads(), options.load, None,
             "How often each expert is chosen at full size: as a real model was served, where it has as many "
-            "experts and top-k; else as the test model records it. Runs takes in traces of your own.",
+            "experts and top-k; else as the test model records it. `import-trace` takes in a trace of yours.",
         )  # fmt: skip
     return {"model": model, "seq": seq, "text": text, "load": load}
 

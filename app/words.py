@@ -46,9 +46,9 @@ def busy_words(busy: Busy) -> str:
 def measured_here(run: Run) -> str:
     """The tooltip of a measured number: device, versions, settings, date."""
     facts = run.provenance
-    if run.spec["lab"] == "trace":
+    if run.served:
         source = run.summary["source"] or "the file says nothing of where it is from"
-        return f"{run.summary['format']} trace, taken in {run.created:%Y-%m-%d}, run {run.run_id}: {source}"
+        return f"{run.summary['format']} trace of {run.created:%Y-%m-%d}, run {run.run_id}: {source}"
     beside = f", {busy_words(run.busy)}" if run.busy else ""
     return (
         f"{facts['device']}, {facts['dtype']}, kernel {facts['kernel']}, {facts['threads']} threads, "

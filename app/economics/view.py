@@ -107,7 +107,7 @@ def load_words(run: Run | None) -> str:
     """Where the load on the experts comes from."""
     if run is None:
         return "even"
-    if run.spec["lab"] == "trace":
+    if run.served:
         return f"of a trace: {run.spec['title']}"
     return f"{recorded_on(run)} by the test model"
 

@@ -68,7 +68,7 @@ def ran(run: Run, scenario: Scenario) -> str:
     heard = data.hears(scenario)
     if heard is None:
         return f"{here} The answer above takes an even load."
-    return f"{here} The answer above takes the load of a trace." if heard.spec["lab"] == "trace" else here
+    return f"{here} The answer above takes the load of a trace." if heard.served else here
 
 
 def measured(run: Run) -> None:

@@ -67,7 +67,7 @@ def experts(run: Run) -> int:
 
 def whose(run: Run) -> str:
     """Whose choices a run recorded: the test model's, or those of a model that was served."""
-    return f"{run.spec['model']}, as served" if run.spec["lab"] == "trace" else "test model"
+    return f"{run.spec['model']}, as served" if run.served else "test model"
 
 
 def top_k(run: Run) -> int:

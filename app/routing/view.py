@@ -237,7 +237,7 @@ def price(run: Run, here: Source) -> None:
         figure = data.figure(frames.distinct, run)
         panels.show(figure, "distinct", here, caveat="line: mean of the layers, band: their range")
         panels.show(data.figure(frames.load_curve, run), "load_curve", here, caveat=whose(run))
-        if run.spec["lab"] != "trace":  # which says what was chosen, not what else was wanted
+        if not run.served:  # which says what was chosen, not what else was wanted
             caveat = f"{whose(run)}; a carved router has no softmax: its share of the scores"
             panels.show(data.figure(frames.wanted, run), "wanted", here, caveat=caveat)
     with right:
@@ -288,7 +288,7 @@ def routing_numbers(run: Run) -> tuple[Number, ...]:
     worst, dead = stats.nlargest(1, "max_over_mean").to_dict("records")[0], int(stats["dead"].sum())
     many = int(stats["experts"].sum())
     bits = float(stats["entropy_bits"].mean())
-    where = "as served" if run.spec["lab"] == "trace" else "test model"
+    where = "as served" if run.served else "test model"
     return (
         Number(
             f"Entropy of the load, {where}",

@@ -60,6 +60,10 @@ class _Asked(_Part):
     text: str | None = None
 
 
+class _AskedTrace(_Asked):
+    title: str
+
+
 class _Provenance(_Part):
     device: str
     device_kind: str
@@ -167,7 +171,7 @@ SUMMARIES: dict[str, type[_Part]] = {
 
 def check(manifest: BundleManifest) -> None:
     """Raises ConfigError, naming the field, when a page or a query could not use this run."""
-    _read("spec", _Asked, manifest.spec)
+    _read("spec", _AskedTrace if manifest.spec.get("lab") == "trace" else _Asked, manifest.spec)
     _read("provenance", _Provenance, manifest.provenance)
     times = {"duration_s": manifest.duration_s, **{f"stages.{k}": v for k, v in manifest.stages.items()}}
     for name, value in times.items():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from moe_core.errors import StoreError
+from moe_core.errors import ConfigError, StoreError
 from moe_core.perf import economics
 from moe_core.runs import bundle, facts
 from moe_core.runs.bundle import Bundle
@@ -61,7 +61,16 @@ def traces(runs_dir: Path, reference: Path) -> list[Heard]:
     own = [Heard(run, False) for run in _read(bundle.published(runs_dir))]
     shipped = sorted(path.parent for path in reference.glob("*/manifest.json"))
     every = [*own, *(Heard(run, True) for run in _read(shipped))]
-    return [one for one in every if _of(one)["lab"] == "trace"]
+    return [one for one in every if _of(one).get("lab") == "trace" and _sound(one)]
+
+
+def _sound(one: Heard) -> bool:
+    """Whether the web process would take it in."""
+    try:
+        facts.check(one.run.manifest)
+    except ConfigError:
+        return False
+    return True
 
 
 def _read(paths: Iterable[Path]) -> list[Bundle]:

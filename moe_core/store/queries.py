@@ -35,6 +35,11 @@ class Run(NamedTuple):
     summary: dict[str, Any]
 
     @property
+    def served(self) -> bool:
+        """Whether it is a trace: what a model chose that was served elsewhere."""
+        return bool(self.spec["lab"] == "trace")
+
+    @property
     def busy(self) -> Busy | None:
         """How busy the machine was while it was measured; None for runs from before that was kept."""
         kept = self.provenance.get("busy")

@@ -13,8 +13,9 @@ import pytest
 from moe_core.errors import ConfigError
 from moe_core.hf.traces import SCHEMA, Trace
 from moe_core.hf.traces.shape import batch
-from moe_core.runs import bundle, traced
+from moe_core.runs import bundle, facts, heard, traced
 from moe_core.runs.traced import Told
+from tests import synthetic
 from tests.traces import LAYERS, TOKENS, TOLD, TOP_K, choices, trace
 
 TWICE = {"layer": [0, 0], "sequence": [0, 0], "position": [0, 0]}
@@ -129,3 +130,13 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
 def test_an_empty_trace_is_one_sentence(tmp_path: Path):
     with pytest.raises(ConfigError, match="has no choices"):
         traced.take_in(Trace("test", (), iter(())), TOLD, tmp_path)
+
+
+def test_a_trace_without_its_name_is_heard_by_nobody(tmp_path: Path):
+    path = traced.take_in(trace(choices()), TOLD, tmp_path / "runs")
+    (one,) = heard.traces(tmp_path / "runs", tmp_path / "none")
+    assert one.run.path == path
+    synthetic.alter(path, lambda manifest: manifest["spec"].pop("title"))
+    assert heard.traces(tmp_path / "runs", tmp_path / "none") == []
+    with pytest.raises(ConfigError, match=r"spec\.title"):
+        facts.check(bundle.read(path).manifest)
